@@ -1,0 +1,131 @@
+"""Records to Arrow columns, setting aside each record that does not fit its column."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from muxly.batch import Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_DOES_NOT_FIT = (pa.ArrowException, OverflowError, UnicodeError, ValueError, TypeError)
+_INT64 = range(-(2**63), 2**63)
+
+
+def to_table(data: Any, schema: pa.Schema | None = None) -> tuple[pa.Table, list[Rejected]]:
+    """Any data that a ``Batch`` takes, as one table; see ``Batch.to_arrow``."""
+    if data is None:
+        return pa.table({}), []
+    if isinstance(data, pa.Table):
+        return data, []
+    if isinstance(data, list):
+        return _from_records(data, schema)
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data]), []
+    if hasattr(data, "__arrow_c_stream__"):
+        return pa.table(data), []
+    return pa.Table.from_batches([pa.record_batch(data)]), []
+
+
+def _from_records(
+    records: Sequence[Mapping[str, Any]], schema: pa.Schema | None
+) -> tuple[pa.Table, list[Rejected]]:
+    columns: dict[str, pa.Array] = {}
+    misfits: dict[int, str] = {}
+    for name in _names(records):
+        values = [record.get(name) for record in records]
+        columns[name], wrong = _column(values, _declared(schema, name))
+        for index, why in wrong.items():
+            misfits.setdefault(index, f"column {name!r}: {why}")
+    table = pa.table(columns) if columns else _without_columns(len(records))
+    if not misfits:
+        return table, []
+    keep = pa.array([index not in misfits for index in range(len(records))])
+    rejected = [Rejected(why, record=records[index]) for index, why in sorted(misfits.items())]
+    return table.filter(keep), rejected
+
+
+def _without_columns(length: int) -> pa.Table:
+    """A table of records that have no column; Arrow needs one to count them."""
+    return pa.table({"_": pa.nulls(length)}).select([]) if length else pa.table({})
+
+
+def _names(records: Sequence[Mapping[str, Any]]) -> dict[str, None]:
+    names: dict[str, None] = {}
+    for record in records:
+        if not record.keys() <= names.keys():
+            names.update(dict.fromkeys(record))
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{name!r} is not a column name: the keys of a record are text")
+    return names
+
+
+def _declared(schema: pa.Schema | None, name: str) -> pa.DataType | None:
+    if schema is None or (index := schema.get_field_index(name)) < 0:
+        return None
+    return schema.field(index).type
+
+
+def _column(values: list[Any], declared: pa.DataType | None) -> tuple[pa.Array, dict[int, str]]:
+    """The values as one array; those that fit no single type become null and are named."""
+    for kind in (declared, None) if declared is not None else (None,):
+        try:
+            return _array(values, kind), {}
+        except _DOES_NOT_FIT:
+            continue
+    kind = declared if declared is not None and not pa.types.is_null(declared) else _usual_type(values)
+    return _one_by_one(values, kind)
+
+
+def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    try:
+        return pa.array(values, type=kind)
+    except OverflowError:
+        if kind is not None:
+            raise
+        return _wide_integers(values)
+
+
+def _wide_integers(values: list[Any]) -> pa.Array:
+    """Integers beyond 64 bits, exactly, as decimals of up to 76 digits."""
+    if not all(value is None or type(value) is int for value in values):
+        raise pa.ArrowInvalid("integers beyond 64 bits among other types")
+    digits = max(len(str(abs(value))) for value in values if value is not None)
+    kind = pa.decimal128(38, 0) if digits <= 38 else pa.decimal256(76, 0)
+    return pa.array([None if value is None else Decimal(value) for value in values], type=kind)
+
+
+def _usual_type(values: list[Any]) -> pa.DataType:
+    """The Arrow type of the Python type that most of the values have."""
+    counts = Counter(type(value) for value in values if value is not None)
+    for python_type, _count in counts.most_common():
+        try:
+            return _array([value for value in values if type(value) is python_type], None).type
+        except _DOES_NOT_FIT:
+            continue
+    return pa.string()
+
+
+def _one_by_one(values: list[Any], kind: pa.DataType) -> tuple[pa.Array, dict[int, str]]:
+    wrong: dict[int, str] = {}
+    kept: list[Any] = []
+    for index, value in enumerate(values):
+        try:
+            pa.array([value], type=kind)
+            kept.append(value)
+        except _DOES_NOT_FIT:
+            wrong[index] = f"{_shown(value)} does not fit the type {kind}"
+            kept.append(None)
+    return pa.array(kept, type=kind), wrong
+
+
+def _shown(value: Any) -> str:
+    """A short, printable form of a value for a message."""
+    text = ascii(value) if not isinstance(value, int) or value in _INT64 else "an integer of more than 64 bits"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,207 @@
+"""Finding plugins by their metadata, and importing one when a pipeline uses it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import frozen
+
+from muxly.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.metadata import EntryPoint
+
+    import pluggy
+
+    from muxly.component import Component
+
+Kind = Literal["connector", "router", "scheduler", "hooks"]
+GROUPS: dict[Kind, str] = {
+    "connector": "muxly.connectors",
+    "router": "muxly.routers",
+    "scheduler": "muxly.schedulers",
+    "hooks": "muxly.hooks",
+}
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}\Z")
+_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+
+
+@frozen(kw_only=True)
+class Plugin:
+    """One entry point, known from metadata alone.
+
+    Args:
+        kind: What it provides.
+        name: The ``type:`` in the configuration.
+        value: Where its code is, such as ``"muxly_routers.file"``.
+        distribution: The distribution that ships it.
+        version: That distribution's version.
+        problem: Why it cannot be used, if that is known without importing it.
+    """
+
+    kind: Kind
+    name: str
+    value: str
+    distribution: str
+    version: str
+    problem: str | None = None
+
+    def import_value(self) -> Any:
+        """Import the plugin.
+
+        Raises:
+            PluginError: The import raised; names the distribution, its version and the cause.
+        """
+        module, _, attribute = self.value.partition(":")
+        try:
+            found = importlib.import_module(module)
+            for part in filter(None, attribute.split(".")):
+                found = getattr(found, part)
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"the {self.kind} plugin {self.name!r} of {self.distribution} {self.version} cannot be "
+                f"imported: {type(error).__name__}: {error}"
+            ) from error
+        return found
+
+
+def installed() -> tuple[Plugin, ...]:
+    """All installed plugins, sorted by kind and name; nothing of them is imported."""
+    import sys
+
+    return _installed(tuple(sys.path))
+
+
+@lru_cache(maxsize=4)
+def _installed(path: tuple[str, ...]) -> tuple[Plugin, ...]:
+    from importlib.metadata import entry_points
+
+    found = [
+        _plugin(kind, entry) for kind, group in GROUPS.items() for entry in entry_points(group=group)
+    ]
+    unique = {(one.kind, one.name, one.distribution): one for one in found}
+    return tuple(sorted(unique.values(), key=lambda one: (one.kind, one.name, one.distribution)))
+
+
+def _plugin(kind: Kind, entry: EntryPoint) -> Plugin:
+    problem = None if _NAME.match(entry.name) else "its name is not lower-case letters, digits, - and _"
+    return Plugin(
+        kind=kind,
+        name=entry.name,
+        value=entry.value,
+        distribution=entry.dist.name if entry.dist else "an unknown distribution",
+        version=entry.dist.version if entry.dist else "?",
+        problem=problem,
+    )
+
+
+def forget() -> None:
+    """Look at the installed distributions again next time; after installing one in a notebook."""
+    _installed.cache_clear()
+
+
+def names(kind: Kind) -> list[str]:
+    """The names that can be written as ``type:`` for that kind."""
+    return sorted({one.name for one in installed() if one.kind == kind and one.problem is None})
+
+
+def find(kind: Kind, name: str) -> Plugin:
+    """The plugin of that kind and name.
+
+    Raises:
+        PluginError: None has that name (names the nearest), or several distributions claim it.
+    """
+    found = [one for one in installed() if one.kind == kind and one.name == name and one.problem is None]
+    if not found:
+        raise PluginError(_unknown(kind, name))
+    if len(found) > 1:
+        owners = " and ".join(f"{one.distribution} {one.version}" for one in found)
+        raise PluginError(f"{owners} both provide a {kind} named {name!r}; uninstall one of them")
+    return found[0]
+
+
+def _unknown(kind: Kind, name: str) -> str:
+    known = names(kind)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f'there is no {kind} named {name!r}; did you mean "{close[0]}"?'
+    listing = ", ".join(known) if known else "none"
+    return f"there is no {kind} named {name!r}; installed: {listing}; a plugin is installed with pip"
+
+
+def load(kind: Kind, name: str) -> type[Component]:
+    """The component class behind a ``type:``; imports its plugin.
+
+    Args:
+        kind: ``"connector"``, ``"router"`` or ``"scheduler"``.
+        name: A plugin's name, or ``"module:Class"`` for a class of your own.
+
+    Raises:
+        PluginError: It cannot be found, imported, or provides something else.
+    """
+    if _PATH.match(name):
+        plugin = Plugin(kind=kind, name=name, value=name, distribution="this environment", version="(local)")
+    else:
+        plugin = find(kind, name)
+    return _component(plugin, plugin.import_value())
+
+
+def _component(plugin: Plugin, value: Any) -> type[Component]:
+    from muxly.connector import Connector
+    from muxly.router import Router
+    from muxly.scheduler import Scheduler
+
+    contract = {"connector": Connector, "router": Router, "scheduler": Scheduler}[plugin.kind]
+    found = value if isinstance(value, type) else _provided(plugin, value)
+    if not (isinstance(found, type) and issubclass(found, contract)):
+        raise PluginError(
+            f"the {plugin.kind} plugin {plugin.name!r} of {plugin.distribution} provides {found!r}, "
+            f"which is not a subclass of muxly.{contract.__name__}"
+        )
+    return found
+
+
+def _provided(plugin: Plugin, module: Any) -> Any:
+    hooks = _new_hooks()
+    hooks.register(module)
+    hook: Callable[[], list[Any]] = getattr(hooks.hook, f"muxly_{plugin.kind}")
+    found = hook()
+    if len(found) != 1:
+        raise PluginError(
+            f"the {plugin.kind} plugin {plugin.name!r} of {plugin.distribution} needs one function "
+            f"muxly_{plugin.kind}() marked @muxly.hookimpl that returns the class; found {len(found)}"
+        )
+    return found[0]
+
+
+def _new_hooks() -> pluggy.PluginManager:
+    import pluggy
+
+    from muxly import hookspecs
+
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def observers(extra: tuple[object, ...] = ()) -> tuple[pluggy.PluginManager, list[PluginError]]:
+    """The hooks of all installed observers, and the errors of those that cannot be imported.
+
+    Args:
+        extra: Objects with ``@muxly.hookimpl`` methods that observe this run only.
+    """
+    hooks, errors = _new_hooks(), []
+    for plugin in installed():
+        if plugin.kind == "hooks":
+            try:
+                hooks.register(plugin.import_value(), name=f"{plugin.distribution}:{plugin.name}")
+            except (PluginError, ValueError) as error:
+                errors.append(error if isinstance(error, PluginError) else PluginError(str(error)))
+    for observer in extra:
+        hooks.register(observer)
+    return hooks, errors

@@ -1,0 +1,134 @@
+"""What every component has: options, a life, and the run it works for."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from attrs import field, frozen
+
+from muxly import _shared
+from muxly.errors import StoppedError
+from muxly.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["Component", "Notice", "Run"]
+
+T = TypeVar("T")
+
+
+@frozen
+class Notice:
+    """Something a person should know that does not stop the run.
+
+    Args:
+        code: A stable word in snake case, such as ``"lookback_too_short"``.
+        message: One sentence: what, where, and the next step. No secrets.
+        level: ``"info"``, ``"warning"`` or ``"error"``.
+        stream: The stream it concerns, if one.
+        facts: More about it, JSON values.
+    """
+
+    code: str
+    message: str
+    level: Literal["info", "warning", "error"] = field(default="warning", kw_only=True)
+    stream: str | None = field(default=None, kw_only=True)
+    facts: Mapping[str, Any] = field(factory=dict, kw_only=True, hash=False)
+
+
+class Run:
+    """The run a component works for; thread-safe, and the only way to wait.
+
+    Components are given one; plugin authors make one in tests: ``Run("01J...", "daily")``.
+
+    Args:
+        id: The run's ULID.
+        pipeline: The pipeline's name.
+        started_at: With a time zone; default now.
+        params: What the trigger passed, JSON values.
+        stop: Set when the run is to stop.
+        on_notice: Receives each notice.
+        on_measure: Receives each measurement: name, value, stream.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        pipeline: str,
+        *,
+        started_at: datetime | None = None,
+        params: Mapping[str, Any] | None = None,
+        stop: threading.Event | None = None,
+        on_notice: Callable[[Notice], None] = lambda notice: None,
+        on_measure: Callable[[str, float, str | None], None] = lambda name, value, stream: None,
+    ) -> None:
+        self.id = id
+        self.pipeline = pipeline
+        self.started_at = started_at or datetime.now(UTC)
+        self.params: Mapping[str, Any] = dict(params or {})
+        self._stop = stop or threading.Event()
+        self._on_notice, self._on_measure = on_notice, on_measure
+        self._leases = _shared.Leases()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run has been asked to stop; long loops look here."""
+        return self._stop.is_set()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not longer than the run lasts.
+
+        Raises:
+            StoppedError: The run has been asked to stop.
+        """
+        if self._stop.wait(max(0.0, seconds)):
+            raise StoppedError("the run was asked to stop")
+
+    def notice(self, notice: Notice) -> None:
+        """Tell people something; it reaches the log, the result, hooks and ``run_events``."""
+        self._on_notice(notice)
+
+    def measure(self, name: str, value: float, *, stream: str | None = None) -> None:
+        """Add to a number of this run, such as ``"api_calls"``; shown in the result."""
+        self._on_measure(name, value, stream)
+
+    def shared(self, key: str, make: Callable[[], T]) -> T:
+        """One object per process and key, made at first use: a rate bucket, a scrape server.
+
+        Its ``close()``, if it has one, is called when the last run that asked for it ends.
+        """
+        return self._leases.take(key, make)
+
+    def end(self) -> None:
+        """Give back the shared objects; called by the runner when the run ends."""
+        self._leases.give_back()
+
+
+class Component(Options):
+    """A connector, router or scheduler: a value with options and a life.
+
+    The runner opens a private copy, once per run and process: ``open(run)``, then the calls of
+    its kind, then ``close()``, also after errors. Only the unopened value is pickled.
+    """
+
+    def open(self, run: Run) -> None:
+        """Get ready: connect, log in. Called once, before any other call of a run.
+
+        Raises:
+            RetryableError: Tried again with back-off.
+            ConfigurationError: An option turned out to be wrong; placed in the user's file.
+        """
+
+    def check(self) -> Iterable[Notice]:
+        """Whether everything outside is as it should be; reads only, after ``open``.
+
+        Returns:
+            What a person should know; an error-level notice fails the check.
+        """
+        return ()
+
+    def close(self) -> None:
+        """Let go of everything; may be called more than once, and after a failed ``open``."""

@@ -1,0 +1,179 @@
+"""The options of a component: a class body is the model.
+
+::
+
+    class Countries(muxly.Connector):
+        base_url: str = muxly.option("Root of the API.", default="https://restcountries.com/v3.1")
+        token: muxly.Secret = muxly.option("Access token.")
+        page: int = 100
+
+Each annotated name is an option: type, default, validation, its place in the JSON Schema and
+in the generated reference all come from that line. Names that begin with an underscore and
+``ClassVar`` are not options.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
+
+import attrs
+
+from muxly import _references
+from muxly.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Options", "Secret", "option"]
+
+T = TypeVar("T")
+HELP = "muxly.help"
+
+
+class Secret:
+    """A value that must not be seen: a password, a token, a URL with credentials.
+
+    Not a ``str`` on purpose: it cannot be joined, formatted or serialised by accident.
+
+    Args:
+        value: The secret itself. Such a secret refuses to be pickled.
+    """
+
+    __slots__ = ("_reference", "_value")
+
+    def __init__(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise TypeError(f"a secret is text, not {type(value).__name__}")
+        self._value: str | None = value
+        self._reference: str | None = None
+
+    @classmethod
+    def from_reference(cls, reference: str, value: str | None = None) -> Secret:
+        """A secret kept elsewhere: ``"${NAME}"`` or ``"${file:/run/secrets/x}"``.
+
+        Args:
+            reference: Text with references; this is what pickles.
+            value: The resolved text, if it is known already.
+        """
+        secret = cls.__new__(cls)
+        secret._reference, secret._value = reference, value
+        return secret
+
+    @property
+    def reference(self) -> str | None:
+        """Where the secret is kept, safe to show; None for a bare value."""
+        return self._reference
+
+    def reveal(self) -> str:
+        """The secret itself.
+
+        Raises:
+            ConfigurationError: The reference cannot be resolved on this machine.
+        """
+        if self._value is None:
+            assert self._reference is not None
+            self._value = _references.resolve(self._reference)
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({self._reference or '***'!r})"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    def __eq__(self, other: object) -> bool:
+        import hmac
+
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self.reveal().encode(), other.reveal().encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self.reveal()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reference is None:
+            raise ConfigurationError(
+                "a bare secret does not leave this process; keep it in the environment or a file "
+                "and write ${NAME} or ${file:/path} instead"
+            )
+        return Secret.from_reference, (self._reference,)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+
+@overload
+def option(help: str, *, default: T, validator: Callable[[Any, Any, Any], Any] | None = None) -> T: ...
+@overload
+def option(
+    help: str, *, factory: Callable[[], T], validator: Callable[[Any, Any, Any], Any] | None = None
+) -> T: ...
+@overload
+def option(help: str, *, validator: Callable[[Any, Any, Any], Any] | None = None) -> Any: ...
+def option(
+    help: str,
+    *,
+    default: Any = attrs.NOTHING,
+    factory: Callable[[], Any] | None = None,
+    validator: Callable[[Any, Any, Any], Any] | None = None,
+) -> Any:
+    """One option of a component.
+
+    Args:
+        help: One sentence for the reference, the schema and error messages.
+        default: Its value when not given; without default and factory it is required.
+        factory: Makes the default, for lists and dicts.
+        validator: ``validator(instance, attribute, value)`` raising ``ValueError`` with what
+            is wrong; the validators of ``attrs.validators`` fit, and those for ranges,
+            lengths, patterns and choices also reach the JSON Schema.
+    """
+    if factory is not None:
+        return attrs.field(factory=factory, validator=validator, metadata={HELP: help})
+    return attrs.field(default=default, validator=validator, metadata={HELP: help})
+
+
+def _as_secret(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return Secret.from_reference(value) if _references.has_reference(value) else Secret(value)
+
+
+def _is_secret(annotation: object) -> bool:
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    return any(part.strip().rsplit(".", 1)[-1] == "Secret" for part in text.split("|"))
+
+
+def _options_only(_cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Leave out private names, and let text be given where a secret is wanted."""
+    public = [one for one in fields if not one.name.startswith("_")]
+    return [
+        one.evolve(converter=_as_secret) if one.converter is None and _is_secret(one.type) else one
+        for one in public
+    ]
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(option,))
+class Options:
+    """A set of options; subclasses become keyword-only attrs classes by being defined.
+
+    Options nest: an option's type may be another ``Options`` class, or a list or dict of one.
+    """
+
+    __attrs_attrs__: ClassVar[tuple[Any, ...]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        attrs.define(
+            cls,
+            slots=False,
+            kw_only=True,
+            eq=True,
+            on_setattr=None,
+            field_transformer=_options_only,
+        )

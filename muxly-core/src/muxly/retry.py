@@ -1,0 +1,99 @@
+"""How long to wait: full-jitter back-off, and a bucket that keeps calls under a rate."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+from attrs.validators import ge, gt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Backoff", "RateBucket"]
+
+RETRY_AFTER_LIMIT_SECONDS = 3600.0
+
+
+@frozen(kw_only=True)
+class Backoff:
+    """Full-jitter exponential back-off, a pure function of attempt and chance.
+
+    Args:
+        first_seconds: Upper bound of the first wait, above 0.
+        limit_seconds: Upper bound of any wait, above 0.
+        attempts: Tries in all, 1 or more; the last failure is final.
+
+    The upper bound doubles from wait to wait; the wait is uniform between 0 and the bound
+    (AWS Architecture Blog, "Exponential Backoff And Jitter").
+    """
+
+    first_seconds: float = field(default=0.5, validator=gt(0))
+    limit_seconds: float = field(default=60.0, validator=gt(0))
+    attempts: int = field(default=8, validator=ge(1))
+
+    def bound(self, attempt: int) -> float:
+        """Longest wait in seconds after the given failed attempt, counted from 1."""
+        return min(self.limit_seconds, self.first_seconds * 2.0 ** min(attempt - 1, 63))
+
+    def wait(self, attempt: int, *, retry_after: float | None = None, chance: float | None = None) -> float:
+        """Seconds to wait after the given failed attempt.
+
+        Args:
+            attempt: Which attempt failed, counted from 1.
+            retry_after: What the other side asked for, in seconds. Honoured up to one hour;
+                negative and not-a-number values are ignored.
+            chance: Uniform in [0, 1); default drawn here.
+        """
+        drawn = self.bound(attempt) * (random.random() if chance is None else chance)  # noqa: S311
+        if retry_after is None or not retry_after >= 0:
+            return drawn
+        return max(drawn, min(retry_after, RETRY_AFTER_LIMIT_SECONDS))
+
+    def spent(self, attempt: int) -> bool:
+        """Whether the given failed attempt was the last one."""
+        return attempt >= self.attempts
+
+
+class RateBucket:
+    """A token bucket: at most ``burst`` calls at once and ``rate`` calls a second on average.
+
+    Thread-safe; share one between streams and runs with ``run.shared(key, make)``.
+
+    Args:
+        rate: Calls per second, above 0.
+        burst: Calls that may come at once, 1 or more.
+        clock: Monotonic seconds; a test gives its own.
+    """
+
+    def __init__(self, rate: float, *, burst: float = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        if not (rate > 0 and burst >= 1):
+            raise ValueError(f"rate must be above 0 and burst at least 1, not {rate} and {burst}")
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._tokens, self._at = float(burst), clock()
+        self._lock = threading.Lock()
+
+    def reserve(self, calls: float = 1) -> float:
+        """Take tokens now, and tell how many seconds to wait before the calls may be made."""
+        with self._lock:
+            now = self._clock()
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+            self._tokens -= calls
+            return max(0.0, -self._tokens / self._rate)
+
+    def pause(self, seconds: float) -> None:
+        """Let no call start for so many seconds, as a ``Retry-After`` asks."""
+        with self._lock:
+            now = self._clock()
+            self._tokens = min(self._tokens, -seconds * self._rate)
+            self._at = now
+
+    def take(self, sleep: Callable[[float], object], calls: float = 1) -> None:
+        """Wait for the tokens with ``run.sleep``, which ends at once when the run stops."""
+        seconds = self.reserve(calls)
+        if seconds > 0:
+            sleep(seconds)

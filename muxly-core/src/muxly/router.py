@@ -1,0 +1,157 @@
+"""The contract of routers: delivering records to one kind of destination."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from attrs import define, field, frozen
+
+from muxly.component import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+    from muxly.batch import Rejected
+    from muxly.stream import Stream
+
+__all__ = ["Delivery", "Mode", "Promise", "Receipt", "Router"]
+
+Mode = Literal["append", "upsert", "overwrite", "replace"]
+Promise = Literal["effectively_once", "at_least_once", "idempotent"]
+
+
+@frozen
+class Receipt:
+    """What a router answers when a delivery is durable at the destination.
+
+    Args:
+        rejected: Records that the destination refused, each with its ``index`` in the
+            delivery; all others are delivered.
+        state: Kept with the acknowledgement and given back as ``Delivery.state`` of the next
+            delivery of this route and stream; JSON values, at most 1 MiB. None = unchanged.
+    """
+
+    rejected: tuple[Rejected, ...] = field(default=(), converter=tuple)
+    state: Any = field(default=None, kw_only=True)
+
+
+@define(eq=False)
+class Delivery:
+    """Consecutive segments of one stream handed to one route, under one id.
+
+    The same id always brings the same records in the same order and batches, also after a
+    crash, in another process, and however often it is tried.
+
+    Args:
+        id: A ULID; the name to give to what is written, so that a repeat is recognised.
+        digest: Names the content: the segments, the slice, and the route's columns and filter.
+        stream: The stream, with the keys that the mode needs.
+        schema: The Arrow schema of all batches.
+        mode: How the records are to be applied.
+        generation: Which full read they belong to; None outside ``replace``.
+        replaces: For ``overwrite``: values of the stream's overwrite key to replace, also
+            where no record carries them any more; always tuples, one value per key column.
+        state: The state of this route and stream as its last receipt left it.
+        delivered: How many records of it are delivered already; ``batches`` starts after them.
+        source: Makes all batches of the delivery, from its first record.
+        on_mark: Makes a position durable; given the number of records delivered in all.
+    """
+
+    id: str
+    digest: str
+    stream: Stream
+    schema: pa.Schema
+    mode: Mode = field(default="append", kw_only=True)
+    generation: int | None = field(default=None, kw_only=True)
+    replaces: tuple[tuple[Any, ...], ...] = field(default=(), kw_only=True)
+    state: Any = field(default=None, kw_only=True)
+    delivered: int = field(default=0, kw_only=True)
+    source: Callable[[], Iterator[pa.RecordBatch]] = field(kw_only=True, repr=False)
+    on_mark: Callable[[int], None] = field(default=lambda count: None, kw_only=True, repr=False)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The records as Arrow batches; may be called again, and then starts after ``delivered``."""
+        skip = self.delivered
+        for batch in self.source():
+            if skip >= batch.num_rows:
+                skip -= batch.num_rows
+                continue
+            yield batch.slice(skip) if skip else batch
+            skip = 0
+
+    def table(self) -> pa.Table:
+        """All records after ``delivered`` as one Arrow table."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches(list(self.batches()), schema=self.schema)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The records after ``delivered`` one by one, for row-shaped destinations only."""
+        for batch in self.batches():
+            yield from batch.to_pylist()
+
+    def mark(self, count: int) -> None:
+        """Keep, durably, that the first ``count`` records of the delivery are delivered.
+
+        Raises:
+            ValueError: ``count`` is below what was marked before.
+        """
+        if count < self.delivered:
+            raise ValueError(f"{count} records marked after {self.delivered}")
+        self.on_mark(count)
+        self.delivered = count
+
+
+class Router(Component):
+    """Delivers records to one kind of destination. One method makes one: ``deliver``.
+
+    Order of calls in a run: ``open``; ``deliver`` for each delivery of a stream in the order of
+    its log; ``close``. All calls to one instance come from one thread at a time; where
+    ``concurrency`` is above 1 the runner opens that many copies, for different streams.
+    After any error but ``RejectedError`` the router is closed and opened before the next attempt.
+    """
+
+    modes: ClassVar[frozenset[str]] = frozenset({"append"})
+    """Which modes it has: any of append, upsert, overwrite, replace."""
+
+    promise: ClassVar[Promise] = "at_least_once"
+    """What holds after crashes and repeats; a router that declares it passes its conformance tests."""
+
+    concurrency: ClassVar[int] = 1
+    """How many streams one route delivers at the same time, each with its own opened copy."""
+
+    def deliver(self, delivery: Delivery) -> Receipt | None:
+        """Deliver all records, and return only when all of them are durable at the destination.
+
+        Called again with the same id after a crash or a retryable error: a destination that
+        has it already answers as before.
+
+        Returns:
+            None = everything was delivered.
+
+        Raises:
+            RetryableError: Tried again, same id, with back-off.
+            RejectedError: Some record is bad: split until it is found.
+            RouteError: This route stops, the others go on.
+            ConflictError: The destination holds this id with other content.
+        """
+        raise NotImplementedError
+
+    def begin(self, stream: Stream, generation: int) -> None:
+        """``replace`` only: a new full read starts; what is visible stays visible.
+
+        May be repeated. Drops what older, never completed generations left behind.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no mode replace")
+
+    def complete(self, stream: Stream, generation: int) -> None:
+        """``replace`` only: the generation is whole; make it the visible one. May be repeated.
+
+        Raises:
+            ConflictError: A newer generation is visible already.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no mode replace")
+
+
