@@ -1,0 +1,137 @@
+"""Sessions: what every change must pass, plus the tools around it. `uvx nox` runs the default ones."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.4"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+
+MEMBERS = {
+    "muxly": None,
+    "muxly-core": "muxly",
+    "muxly-connector-file": "muxly_connector_file",
+    "muxly-routers": "muxly_routers",
+}
+"""The import package of every distribution of the workspace; the root has none."""
+
+SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
+EXAMPLES = sorted(path.parent for path in Path("docs/examples").glob("*/pyproject.toml"))
+
+
+def _sync(session: nox.Session, group: str, *options: str, bytecode: bool = False) -> None:
+    """Install the workspace with one dependency group, at the versions `uv run` uses too.
+
+    Args:
+        session: Whose environment is filled.
+        group: A name of ``[dependency-groups]``.
+        options: More options of ``uv sync``.
+        bytecode: Compile what is installed; pays only where many processes start from it.
+    """
+    environment = session.virtualenv.location
+    session.run_install(
+        "uv",
+        "sync",
+        "--quiet",
+        "--no-default-groups",
+        f"--group={group}",
+        f"--python={environment}",
+        *options,
+        env={"UV_PROJECT_ENVIRONMENT": environment, "UV_COMPILE_BYTECODE": str(bytecode).lower()},
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Rules, format, types and layers."""
+    _sync(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    for example in EXAMPLES:
+        # Apart from the rest: an example stands for a stranger's distribution.
+        session.run("mypy", str(example / "src"), env={"MYPYPATH": str(example / "src")})
+    session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite; arguments after `--` go to pytest."""
+    _test(session)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, into site/; a broken link or anchor fails."""
+    _sync(session, "docs")
+    session.run("zensical", "build", "--strict", "--clean")
+
+
+@nox.session
+def packages(session: nox.Session) -> None:
+    """Build every distribution, look into each, and install them as a stranger would."""
+    _sync(session, "release", "--no-install-workspace")
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
+    session.run(
+        "validate-pyproject",
+        "pyproject.toml",
+        *(f"{name}/pyproject.toml" for name in MEMBERS if MEMBERS[name]),
+    )
+    folder = Path(session.create_tmp(), "dist")
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("uv", "build", "--quiet", "--all-packages", "--no-sources", f"--out-dir={folder}")
+    built = sorted(str(path) for path in folder.iterdir() if path.suffix in {".whl", ".gz"})
+    session.run("twine", "check", "--strict", *built)
+    for wheel in sorted(folder.glob("*.whl")):
+        _look_into(session, wheel)
+    session.install("--reinstall", *(path for path in built if path.endswith(".whl")))
+    session.run("python", "-c", "\n".join(f"import {module}" for module in MEMBERS.values() if module))
+
+
+@nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """The suite with branch coverage, also of the processes that tests start."""
+    _sync(session, "coverage", bytecode=True)
+    _install_examples(session)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-n2", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session(default=False, python=SUPPORTED, download_python="never")
+def matrix(session: nox.Session) -> None:
+    """The whole suite on every supported Python that this machine has."""
+    _test(session)
+
+
+def _test(session: nox.Session) -> None:
+    _sync(session, "test", bytecode=True)
+    _install_examples(session)
+    session.run("pytest", "-n2", *session.posargs)
+
+
+def _install_examples(session: nox.Session) -> None:
+    for example in EXAMPLES:
+        session.install("--quiet", f"./{example}")
+
+
+def _look_into(session: nox.Session, wheel: Path) -> None:
+    """Fail unless the wheel holds its import package, its type marker, its licence and nothing else."""
+    name = wheel.name.split("-")[0].replace("_", "-")
+    module = MEMBERS[name]
+    inside = [entry for entry in zipfile.ZipFile(wheel).namelist() if not entry.endswith("/")]
+    stray = [entry for entry in inside if entry.split("/")[0] != module and ".dist-info/" not in entry]
+    stray += [entry for entry in inside if "__pycache__" in entry or "/tests/" in entry]
+    wanted = {f"{module}/__init__.py", f"{module}/py.typed"} if module else set()
+    missing = sorted(wanted - set(inside))
+    if not any(entry.endswith(".dist-info/licenses/LICENSE") for entry in inside):
+        missing.append("LICENSE")
+    if stray or missing:
+        session.error(f"{wheel.name}: does not belong there: {stray}; missing: {missing}")
