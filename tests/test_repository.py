@@ -1,0 +1,255 @@
+"""Rules of the repository that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tomli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+MEMBERS = sorted(path.parent.name for path in ROOT.glob("muxly-*/pyproject.toml"))
+PACKAGES = sorted(path.parent for path in ROOT.glob("muxly-*/src/*/__init__.py"))
+EXAMPLES = sorted(path.parent for path in ROOT.glob("docs/examples/*/pyproject.toml"))
+VERSION = "0.1.0"
+
+MACHINERY = {"__main__", "auth", "cli", "config", "integration", "schedulers", "server", "spool", "store"}
+HEAVY = set(
+    re.findall(r"\w+", "alembic arro3 cattrs click duckdb fsspec jsonschema numpy pandas polars psycopg pyarrow rich")
+) | {"sqlalchemy", "yaml"}
+VAGUE = set(re.findall(r"\w+", "manager handler helper helpers util utils common base data info process service misc"))
+ALLOWED_NAMES = {"SchedulerIntegration"}
+
+# Spelt so that this file does not break the rules that it holds.
+UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
+PLACES = re.compile(r"pypi[.]org|pythonhosted[.]org|npmjs[.]org|debian[.]org|(?<![\w./])/(?:work|root|opt)/")
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """Every file that is in git, or would be after the next ``git add``."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    paths = (ROOT / name for name in listed.stdout.split("\0") if name)
+    return tuple(sorted(path for path in paths if path.is_file()))
+
+
+@cache
+def texts() -> dict[str, str]:
+    """The text files among them, by path from the root."""
+    found = {}
+    for path in tracked():
+        content = path.read_bytes()
+        if b"\0" not in content[:8192]:
+            found[path.relative_to(ROOT).as_posix()] = content.decode("utf-8", "replace")
+    return found
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """The Python files among them, parsed."""
+    return {name: ast.parse(text) for name, text in texts().items() if name.endswith(".py")}
+
+
+@cache
+def project(folder: str = ".") -> dict[str, Any]:
+    return tomli.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def is_ours(name: str) -> bool:
+    """Whether a path is code of a distribution, of an example or of a tool; not a test."""
+    return not name.startswith("tests/")
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def requirements(table: dict[str, Any]) -> Iterator[str]:
+    """Every requirement written in a pyproject.toml, groups and the build system included."""
+    yield from table["project"].get("dependencies", [])
+    yield from table["build-system"]["requires"]
+    for group in table["project"].get("optional-dependencies", {}).values():
+        yield from group
+    for group in table.get("dependency-groups", {}).values():
+        yield from (entry for entry in group if isinstance(entry, str))
+
+
+# Distributions
+
+
+def test_workspace_lists_every_distribution_of_the_repository() -> None:
+    assert sorted(project()["tool"]["uv"]["workspace"]["members"]) == MEMBERS
+    assert set(project()["tool"]["uv"]["sources"]) == {"muxly", *MEMBERS}
+
+
+@pytest.mark.parametrize("member", [".", *MEMBERS])
+def test_distributions_share_version_licence_and_pythons(member: str) -> None:
+    ours, root = project(member)["project"], project()["project"]
+    assert ours["version"] == VERSION
+    shared = ("requires-python", "license", "license-files", "readme", "authors")
+    assert {key: ours[key] for key in shared} == {key: root[key] for key in shared}
+    pythons = [line for line in root["classifiers"] if "Python ::" in line]
+    assert [line for line in ours["classifiers"] if "Python ::" in line] == pythons
+    assert (ROOT / member / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert len((ROOT / member / "README.md").read_text(encoding="utf-8")) > 200
+
+
+@pytest.mark.parametrize("member", [".", *MEMBERS, *(path.relative_to(ROOT).as_posix() for path in EXAMPLES)])
+def test_distributions_need_each_other_within_one_minor_version(member: str) -> None:
+    major, minor, _ = (int(part) for part in VERSION.split("."))
+    ours = [one for one in requirements(project(member)) if re.match(r"muxly-", one)]
+    assert ours or member == "muxly-core"
+    assert [one for one in ours if not one.endswith(f">={major}.{minor},<{major}.{minor + 1}")] == []
+
+
+@pytest.mark.parametrize("member", [".", *MEMBERS])
+def test_every_requirement_has_a_range(member: str) -> None:
+    inside = {"muxly[all]"}
+    assert [one for one in requirements(project(member)) if not re.search(r">=|==", one) and one not in inside] == []
+
+
+def test_code_of_every_distribution_is_checked() -> None:
+    sources = sorted(path.parent.relative_to(ROOT).as_posix() for path in PACKAGES)
+    tools = project()["tool"]
+    assert sorted(tools["mypy"]["mypy_path"]) == sources
+    assert set(sources) <= set(tools["mypy"]["files"])
+    assert sorted(tools["ruff"]["src"]) == sources
+    names = sorted(path.name for path in PACKAGES)
+    assert sorted(tools["coverage"]["run"]["source_pkgs"]) == names
+    assert sorted(tools["importlinter"]["root_packages"]) == names
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_packages_are_typed(package: Path) -> None:
+    assert (package / "py.typed").read_bytes() == b""
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_entry_points_lead_to_modules(member: str) -> None:
+    table = project(member)["project"]
+    groups = {**table.get("entry-points", {}), "scripts": table.get("scripts", {})}
+    targets = [target.partition(":")[0] for group in groups.values() for target in group.values()]
+    assert [target for target in targets if importlib.util.find_spec(target) is None] == []
+
+
+# Files
+
+
+def test_git_holds_no_lock_file_and_no_generated_file() -> None:
+    unwanted = re.compile(r"(^|/)(uv\.lock|pylock.*\.toml|\.muxly|__pycache__|site|dist|build|\.venv)(/|$)")
+    assert [name for name in texts() if unwanted.search(name)] == []
+
+
+def test_files_name_no_registry_and_no_folder_of_one_machine() -> None:
+    found = [(name, match.group()) for name, text in texts().items() for match in PLACES.finditer(text)]
+    assert found == []
+
+
+def test_nothing_is_left_for_later() -> None:
+    found = [(name, match.group()) for name, text in texts().items() for match in UNFINISHED.finditer(text)]
+    assert found == []
+
+
+def test_text_files_end_with_one_newline() -> None:
+    pages = {name: text for name, text in texts().items() if name.endswith((".md", ".toml", ".yaml", ".yml"))}
+    assert [name for name, text in pages.items() if text and (not text.endswith("\n") or text.endswith("\n\n"))] == []
+
+
+def test_changelog_fragments_are_one_line_of_a_known_type() -> None:
+    types = {entry["directory"] for entry in project()["tool"]["towncrier"]["type"]}
+    named = re.compile(rf"changelog\.d/\+[a-z0-9-]+\.({'|'.join(sorted(types))})\.md")
+    fragments = {name: text for name, text in texts().items() if re.match(r"changelog\.d/(?!README\.md)", name)}
+    assert [name for name in fragments if not named.fullmatch(name)] == []
+    assert [name for name, text in fragments.items() if len(text.strip().splitlines()) != 1] == []
+
+
+def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
+    command = texts()[".ci/run"].strip().splitlines()[-1]
+    assert command == "pip install uv && uvx nox"
+    assert command in texts()["README.md"]
+    assert command.removeprefix("pip install uv && ") in texts()["CONTRIBUTING.md"]
+
+
+# Code
+
+
+def test_files_have_at_most_600_lines() -> None:
+    lengths = {name: texts()[name].count("\n") for name in modules()}
+    assert {name: length for name, length in lengths.items() if length > 600} == {}
+
+
+def test_functions_have_at_most_60_lines() -> None:
+    long = []
+    for name, tree in modules().items():
+        for node in functions(tree):
+            # The contract in a docstring is prose: it may be as long as it must.
+            documented = ast.get_docstring(node, clean=False) is not None
+            begin = node.body[0].end_lineno if documented else node.lineno
+            if (node.end_lineno or 0) - (begin or 0) > 60:
+                long.append(f"{name}:{node.lineno} {node.name}")
+    assert long == []
+
+
+def words(name: str) -> set[str]:
+    """The words of a snake_case or CamelCase name, in lower case."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+
+
+def test_names_say_what_a_thing_is() -> None:
+    vague = []
+    for file, tree in modules().items():
+        if is_ours(file) and words(Path(file).stem) & VAGUE:
+            vague.append(file)
+        for node in ast.walk(tree) if is_ours(file) else ():
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                continue
+            if node.name not in ALLOWED_NAMES and words(node.name) & VAGUE:
+                vague.append(f"{file}:{node.lineno} {node.name}")
+    assert vague == []
+
+
+def public_modules() -> list[str]:
+    """What plugins and users may import: all of ``muxly`` but the machinery, and the plugins themselves."""
+    found = []
+    for package in PACKAGES:
+        for path in sorted(package.rglob("*.py")):
+            parts = path.relative_to(package).with_suffix("").parts
+            hidden = any(part.startswith("_") for part in parts if part != "__init__")
+            if not hidden and not (package.name == "muxly" and parts[0] in MACHINERY):
+                found.append(".".join((package.name, *(part for part in parts if part != "__init__"))))
+    return found
+
+
+@pytest.mark.parametrize("name", public_modules())
+def test_public_modules_list_their_names_in_order(name: str) -> None:
+    module = importlib.import_module(name)
+    listed: list[str] = list(getattr(module, "__all__", ()))
+    assert listed == sorted(listed)
+    assert [one for one in listed if not hasattr(module, one)] == []
+    defined = [
+        one
+        for one, value in vars(module).items()
+        if not one.startswith("_") and callable(value) and getattr(value, "__module__", None) == name
+    ]
+    assert sorted(set(defined) - set(listed)) == []
+
+
+def test_import_of_muxly_is_light() -> None:
+    program = "import sys, muxly; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert sorted(set(ran.stdout.split()) & HEAVY) == []
