@@ -13,13 +13,8 @@ nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"
 nox.options.error_on_missing_interpreters = False
 
-MEMBERS = {
-    "muxly": None,
-    "muxly-core": "muxly",
-    "muxly-connector-file": "muxly_connector_file",
-    "muxly-routers": "muxly_routers",
-}
-"""The import package of every distribution of the workspace; the root has none."""
+MODULES = {path.parts[0]: path.parts[2] for path in sorted(Path().glob("muxly-*/src/*/__init__.py"))}
+"""The import package of every member of the workspace, by the name of its distribution."""
 
 SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
 EXAMPLES = sorted(path.parent for path in Path("docs/examples").glob("*/pyproject.toml"))
@@ -78,11 +73,7 @@ def packages(session: nox.Session) -> None:
     """Build every distribution, look into each, and install them as a stranger would."""
     _sync(session, "release", "--no-install-workspace")
     session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
-    session.run(
-        "validate-pyproject",
-        "pyproject.toml",
-        *(f"{name}/pyproject.toml" for name in MEMBERS if MEMBERS[name]),
-    )
+    session.run("validate-pyproject", "pyproject.toml", *(f"{member}/pyproject.toml" for member in MODULES))
     folder = Path(session.create_tmp(), "dist")
     shutil.rmtree(folder, ignore_errors=True)
     session.run("uv", "build", "--quiet", "--all-packages", "--no-sources", f"--out-dir={folder}")
@@ -90,8 +81,8 @@ def packages(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *built)
     for wheel in sorted(folder.glob("*.whl")):
         _look_into(session, wheel)
-    session.install("--reinstall", *(path for path in built if path.endswith(".whl")))
-    session.run("python", "-c", "\n".join(f"import {module}" for module in MEMBERS.values() if module))
+    session.install(*(path for path in built if path.endswith(".whl")))
+    session.run("python", "-c", "import " + ", ".join(MODULES.values()))
 
 
 @nox.session(default=False)
@@ -125,7 +116,7 @@ def _install_examples(session: nox.Session) -> None:
 def _look_into(session: nox.Session, wheel: Path) -> None:
     """Fail unless the wheel holds its import package, its type marker, its licence and nothing else."""
     name = wheel.name.split("-")[0].replace("_", "-")
-    module = MEMBERS[name]
+    module = MODULES.get(name)
     inside = [entry for entry in zipfile.ZipFile(wheel).namelist() if not entry.endswith("/")]
     stray = [entry for entry in inside if entry.split("/")[0] != module and ".dist-info/" not in entry]
     stray += [entry for entry in inside if "__pycache__" in entry or "/tests/" in entry]
