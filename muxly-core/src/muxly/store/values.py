@@ -54,9 +54,7 @@ def encode(value: Any, name: str = "cursor") -> str:
             key that is not text; the message says where.
     """
     try:
-        return json.dumps(
-            _tagged(value, name, _DEPTH), sort_keys=True, separators=(",", ":"), allow_nan=False
-        )
+        return json.dumps(_tagged(value, name, _DEPTH), sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError as cause:  # an int of more digits than CPython writes (4,300)
         raise PluginError(f"{name}: {cause}; use a smaller number or text") from cause
 
@@ -75,7 +73,7 @@ def decode(text: str) -> Any:
             f"the stored value {_shown(text)} needs a time zone that this machine does not know ({cause}); "
             "install its definitions: pip install tzdata"
         ) from cause
-    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as cause:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError) as cause:
         raise StoreError(
             f"the stored value {_shown(text)} is not what Muxly writes ({type(cause).__name__}: {cause}); "
             "the store was changed by something else or is damaged: run `muxly db check`"

@@ -1,0 +1,1 @@
+"""The store: the database of the ledger, on SQLite or PostgreSQL."""

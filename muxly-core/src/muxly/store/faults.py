@@ -1,0 +1,123 @@
+"""What a database's error means to the runner: try again, or stop and tell the user."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exc
+
+from muxly.errors import MuxlyError, RetryableError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+__all__ = ["damaged", "place", "translated"]
+
+_AGAIN = {
+    "08": "the connection failed",
+    "40": "another transaction was in the way",
+    "53": "the server is short of resources",
+    "57": "the server ended the connection or the statement",
+}
+_AGAIN_EXACTLY = {
+    "25006": "the server takes no writes (a standby, or a failover)",
+    "25P03": "the server ended a transaction that was idle for too long",
+    "55P03": "a lock was held for too long",
+}
+_STEPS = {
+    "28": "check the user and the password in the store's URL",
+    "3D": "create the database, or correct its name in the store's URL",
+    "42": "check that the user owns the store's tables, then run `muxly db upgrade`",
+}
+_NO_TABLES = {"42P01", "3F000"}
+_SQLITE = {
+    sqlite3.SQLITE_FULL: "the disk is full; free some space, then run again: what is stored is intact",
+    sqlite3.SQLITE_READONLY: "it cannot be written; check who owns it, its mode, and that it was not moved or replaced",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that the folder is there and may be written by this user",
+    sqlite3.SQLITE_PERM: "access is denied; check who owns it and its mode",
+    sqlite3.SQLITE_AUTH: "access is denied; check who owns it and its mode",
+    sqlite3.SQLITE_IOERR: "the disk failed to read or write it; check the disk before running again",
+}
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
+def place(engine: Engine) -> str:
+    """Where the store is, without its password: a path, or ``postgresql://host:port/name``."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    port = f":{url.port}" if url.port else ""
+    return f"postgresql://{url.host or 'localhost'}{port}/{url.database or ''}"
+
+
+def damaged(where: object, what: str) -> StoreError:
+    """The error for a file that is no whole store; it is never replaced by a new one unasked."""
+    return StoreError(
+        f"the store {where} is damaged: {what}. Nothing was changed. Restore the file from a backup "
+        f"(before each upgrade Muxly keeps one beside it, named {where}.backup-<revision>), together with no "
+        f"-wal or -shm file; or move it and the spool away to start anew: then every stream is read again"
+    )
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Turn database errors inside into `RetryableError` or `StoreError`.
+
+    What speaks of the statement itself (a broken constraint, a wrong value) passes
+    through, for it is a bug or the ledger expects it.
+    """
+    try:
+        yield
+    except exc.TimeoutError as cause:
+        raise RetryableError(f"the store {place(engine)}: no free connection; {cause.args[0]}") from cause
+    except exc.DBAPIError as cause:
+        meaning = _meaning(engine, cause)
+        if meaning is None:
+            raise
+        raise meaning from cause
+
+
+def _meaning(engine: Engine, error: exc.DBAPIError) -> MuxlyError | None:
+    if isinstance(error.orig, sqlite3.Error):
+        return _of_sqlite(place(engine), error.orig)
+    return _of_postgres(place(engine), error)
+
+
+def _of_sqlite(where: str, error: sqlite3.Error) -> MuxlyError | None:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in _BUSY:
+        return RetryableError(f"the store {where} is locked by another process ({error})")
+    if code in _DAMAGED:
+        return damaged(where, str(error))
+    if str(error).startswith("no such table"):
+        return StoreError(f"the store {where} has not the tables it should ({error}); run `muxly db upgrade`")
+    step = _SQLITE.get(code)
+    return StoreError(f"the store {where}: {error}: {step}") if step else None
+
+
+def _of_postgres(where: str, error: exc.DBAPIError) -> MuxlyError | None:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    said = str(error.orig).strip().partition("\n")[0]
+    reason = _AGAIN_EXACTLY.get(state) or _AGAIN.get(state[:2])
+    if reason or error.connection_invalidated:
+        return RetryableError(f"the store {where}: {reason or 'the connection was lost'} ({said})")
+    if state in _NO_TABLES:
+        return StoreError(f"the store {where} has not the tables it should ({said}); run `muxly db upgrade`")
+    if not state and isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return _of_connecting(where, said)
+    if state[:2] in {"28", "3D"} or state == "42501":
+        return StoreError(f"the store {where}: {said}; {_STEPS[state[:2]]}")
+    return None
+
+
+def _of_connecting(where: str, said: str) -> MuxlyError:
+    """A refused connection carries no SQLSTATE, only libpq's sentence (psycopg 3, `Connection.connect`)."""
+    for clue, prefix in (("password", "28"), ("does not exist", "3D"), ("pg_hba.conf", "28")):
+        if clue in said:
+            return StoreError(f"the store {where}: {said}; {_STEPS[prefix]}")
+    return RetryableError(f"the store {where} cannot be reached ({said})")

@@ -1,0 +1,157 @@
+"""The store as a SQLite file: where it may lie, who may read it, whether it is whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+from muxly.errors import StoreError
+from muxly.store.faults import damaged
+
+__all__ = ["APPLICATION_ID", "checked", "connect", "make_folder", "settle", "sidecars"]
+
+APPLICATION_ID = 0x4D55584C  # "MUXL", in the header: `file` shows it, and another program's file is not taken for ours
+_BUSY_SECONDS = 10
+_MAGIC = b"SQLite format 3\x00"
+_HEADER_BYTES = 100
+_MOUNTS = Path("/proc/self/mountinfo")
+# SQLite: "WAL does not work over a network filesystem" (sqlite.org/wal.html).
+_REMOTE = frozenset(
+    {"afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
+    | {f"fuse.{name}" for name in ("ceph", "gcsfuse", "glusterfs", "goofys", "rclone", "s3fs", "smbnetfs", "sshfs")}
+)
+_LOG = logging.getLogger("muxly.store")
+
+
+def checked(given: str) -> Path:
+    """The absolute path of the store's file, found fit to be opened, or to be created.
+
+    Raises:
+        StoreError: The file is no whole store of ours, it is gone while its ``-wal`` is
+            still there, or it lies on a network file system.
+    """
+    path = Path(given).expanduser().absolute()
+    _refuse_network(path)
+    try:
+        status = path.stat()
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except FileNotFoundError:
+        _refuse_lost(path)
+        return path
+    except OSError as cause:
+        raise StoreError(
+            f"the store {path} cannot be read ({cause.strerror}); check that it is a file, who owns it, its mode"
+        ) from cause
+    _check_header(path, header)
+    _warn_of_mode(path, status)
+    return path
+
+
+def sidecars(path: Path) -> tuple[Path, Path]:
+    """The files that SQLite keeps beside an open store: the log not yet written back, and its index."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def make_folder(path: Path) -> None:
+    """Create the folder of the file at `path`, readable by its owner only; an existing one stays as it is."""
+    try:
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+    except OSError as cause:
+        raise StoreError(
+            f"the folder of the store, {path.parent}, cannot be created ({cause.strerror}); choose another place"
+        ) from cause
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the existing file: durable, checked keys, no transaction but those we begin."""
+    connection = sqlite3.connect(
+        # "rw" and never "rwc": a store that was moved away must not come back empty.
+        f"{path.as_uri()}?mode=rw",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        settle(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def settle(connection: sqlite3.Connection) -> None:
+    """Set what SQLite forgets with each connection, and the journal mode, which the file remembers."""
+    # NORMAL loses acknowledged commits in a power cut; FULL costs one fsync a commit.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
+    connection.execute("PRAGMA foreign_keys = ON")
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if mode != "wal":
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"the file system does not allow a write-ahead log (journal mode {mode})")
+
+
+def _refuse_lost(path: Path) -> None:
+    left = [file.name for file in sidecars(path) if file.exists()]
+    if left:
+        raise StoreError(
+            f"the store {path} is gone, but {' and '.join(left)} of it is still there, so it was moved or deleted "
+            "while open. Put the file back beside it, or restore a backup and delete what is left over"
+        )
+
+
+def _check_header(path: Path, header: bytes) -> None:
+    if not header:
+        raise damaged(path, "the file is empty")
+    if len(header) < _HEADER_BYTES:
+        raise damaged(path, f"only {len(header)} bytes are left of it")
+    if not header.startswith(_MAGIC):
+        raise damaged(path, "it is not a SQLite file (any more)")
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise StoreError(f"{path} is a SQLite file, but not a store of Muxly; name another file for the store")
+
+
+def _warn_of_mode(path: Path, status: os.stat_result) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    if os.name == "posix" and mode & 0o077:
+        _LOG.warning(
+            "the store %s may be read or written by other users of this machine (mode %03o); "
+            "it holds records and cursors: chmod 600 %s",
+            path,
+            mode,
+            path,
+        )
+
+
+def _refuse_network(path: Path) -> None:
+    kind = _file_system(path)
+    if kind in _REMOTE:
+        raise StoreError(
+            f"the store {path} lies on a network file system ({kind}), where SQLite can lose or damage it; "
+            "put it on a local disk (--home), or use postgresql://USER:PASSWORD@HOST/NAME"
+        )
+
+
+def _file_system(path: Path) -> str:
+    """The type of the mounted file system that holds `path`; empty where the machine does not say."""
+    try:
+        lines = os.fsdecode(_MOUNTS.read_bytes()).splitlines()
+    except OSError:
+        return ""
+    target = os.path.realpath(path)
+    best, kind = "", ""
+    for line in lines:
+        # proc_pid_mountinfo(5): the mount point is the fifth field, the type follows the dash.
+        before, _, after = line.partition(" - ")
+        point = before.split(" ")[4].replace("\\040", " ")
+        within = target == point or target.startswith(point.rstrip("/") + "/")
+        if within and len(point) >= len(best):
+            best, kind = point, after.partition(" ")[0]
+    return kind
