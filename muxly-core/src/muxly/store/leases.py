@@ -1,0 +1,102 @@
+"""Leases: one writer per pipeline, with a token that fences off the ones before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, select, update
+
+from muxly.errors import FencedError, LeaseHeldError
+from muxly.store import engine as engines
+from muxly.store.ledger import Ledger
+from muxly.store.tables import leases
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, Row
+
+TTL_SECONDS = 30.0
+
+
+def acquire(
+    engine: Engine, pipeline: str, run: str, *, holder: str, spool: str, ttl_seconds: float = TTL_SECONDS
+) -> Ledger:
+    """Take the pipeline's lease.
+
+    Call it while holding the spool's lock: a holder of the same spool that does not hold the
+    lock any more is dead, and is taken over at once.
+
+    Args:
+        engine: The store.
+        pipeline: The pipeline's name.
+        run: The run's ULID.
+        holder: How to name this holder to others: host, process number, run.
+        spool: Names the spool whose lock is held; empty = no lock is held.
+        ttl_seconds: How long the lease lasts without a heartbeat.
+
+    Raises:
+        LeaseHeldError: Another holder's lease has not run out.
+    """
+    with engines.transaction(engine) as connection:
+        row = _row(connection, pipeline)
+        now = engines.now(connection)
+        alive = row.holder is not None and row.expires_at > now
+        if alive and not (spool and row.spool == spool):
+            raise LeaseHeldError(held(pipeline, row.holder), holder=row.holder)
+        token = row.token + 1
+        connection.execute(
+            update(leases)
+            .where(leases.c.pipeline == pipeline)
+            .values(token=token, holder=holder, spool=spool, expires_at=now + timedelta(seconds=ttl_seconds))
+        )
+    return Ledger(engine, pipeline, run, token)
+
+
+def held(pipeline: str, holder: str) -> str:
+    """The sentence that refuses a second run."""
+    return f"the pipeline {pipeline!r} is being run by {holder}; wait for it, or stop it"
+
+
+def _row(connection: Connection, pipeline: str) -> Row[tuple[int, str | None, str | None, object]]:
+    query = (
+        select(leases.c.token, leases.c.holder, leases.c.spool, leases.c.expires_at)
+        .where(leases.c.pipeline == pipeline)
+        .with_for_update()
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        connection.execute(insert(leases).values(pipeline=pipeline, token=0))
+        row = connection.execute(query).one()
+    return row
+
+
+def renew(ledger: Ledger, *, ttl_seconds: float = TTL_SECONDS) -> None:
+    """The heartbeat.
+
+    Raises:
+        FencedError: Another run holds the lease now.
+    """
+    with engines.transaction(ledger.engine) as connection:
+        changed = connection.execute(
+            update(leases)
+            .where(leases.c.pipeline == ledger.pipeline, leases.c.token == ledger.token)
+            .values(expires_at=engines.now(connection) + timedelta(seconds=ttl_seconds))
+        )
+        if changed.rowcount == 0:
+            raise FencedError(f"another run has taken over the pipeline {ledger.pipeline!r}")
+
+
+def release(ledger: Ledger) -> None:
+    """Let go; the token stays, so that nothing late can be written under it."""
+    with engines.transaction(ledger.engine) as connection:
+        connection.execute(
+            update(leases)
+            .where(leases.c.pipeline == ledger.pipeline, leases.c.token == ledger.token)
+            .values(holder=None, expires_at=None, token=ledger.token + 1)
+        )
+
+
+def current_holder(engine: Engine, pipeline: str) -> str | None:
+    """Who holds the lease, as it named itself."""
+    with engines.reading(engine) as connection:
+        return connection.execute(select(leases.c.holder).where(leases.c.pipeline == pipeline)).scalar()

@@ -1,0 +1,117 @@
+"""Dead letters: records that could not be read or delivered, kept with the reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+from sqlalchemy import func, insert, select, update
+
+from muxly._ids import new_id
+from muxly.store.rows import Letter
+from muxly.store.tables import dead_letters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from muxly.store.ledger import Ledger
+
+
+@frozen(kw_only=True)
+class StoredLetter:
+    """A dead letter as it is stored.
+
+    Args:
+        id: A ULID.
+        route: The route that gave up on it; empty = reading.
+        run: The run in which that happened.
+        created_at: When.
+        letter: What is kept of it.
+    """
+
+    id: str
+    route: str
+    run: str
+    created_at: datetime
+    letter: Letter
+
+
+def store(
+    connection: Connection, ledger: Ledger, route: str, found: Iterable[Letter], now: datetime
+) -> None:
+    """Store dead letters in the transaction that accounts for them."""
+    rows = [
+        {
+            "id": new_id(),
+            "pipeline": ledger.pipeline,
+            "route": route,
+            "stream": one.stream,
+            "run": ledger.run,
+            "position": one.position,
+            "number": one.number,
+            "place": one.place,
+            "reason": one.reason,
+            "record": one.record,
+            "format": one.format,
+            "created_at": now,
+        }
+        for one in found
+    ]
+    if rows:
+        connection.execute(insert(dead_letters), rows)
+
+
+def waiting(
+    ledger: Ledger, *, route: str | None = None, stream: str | None = None, limit: int | None = None
+) -> list[StoredLetter]:
+    """Dead letters that were not replayed, oldest first."""
+    query = select(dead_letters).where(
+        dead_letters.c.pipeline == ledger.pipeline, dead_letters.c.replayed_at.is_(None)
+    )
+    if route is not None:
+        query = query.where(dead_letters.c.route == route)
+    if stream is not None:
+        query = query.where(dead_letters.c.stream == stream)
+    with ledger.read() as connection:
+        rows = connection.execute(query.order_by(dead_letters.c.id).limit(limit)).all()
+    return [
+        StoredLetter(
+            id=row.id,
+            route=row.route,
+            run=row.run,
+            created_at=row.created_at,
+            letter=Letter(
+                stream=row.stream,
+                reason=row.reason,
+                position=row.position,
+                number=row.number,
+                place=row.place,
+                record=row.record,
+                format=row.format,
+            ),
+        )
+        for row in rows
+    ]
+
+
+def count(ledger: Ledger) -> dict[tuple[str, str], int]:
+    """How many wait, by route and stream."""
+    query = (
+        select(dead_letters.c.route, dead_letters.c.stream, func.count().label("n"))
+        .where(dead_letters.c.pipeline == ledger.pipeline, dead_letters.c.replayed_at.is_(None))
+        .group_by(dead_letters.c.route, dead_letters.c.stream)
+    )
+    with ledger.read() as connection:
+        return {(row.route, row.stream): row.n for row in connection.execute(query)}
+
+
+def mark_replayed(connection: Connection, ledger: Ledger, ids: Sequence[str]) -> None:
+    """Say that they were delivered after all."""
+    connection.execute(
+        update(dead_letters)
+        .where(dead_letters.c.pipeline == ledger.pipeline, dead_letters.c.id.in_(ids))
+        .values(replayed_at=ledger.now(connection))
+    )

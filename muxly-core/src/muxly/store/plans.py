@@ -1,0 +1,264 @@
+"""Plans: stored before their first read, finished before the next one is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select, update
+
+from muxly._ids import new_id
+from muxly.store import values
+from muxly.store.rows import StoredPartition, StoredPlan
+from muxly.store.tables import partitions, plans, segments, streams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+    from muxly.batch import Cursor
+    from muxly.connector import Partition
+    from muxly.store.ledger import Ledger
+
+
+def stream_cursor(ledger: Ledger, stream: str) -> Cursor:
+    """How far the stream has been read; None = never, or reset."""
+    with ledger.read() as connection:
+        text = connection.execute(select(streams.c.cursor).where(*_is(ledger, stream))).scalar()
+    return None if text is None else values.decode(text)
+
+
+def boundary(ledger: Ledger, stream: str) -> Any:
+    """What is kept to recognise repeats at the cursor; None = nothing."""
+    with ledger.read() as connection:
+        text = connection.execute(select(streams.c.boundary).where(*_is(ledger, stream))).scalar()
+    return None if text is None else values.decode(text)
+
+
+def unfinished(ledger: Ledger, stream: str, options_digest: str) -> StoredPlan | None:
+    """The stream's unfinished plan, if it was made under the same options."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(plans).where(
+                plans.c.pipeline == ledger.pipeline,
+                plans.c.stream == stream,
+                plans.c.state == "open",
+                plans.c.options_digest == options_digest,
+            )
+        ).one_or_none()
+        if row is None:
+            return None
+        found = connection.execute(
+            select(partitions).where(partitions.c.plan == row.id).order_by(partitions.c.ordinal)
+        ).all()
+    return StoredPlan(
+        id=row.id,
+        stream=stream,
+        generation=row.generation,
+        cursor=_decoded(row.cursor),
+        schema=row.schema,
+        partitions=tuple(
+            StoredPartition(
+                ordinal=one.ordinal,
+                id=one.partition,
+                start=_decoded(one.start),
+                cursor=_decoded(one.cursor),
+                payload=_decoded(one.payload),
+                records=one.records,
+                done=bool(one.done),
+            )
+            for one in found
+        ),
+    )
+
+
+def store(
+    ledger: Ledger,
+    stream: str,
+    *,
+    partitions_planned: Iterable[Partition],
+    cursor: Cursor,
+    options_digest: str,
+    from_start: bool,
+    children: Iterable[str] = (),
+    schema: bytes | None = None,
+) -> StoredPlan:
+    """Store a plan before its first read; unfinished ones of the stream are discarded.
+
+    Args:
+        ledger: The ledger of this run.
+        stream: The stream; its row exists.
+        partitions_planned: What is to be read. None at all: the plan is done at once.
+        cursor: What the stream's cursor becomes; None = from the partitions.
+        options_digest: Names the options it was made under.
+        from_start: Whether it reads from the start, which begins a generation.
+        children: Streams whose records come with this one's.
+        schema: Arrow IPC bytes of the schema, if known.
+    """
+    planned = list(partitions_planned)
+    with ledger.write() as connection:
+        now = ledger.now(connection)
+        _discard_unfinished(connection, ledger, stream)
+        generation = _generation(connection, ledger, stream, children, from_start)
+        plan = StoredPlan(
+            id=new_id(),
+            stream=stream,
+            generation=generation,
+            cursor=cursor,
+            schema=schema,
+            partitions=tuple(
+                StoredPartition(
+                    ordinal=number, id=one.id, start=one.cursor, cursor=one.cursor,
+                    payload=one.payload, records=one.records,
+                )
+                for number, one in enumerate(planned)
+            ),
+        )  # fmt: skip
+        connection.execute(
+            insert(plans).values(
+                id=plan.id,
+                pipeline=ledger.pipeline,
+                stream=stream,
+                generation=generation,
+                options_digest=options_digest,
+                cursor=_encoded(cursor),
+                schema=schema,
+                state="open",
+                created_at=now,
+            )
+        )
+        if plan.partitions:
+            connection.execute(insert(partitions), [_partition_row(plan.id, one) for one in plan.partitions])
+        else:
+            finish(connection, ledger, plan.id)
+    return plan
+
+
+def _partition_row(plan: str, one: StoredPartition) -> dict[str, Any]:
+    start = _encoded(one.start)
+    return {
+        "plan": plan,
+        "ordinal": one.ordinal,
+        "partition": one.id,
+        "start": start,
+        "cursor": start,
+        "payload": _encoded(one.payload),
+        "records": one.records,
+        "done": 0,
+    }
+
+
+def _generation(
+    connection: Connection, ledger: Ledger, stream: str, children: Iterable[str], from_start: bool
+) -> int:
+    """The generation of a new plan; a plan from the start begins the next one."""
+    family = [stream, *children]
+    mine = streams.c.pipeline == ledger.pipeline
+    found = connection.execute(
+        select(streams.c.generation).where(mine, streams.c.stream.in_(family))
+    ).scalars()
+    generation = max(found, default=0)
+    if from_start:
+        generation += 1
+        connection.execute(
+            update(streams).where(mine, streams.c.stream.in_(family)).values(generation=generation, boundary=None)
+        )
+    return generation
+
+
+def _discard_unfinished(connection: Connection, ledger: Ledger, stream: str) -> None:
+    connection.execute(
+        update(plans)
+        .where(plans.c.pipeline == ledger.pipeline, plans.c.stream == stream, plans.c.state == "open")
+        .values(state="discarded")
+    )
+
+
+def finish(connection: Connection, ledger: Ledger, plan: str) -> None:
+    """End a plan whose partitions are all sealed: the stream's cursor moves, a generation is whole."""
+    row = connection.execute(select(plans).where(plans.c.id == plan)).one()
+    parts = connection.execute(
+        select(partitions.c.partition, partitions.c.cursor)
+        .where(partitions.c.plan == plan)
+        .order_by(partitions.c.ordinal)
+    ).all()
+    cursor = row.cursor if row.cursor is not None else _reached([(one.partition, one.cursor) for one in parts])
+    change: dict[str, Any] = {"sealed_generation": row.generation, "updated_at": ledger.now(connection)}
+    family = {row.stream, *_children(connection, ledger, row.stream)}
+    mine = streams.c.pipeline == ledger.pipeline
+    connection.execute(update(streams).where(mine, streams.c.stream.in_(family)).values(**change))
+    if cursor is not None:
+        connection.execute(update(streams).where(*_is(ledger, row.stream)).values(cursor=cursor))
+    connection.execute(update(plans).where(plans.c.id == plan).values(state="done"))
+    _forget_older(connection, ledger, row.stream, plan)
+
+
+def _children(connection: Connection, ledger: Ledger, stream: str) -> list[str]:
+    query = select(streams.c.stream).where(streams.c.pipeline == ledger.pipeline, streams.c.parent == stream)
+    return list(connection.execute(query).scalars())
+
+
+def _reached(parts: list[tuple[str, str | None]]) -> str | None:
+    """The stream's cursor where the plan names none, encoded."""
+    if len(parts) == 1:
+        return parts[0][1]
+    cursors = {name: values.decode(text) for name, text in parts if text is not None}
+    return values.encode(cursors) if cursors else None
+
+
+def _forget_older(connection: Connection, ledger: Ledger, stream: str, newest: str) -> None:
+    """Ended plans are kept no longer than the next one's end."""
+    old = select(plans.c.id).where(
+        plans.c.pipeline == ledger.pipeline,
+        plans.c.stream == stream,
+        plans.c.state != "open",
+        plans.c.id != newest,
+    )
+    connection.execute(partitions.delete().where(partitions.c.plan.in_(old)))
+    connection.execute(plans.delete().where(plans.c.id.in_(old)))
+
+
+def set_cursor(ledger: Ledger, stream: str, cursor: Cursor) -> None:
+    """Set the stream's cursor by hand; its unfinished plan is discarded, its boundary forgotten."""
+    with ledger.write() as connection:
+        _discard_unfinished(connection, ledger, stream)
+        connection.execute(
+            update(streams).where(*_is(ledger, stream)).values(cursor=_encoded(cursor), boundary=None)
+        )
+
+
+def reset(ledger: Ledger, names: Iterable[str]) -> None:
+    """Forget how far the streams were read; the next run plans them from the start."""
+    for name in names:
+        set_cursor(ledger, name, None)
+
+
+def discard(ledger: Ledger, stream: str) -> None:
+    """Give up the stream's unfinished plan."""
+    with ledger.write() as connection:
+        _discard_unfinished(connection, ledger, stream)
+
+
+def cursor_before(ledger: Ledger, stream: str, position: int) -> Cursor:
+    """The cursor that was reached before the segment at that position was read."""
+    with ledger.read() as connection:
+        text = connection.execute(
+            select(segments.c.cursor_before).where(
+                segments.c.pipeline == ledger.pipeline,
+                segments.c.stream == stream,
+                segments.c.position == position,
+            )
+        ).scalar()
+    return _decoded(text)
+
+
+def _is(ledger: Ledger, stream: str) -> tuple[Any, Any]:
+    return streams.c.pipeline == ledger.pipeline, streams.c.stream == stream
+
+
+def _encoded(value: Any) -> str | None:
+    return None if value is None else values.encode(value)
+
+
+def _decoded(text: str | None) -> Any:
+    return None if text is None else values.decode(text)

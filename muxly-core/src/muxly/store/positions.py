@@ -1,0 +1,271 @@
+"""Positions: how far each route has come in the log of each stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, func, insert, select, update
+
+from muxly.store import accounts, values
+from muxly.store.rows import RoutePosition
+from muxly.store.tables import deliveries, route_positions, segments, streams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Row
+
+    from muxly.store.ledger import Ledger
+
+
+def register(
+    ledger: Ledger, subscriptions: Mapping[str, Sequence[str]], parents: Mapping[str, str | None]
+) -> list[RoutePosition]:
+    """Make the rows of streams and routes that this run uses.
+
+    A route that is new to a stream starts at the stream's head.
+
+    Args:
+        ledger: The ledger of this run.
+        subscriptions: The routes of each stream.
+        parents: Parent streams by child.
+
+    Returns:
+        The pairs that start behind a head, because the stream was read before.
+    """
+    late: list[RoutePosition] = []
+    with ledger.write() as connection:
+        now = ledger.now(connection)
+        known = _heads(connection, ledger)
+        served = {(one.route, one.stream) for one in _all(connection, ledger)}
+        for stream, routes in subscriptions.items():
+            if stream not in known:
+                add_stream(connection, ledger, stream, (), parent=parents.get(stream), now=now)
+            for route in routes:
+                if (route, stream) not in served:
+                    late += _add(connection, ledger, route, stream, known.get(stream, 0), now)
+    return late
+
+
+def add_stream(
+    connection: Connection,
+    ledger: Ledger,
+    stream: str,
+    routes: Sequence[str],
+    *,
+    parent: str | None,
+    now: datetime,
+) -> None:
+    """Begin the log of a stream, with its routes at its beginning."""
+    connection.execute(
+        insert(streams).values(pipeline=ledger.pipeline, stream=stream, parent=parent, updated_at=now)
+    )
+    for route in routes:
+        _add(connection, ledger, route, stream, 0, now)
+
+
+def _heads(connection: Connection, ledger: Ledger) -> dict[str, int]:
+    query = select(streams.c.stream, streams.c.head).where(streams.c.pipeline == ledger.pipeline)
+    return {row.stream: row.head for row in connection.execute(query)}
+
+
+def _add(
+    connection: Connection, ledger: Ledger, route: str, stream: str, head: int, now: datetime
+) -> list[RoutePosition]:
+    connection.execute(
+        insert(route_positions).values(
+            pipeline=ledger.pipeline, route=route, stream=stream, position=head, created_at=now, updated_at=now
+        )
+    )
+    return [RoutePosition(route=route, stream=stream, position=head)] if head else []
+
+
+def every(ledger: Ledger) -> list[RoutePosition]:
+    """All routes and streams the ledger knows, also removed routes."""
+    with ledger.read() as connection:
+        return _all(connection, ledger)
+
+
+def _all(connection: Connection, ledger: Ledger) -> list[RoutePosition]:
+    query = (
+        select(route_positions)
+        .where(route_positions.c.pipeline == ledger.pipeline)
+        .order_by(route_positions.c.route, route_positions.c.stream)
+    )
+    return [_position(row) for row in connection.execute(query)]
+
+
+def get(connection: Connection, ledger: Ledger, route: str, stream: str) -> RoutePosition:
+    """One route's position in one stream; the row exists."""
+    row = connection.execute(select(route_positions).where(*_is(ledger, route, stream))).one()
+    return _position(row)
+
+
+def _position(row: Row[Any]) -> RoutePosition:
+    return RoutePosition(
+        route=row.route,
+        stream=row.stream,
+        position=row.position,
+        offset=row.offset,
+        begun=row.begun,
+        completed=row.completed,
+        state=None if row.state is None else values.decode(row.state),
+        detached=row.detached_at is not None,
+    )
+
+
+def change(connection: Connection, ledger: Ledger, route: str, stream: str, **changes: Any) -> None:
+    """Change columns of one route's position."""
+    connection.execute(
+        update(route_positions)
+        .where(*_is(ledger, route, stream))
+        .values(updated_at=ledger.now(connection), **changes)
+    )
+
+
+def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
+    return (
+        route_positions.c.pipeline == ledger.pipeline,
+        route_positions.c.route == route,
+        route_positions.c.stream == stream,
+    )
+
+
+def pending(ledger: Ledger) -> dict[tuple[str, str], int]:
+    """Records that wait, by route and stream; detached routes wait for nothing."""
+    with ledger.read() as connection:
+        return pending_in(connection, ledger)
+
+
+def pending_in(
+    connection: Connection, ledger: Ledger, route: str | None = None, stream: str | None = None
+) -> dict[tuple[str, str], int]:
+    """The same inside a transaction, of all routes and streams or only of some."""
+    left = _left()
+    query = (
+        select(route_positions.c.route, route_positions.c.stream, func.coalesce(func.sum(left), 0).label("n"))
+        .select_from(route_positions)
+        .outerjoin(segments, _waiting())
+        .where(route_positions.c.pipeline == ledger.pipeline)
+        .group_by(route_positions.c.route, route_positions.c.stream)
+    )
+    if route is not None:
+        query = query.where(route_positions.c.route == route)
+    if stream is not None:
+        query = query.where(route_positions.c.stream == stream)
+    return {(row.route, row.stream): int(row.n) for row in connection.execute(query)}
+
+
+def _left() -> Any:
+    """Records of a waiting segment that are not acknowledged yet."""
+    begun = segments.c.position == route_positions.c.position + 1
+    return case((begun, segments.c.records - route_positions.c.offset), else_=segments.c.records)
+
+
+def _waiting() -> Any:
+    return (
+        (segments.c.pipeline == route_positions.c.pipeline)
+        & (segments.c.stream == route_positions.c.stream)
+        & (segments.c.position > route_positions.c.position)
+        & (segments.c.state == "sealed")
+        & route_positions.c.detached_at.is_(None)
+    )
+
+
+def left_of(connection: Connection, ledger: Ledger, stream: str, position: int) -> dict[str, int]:
+    """Records of one segment that each attached route has still to deliver, by route."""
+    query = (
+        select(route_positions.c.route, _left().label("n"))
+        .select_from(route_positions)
+        .join(
+            segments,
+            (segments.c.pipeline == route_positions.c.pipeline)
+            & (segments.c.stream == route_positions.c.stream)
+            & (segments.c.position > route_positions.c.position),
+        )
+        .where(
+            route_positions.c.pipeline == ledger.pipeline,
+            route_positions.c.detached_at.is_(None),
+            segments.c.stream == stream,
+            segments.c.position == position,
+        )
+    )
+    return {row.route: int(row.n) for row in connection.execute(query)}
+
+
+def pending_bytes(ledger: Ledger) -> int:
+    """Bytes in the spool that some attached route still needs, each segment once."""
+    with ledger.read() as connection:
+        needed = (
+            select(segments.c.stream, segments.c.position, segments.c.length)
+            .join(route_positions, _waiting())
+            .where(segments.c.pipeline == ledger.pipeline)
+            .distinct()
+            .subquery()
+        )
+        return int(connection.execute(select(func.coalesce(func.sum(needed.c.length), 0))).scalar_one())
+
+
+def detach(ledger: Ledger, route: str, names: Iterable[str]) -> None:
+    """Let the route's backlog go: counted as dropped, and kept in the spool only by retention."""
+    with ledger.write() as connection:
+        for stream in names:
+            waiting = pending_in(connection, ledger, route, stream).get((route, stream), 0)
+            accounts.add(connection, ledger, route, stream, dropped=waiting)
+            change(connection, ledger, route, stream, detached_at=ledger.now(connection))
+
+
+def replay(ledger: Ledger, route: str, stream: str, after: int) -> int:
+    """Set a route back, so that it delivers everything after that position again.
+
+    Open deliveries of the pair are given up: what is delivered again gets new ids.
+
+    Returns:
+        How many records that are.
+    """
+    with ledger.write() as connection:
+        before = pending_in(connection, ledger, route, stream).get((route, stream), 0)
+        connection.execute(
+            deliveries.delete().where(
+                deliveries.c.pipeline == ledger.pipeline,
+                deliveries.c.route == route,
+                deliveries.c.stream == stream,
+            )
+        )
+        change(connection, ledger, route, stream, position=after, offset=0, detached_at=None)
+        count = pending_in(connection, ledger, route, stream).get((route, stream), 0) - before
+        accounts.add(connection, ledger, route, stream, replayed=count)
+    return count
+
+
+def rename(ledger: Ledger, old: str, new: str) -> int:
+    """Give a route's positions, deliveries and dead letters to another name."""
+    from muxly.store.tables import accounts as accounts_table
+    from muxly.store.tables import dead_letters
+
+    with ledger.write() as connection:
+        moved = 0
+        for table in (route_positions, deliveries, dead_letters, accounts_table):
+            changed = connection.execute(
+                update(table).where(table.c.pipeline == ledger.pipeline, table.c.route == old).values(route=new)
+            )
+            moved = moved or changed.rowcount
+    return moved
+
+
+def forget(ledger: Ledger, route: str) -> int:
+    """Give up a route: its backlog is counted as dropped, its positions are deleted.
+
+    Returns:
+        How many records were waiting.
+    """
+    with ledger.write() as connection:
+        waiting = pending_in(connection, ledger, route)
+        for (_route, stream), count in waiting.items():
+            accounts.add(connection, ledger, route, stream, dropped=count)
+        for table in (deliveries, route_positions):
+            connection.execute(
+                table.delete().where(table.c.pipeline == ledger.pipeline, table.c.route == route)
+            )
+    return sum(waiting.values())
