@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -225,14 +226,14 @@ def test_names_say_what_a_thing_is() -> None:
 
 
 def public_modules() -> list[str]:
-    """What plugins and users may import: all of ``muxly`` but the machinery, and the plugins themselves."""
+    """What users may import: packages and their direct modules, but for the machinery of ``muxly``."""
     found = []
     for package in PACKAGES:
-        for path in sorted(package.rglob("*.py")):
-            parts = path.relative_to(package).with_suffix("").parts
-            hidden = any(part.startswith("_") for part in parts if part != "__init__")
-            if not hidden and not (package.name == "muxly" and parts[0] in MACHINERY):
-                found.append(".".join((package.name, *(part for part in parts if part != "__init__"))))
+        found.append(package.name)
+        for path in sorted([*package.glob("[!_]*.py"), *package.glob("[!_]*/__init__.py")]):
+            name = path.parent.name if path.name == "__init__.py" else path.stem
+            if package.name != "muxly" or name not in MACHINERY:
+                found.append(f"{package.name}.{name}")
     return found
 
 
@@ -254,3 +255,40 @@ def test_import_of_muxly_is_light() -> None:
     program = "import sys, muxly; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert sorted(set(ran.stdout.split()) & HEAVY) == []
+
+
+# Borders
+
+
+def contract(name: str) -> dict[str, Any]:
+    """A contract of import-linter, by its id."""
+    found: dict[str, Any] = next(one for one in project()["tool"]["importlinter"]["contracts"] if one["id"] == name)
+    return found
+
+
+def test_plugins_may_import_no_part_of_the_machinery() -> None:
+    children = {path.stem for path in (ROOT / "muxly-core/src/muxly").iterdir() if path.name != "__pycache__"}
+    private = {name for name in children if name.startswith("_") and not name.startswith("__")}
+    machinery = private | (children & (MACHINERY - {"__main__"}))
+    assert set(contract("public-part")["forbidden_modules"]) == {f"muxly.{name}" for name in machinery}
+    assert set(contract("plugins-are-islands")["modules"]) == {path.name for path in PACKAGES} - {"muxly"}
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """The modules that a file imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "muxly")
+
+
+def test_examples_use_only_the_public_part() -> None:
+    public = {*public_modules(), *(f"muxly.{name}" for name in importlib.import_module("muxly").__all__)}
+    found = []
+    for file, tree in modules().items():
+        if file.startswith("docs/examples/"):
+            ours = {name for name in imported(tree) if name.partition(".")[0] == "muxly"}
+            found += [f"{file}: {name}" for name in sorted(ours - public)]
+    assert found == []
