@@ -1,0 +1,416 @@
+"""Deliveries: stored before their first attempt, ended by an acknowledgement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+from sqlalchemy import insert, select, update
+
+from muxly._ids import new_id
+from muxly.errors import FencedError
+from muxly.store import accounts, letters, positions, values
+from muxly.store.ranges import choose
+from muxly.store.rows import StoredDelivery, StoredSegment
+from muxly.store.tables import deliveries, route_positions, schema_versions, segments, streams
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection, Row
+
+    from muxly.store.ledger import Ledger
+    from muxly.store.rows import Letter, RoutePosition
+
+_LOOK_AHEAD = 500
+STATE_LIMIT_BYTES = 1 << 20
+
+
+def following(
+    ledger: Ledger,
+    route: str,
+    stream: str,
+    *,
+    options: Mapping[str, Any],
+    records: int | None,
+    bytes: int,
+    whole_groups: bool,
+) -> StoredDelivery | None:
+    """The delivery to work on: the open one, or the next, stored now.
+
+    Args:
+        ledger: The ledger of this run.
+        route: The route's name.
+        stream: The stream's name.
+        options: The route's mode, columns and filter; kept with a new delivery.
+        records: At most so many records in a new one.
+        bytes: At most so many bytes in a new one.
+        whole_groups: Whether a new one is exactly one group.
+
+    Returns:
+        None = nothing waits, or the next segment is quarantined.
+    """
+    with ledger.read() as connection:
+        if found := _open(connection, ledger, route, stream):
+            return found
+        here = positions.get(connection, ledger, route, stream)
+        waiting = _waiting(connection, ledger, here)
+        if here.detached or not waiting or waiting[0].state == "quarantined":
+            return None
+    with ledger.write() as connection:
+        waiting, offset = _pass_dropped(connection, ledger, here, waiting)
+        chosen = choose(waiting, offset, records=records, bytes=bytes, whole_groups=whole_groups)
+        if chosen is None:
+            return None
+        delivery = StoredDelivery(
+            id=new_id(),
+            route=route,
+            stream=stream,
+            first_position=chosen.first_position,
+            first_offset=chosen.first_offset,
+            last_position=chosen.last_position,
+            last_offset=chosen.last_offset,
+            records=chosen.records,
+            generation=chosen.generation,
+            options=options,
+        )
+        _insert(connection, ledger, delivery)
+        return delivery
+
+
+def _open(connection: Connection, ledger: Ledger, route: str, stream: str) -> StoredDelivery | None:
+    query = (
+        select(deliveries)
+        .where(*_is(ledger, route, stream), deliveries.c.letters.is_(None))
+        .order_by(deliveries.c.first_position, deliveries.c.first_offset)
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _delivery(row)
+
+
+def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
+    return (
+        deliveries.c.pipeline == ledger.pipeline,
+        deliveries.c.route == route,
+        deliveries.c.stream == stream,
+    )
+
+
+def _waiting(connection: Connection, ledger: Ledger, here: RoutePosition) -> list[StoredSegment]:
+    query = (
+        select(segments)
+        .where(
+            segments.c.pipeline == ledger.pipeline,
+            segments.c.stream == here.stream,
+            segments.c.position > here.position,
+        )
+        .order_by(segments.c.position)
+        .limit(_LOOK_AHEAD)
+    )
+    return [segment_of(row) for row in connection.execute(query)]
+
+
+def _pass_dropped(
+    connection: Connection, ledger: Ledger, here: RoutePosition, waiting: list[StoredSegment]
+) -> tuple[list[StoredSegment], int]:
+    """Move the position over segments that were dropped before it."""
+    count = next((n for n, one in enumerate(waiting) if one.state != "dropped"), len(waiting))
+    if count == 0:
+        return waiting, here.offset
+    last = waiting[count - 1].position
+    positions.change(connection, ledger, here.route, here.stream, position=last, offset=0)
+    return waiting[count:], 0
+
+
+def segment_of(row: Row[Any]) -> StoredSegment:
+    """A segment's row as a value."""
+    return StoredSegment(
+        stream=row.stream,
+        position=row.position,
+        key=row.key,
+        group=row.group,
+        generation=row.generation,
+        schema_version=row.schema_version,
+        records=row.records,
+        bytes=row.bytes,
+        file=row.file,
+        offset=row.offset,
+        length=row.length,
+        digest=row.digest,
+        replaces=tuple(values.decode(row.replaces)) if row.replaces else (),
+        state=row.state,
+    )
+
+
+def _delivery(row: Row[Any]) -> StoredDelivery:
+    return StoredDelivery(
+        id=row.id,
+        route=row.route,
+        stream=row.stream,
+        first_position=row.first_position,
+        first_offset=row.first_offset,
+        last_position=row.last_position,
+        last_offset=row.last_offset,
+        records=row.records,
+        generation=row.generation,
+        options=values.decode(row.options),
+        letters=tuple(values.decode(row.letters)) if row.letters else (),
+        marked=row.marked,
+        attempts=row.attempts,
+    )
+
+
+def _insert(connection: Connection, ledger: Ledger, one: StoredDelivery) -> None:
+    connection.execute(
+        insert(deliveries).values(
+            id=one.id,
+            pipeline=ledger.pipeline,
+            route=one.route,
+            stream=one.stream,
+            first_position=one.first_position,
+            first_offset=one.first_offset,
+            last_position=one.last_position,
+            last_offset=one.last_offset,
+            records=one.records,
+            generation=one.generation,
+            options=values.encode(dict(one.options)),
+            letters=values.encode(list(one.letters)) if one.letters else None,
+            marked=one.marked,
+            attempts=one.attempts,
+            created_at=ledger.now(connection),
+        )
+    )
+
+
+def segments_of(ledger: Ledger, delivery: StoredDelivery) -> list[StoredSegment]:
+    """The segments a delivery covers, in order; dropped ones are left out."""
+    query = (
+        select(segments)
+        .where(
+            segments.c.pipeline == ledger.pipeline,
+            segments.c.stream == delivery.stream,
+            segments.c.position.between(delivery.first_position, delivery.last_position),
+            segments.c.state != "dropped",
+        )
+        .order_by(segments.c.position)
+    )
+    with ledger.read() as connection:
+        return [segment_of(row) for row in connection.execute(query)]
+
+
+def schema_of(ledger: Ledger, stream: str, version: int) -> bytes | None:
+    """The Arrow IPC bytes of one version of a stream's schema."""
+    with ledger.read() as connection:
+        query = select(schema_versions.c.schema).where(
+            schema_versions.c.pipeline == ledger.pipeline,
+            schema_versions.c.stream == stream,
+            schema_versions.c.version == version,
+        )
+        return connection.execute(query).scalar()
+
+
+def newest_schema(ledger: Ledger, stream: str) -> tuple[int, bytes] | None:
+    """The number and Arrow IPC bytes of the stream's newest schema."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(schema_versions.c.version, schema_versions.c.schema)
+            .where(schema_versions.c.pipeline == ledger.pipeline, schema_versions.c.stream == stream)
+            .order_by(schema_versions.c.version.desc())
+            .limit(1)
+        ).one_or_none()
+    return None if row is None else (row.version, row.schema)
+
+
+def mark(ledger: Ledger, delivery: StoredDelivery, count: int) -> None:
+    """Keep that the first ``count`` records, after filters, are delivered."""
+    with ledger.write() as connection:
+        _change(connection, delivery, marked=count)
+
+
+def attempted(ledger: Ledger, delivery: StoredDelivery) -> None:
+    """Count an attempt that failed."""
+    with ledger.write() as connection:
+        _change(connection, delivery, attempts=deliveries.c.attempts + 1)
+
+
+def _change(connection: Connection, delivery: StoredDelivery, **changes: Any) -> None:
+    found = connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(**changes))
+    if found.rowcount != 1:
+        raise FencedError(f"the delivery {delivery.id} was ended by somebody else")
+
+
+def acknowledge(
+    ledger: Ledger,
+    delivery: StoredDelivery,
+    *,
+    delivered: int,
+    filtered: int,
+    rejected: Sequence[Letter] = (),
+    state: Any = None,
+) -> None:
+    """End a delivery that is durable at its destination: the position moves, the sums grow.
+
+    Args:
+        ledger: The ledger of this run.
+        delivery: The delivery; the first open one of its route and stream.
+        delivered: Records delivered.
+        filtered: Records that ``where`` left out.
+        rejected: Records the destination refused.
+        state: The receipt's state; None = unchanged.
+
+    Raises:
+        FencedError: The lease is lost; nothing was written.
+        ValueError: The three numbers do not add up to the delivery's records, or the state
+            is larger than 1 MiB.
+    """
+    if delivered + filtered + len(rejected) != delivery.records:
+        raise ValueError(
+            f"delivery {delivery.id}: {delivered} delivered + {filtered} filtered + {len(rejected)} rejected "
+            f"are not its {delivery.records} records"
+        )
+    moved = _moved(state)
+    with ledger.write() as connection:
+        if connection.execute(deliveries.delete().where(deliveries.c.id == delivery.id)).rowcount != 1:
+            raise FencedError(f"the delivery {delivery.id} was ended by somebody else")
+        if delivery.letters:
+            letters.mark_replayed(connection, ledger, delivery.letters)
+        else:
+            moved |= _end(connection, ledger, delivery)
+        if moved:
+            positions.change(connection, ledger, delivery.route, delivery.stream, **moved)
+        letters.store(connection, ledger, delivery.route, rejected, ledger.now(connection))
+        accounts.add(
+            connection, ledger, delivery.route, delivery.stream,
+            delivered=delivered, filtered=filtered, rejected=len(rejected),
+        )  # fmt: skip
+        if rejected:
+            _count_rejected(connection, ledger, delivery, len(rejected))
+
+
+def _moved(state: Any) -> dict[str, Any]:
+    if state is None:
+        return {}
+    text = values.encode(state)
+    if len(text) > STATE_LIMIT_BYTES:
+        raise ValueError(f"the receipt's state is {len(text)} bytes; 1 MiB is the most")
+    return {"state": text}
+
+
+def _end(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> dict[str, int]:
+    """The position behind a delivery; a segment that is wholly delivered is passed."""
+    query = select(segments.c.records).where(
+        segments.c.pipeline == ledger.pipeline,
+        segments.c.stream == delivery.stream,
+        segments.c.position == delivery.last_position,
+    )
+    if connection.execute(query).scalar_one() == delivery.last_offset:
+        return {"position": delivery.last_position, "offset": 0}
+    return {"position": delivery.last_position - 1, "offset": delivery.last_offset}
+
+
+def _count_rejected(connection: Connection, ledger: Ledger, delivery: StoredDelivery, count: int) -> None:
+    connection.execute(
+        update(route_positions)
+        .where(
+            route_positions.c.pipeline == ledger.pipeline,
+            route_positions.c.route == delivery.route,
+            route_positions.c.stream == delivery.stream,
+        )
+        .values(rejected=route_positions.c.rejected + count)
+    )
+
+
+def split(ledger: Ledger, delivery: StoredDelivery, parts: Sequence[StoredDelivery]) -> list[StoredDelivery]:
+    """Put parts in the place of a delivery, each under an id of its own, before any is tried.
+
+    Args:
+        ledger: The ledger of this run.
+        delivery: The delivery that a destination rejected.
+        parts: Consecutive ranges that cover it; their ids are made here.
+    """
+    named = [evolve(one, id=new_id(), attempts=0) for one in parts]
+    with ledger.write() as connection:
+        if connection.execute(deliveries.delete().where(deliveries.c.id == delivery.id)).rowcount != 1:
+            raise FencedError(f"the delivery {delivery.id} was ended by somebody else")
+        for one in named:
+            _insert(connection, ledger, one)
+    return named
+
+
+def store_letters_delivery(
+    ledger: Ledger, route: str, stream: str, ids: Sequence[str], options: Mapping[str, Any]
+) -> StoredDelivery:
+    """A delivery of dead letters, outside the log's order."""
+    delivery = StoredDelivery(
+        id=new_id(),
+        route=route,
+        stream=stream,
+        first_position=0,
+        first_offset=0,
+        last_position=0,
+        last_offset=0,
+        records=len(ids),
+        generation=0,
+        options=options,
+        letters=tuple(ids),
+    )
+    with ledger.write() as connection:
+        _insert(connection, ledger, delivery)
+        accounts.add(connection, ledger, route, stream, replayed=len(ids))
+    return delivery
+
+
+def open_letters(ledger: Ledger, route: str) -> list[StoredDelivery]:
+    """Deliveries of dead letters that have not ended."""
+    with ledger.read() as connection:
+        query = select(deliveries).where(
+            deliveries.c.pipeline == ledger.pipeline,
+            deliveries.c.route == route,
+            deliveries.c.letters.is_not(None),
+        )
+        return [_delivery(row) for row in connection.execute(query.order_by(deliveries.c.id))]
+
+
+def supersede(ledger: Ledger, route: str, stream: str, *, generation: int) -> int:
+    """Pass over what an older generation left undelivered, because a newer one is whole.
+
+    Returns:
+        How many records were superseded.
+    """
+    with ledger.write() as connection:
+        here = positions.get(connection, ledger, route, stream)
+        old = (
+            select(segments.c.position, segments.c.records, segments.c.state)
+            .where(
+                segments.c.pipeline == ledger.pipeline,
+                segments.c.stream == stream,
+                segments.c.position > here.position,
+                segments.c.generation < generation,
+            )
+            .order_by(segments.c.position)
+        )
+        rows = connection.execute(old).all()
+        if not rows:
+            return 0
+        waiting = [
+            row.records - (here.offset if row.position == here.position + 1 else 0)
+            for row in rows
+            if row.state == "sealed"
+        ]
+        count = sum(waiting)
+        connection.execute(deliveries.delete().where(*_is(ledger, route, stream), deliveries.c.letters.is_(None)))
+        positions.change(connection, ledger, route, stream, position=rows[-1].position, offset=0, rejected=0)
+        accounts.add(connection, ledger, route, stream, superseded=count)
+        return count
+
+
+def generations(ledger: Ledger, stream: str) -> tuple[int, int]:
+    """The newest generation of a stream, and the newest one that is wholly sealed."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(streams.c.generation, streams.c.sealed_generation).where(
+                streams.c.pipeline == ledger.pipeline, streams.c.stream == stream
+            )
+        ).one_or_none()
+    return (0, 0) if row is None else (row.generation, row.sealed_generation)

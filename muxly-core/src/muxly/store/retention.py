@@ -1,0 +1,168 @@
+"""Retention: pruning what nobody needs, and setting aside what is damaged."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, func, select, update
+
+from muxly.store import accounts, positions
+from muxly.store.deliveries import segment_of
+from muxly.store.tables import deliveries, route_positions, segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from muxly.store.ledger import Ledger
+    from muxly.store.rows import StoredSegment
+
+
+def log(ledger: Ledger, stream: str | None = None) -> list[StoredSegment]:
+    """The segments whose rows are kept, by stream and position."""
+    query = select(segments).where(segments.c.pipeline == ledger.pipeline)
+    if stream is not None:
+        query = query.where(segments.c.stream == stream)
+    with ledger.read() as connection:
+        rows = connection.execute(query.order_by(segments.c.stream, segments.c.position))
+        return [segment_of(row) for row in rows]
+
+
+def first_kept(ledger: Ledger, stream: str) -> int | None:
+    """The lowest position whose segment is kept; None = none is."""
+    with ledger.read() as connection:
+        query = select(func.min(segments.c.position)).where(
+            segments.c.pipeline == ledger.pipeline, segments.c.stream == stream
+        )
+        return connection.execute(query).scalar()
+
+
+def files(ledger: Ledger) -> set[str]:
+    """The spool's files that some row names."""
+    with ledger.read() as connection:
+        query = select(segments.c.file).where(
+            segments.c.pipeline == ledger.pipeline, segments.c.file.is_not(None)
+        )
+        return {name for name in connection.execute(query.distinct()).scalars() if name is not None}
+
+
+def prune(ledger: Ledger, *, keep_seconds: float, keep_bytes: int) -> list[str]:
+    """Delete the rows of what every route has and retention does not keep.
+
+    Args:
+        ledger: The ledger of this run.
+        keep_seconds: Delivered segments are kept so long,
+        keep_bytes: and at most so many bytes of them, the newest.
+
+    Returns:
+        Files that no row names any more: delete them now that the rows are gone.
+    """
+    with ledger.write() as connection:
+        rows = connection.execute(
+            select(segments.c.stream, segments.c.position, segments.c.length, segments.c.file, segments.c.sealed_at)
+            .where(segments.c.pipeline == ledger.pipeline, _delivered_everywhere(ledger))
+            .order_by(segments.c.sealed_at.desc(), segments.c.position.desc())
+        ).all()
+        oldest = ledger.now(connection) - timedelta(seconds=keep_seconds)
+        kept_bytes, going = 0, []
+        for row in rows:
+            kept_bytes += row.length
+            if row.sealed_at < oldest or kept_bytes > keep_bytes:
+                going.append(row)
+        for row in going:
+            connection.execute(segments.delete().where(_one(ledger, row.stream, row.position)))
+        return _unnamed(connection, ledger, {row.file for row in going if row.file})
+
+
+def _one(ledger: Ledger, stream: str, position: int) -> ColumnElement[bool]:
+    return and_(
+        segments.c.pipeline == ledger.pipeline,
+        segments.c.stream == stream,
+        segments.c.position == position,
+    )
+
+
+def _delivered_everywhere(ledger: Ledger) -> ColumnElement[bool]:
+    """Segments that no attached route still needs, and no open delivery of a detached one."""
+    behind = (
+        select(route_positions.c.route)
+        .where(
+            route_positions.c.pipeline == ledger.pipeline,
+            route_positions.c.stream == segments.c.stream,
+            route_positions.c.position < segments.c.position,
+            route_positions.c.detached_at.is_(None),
+        )
+        .exists()
+    )
+    return ~behind
+
+
+def _unnamed(connection: Connection, ledger: Ledger, names: set[str]) -> list[str]:
+    found = connection.execute(
+        select(segments.c.file).where(segments.c.pipeline == ledger.pipeline, segments.c.file.in_(names))
+    )
+    return sorted(names - set(found.scalars()))
+
+
+def quarantine(ledger: Ledger, segment: StoredSegment) -> None:
+    """Set a damaged segment aside: it blocks its stream on its routes, and nothing else."""
+    with ledger.write() as connection:
+        changed = connection.execute(
+            update(segments)
+            .where(_one(ledger, segment.stream, segment.position), segments.c.state == "sealed")
+            .values(state="quarantined")
+        )
+        if changed.rowcount:
+            for route, count in positions.left_of(connection, ledger, segment.stream, segment.position).items():
+                accounts.add(connection, ledger, route, segment.stream, quarantined=count)
+
+
+def drop(ledger: Ledger, stream: str, chosen: Iterable[int]) -> tuple[int, list[str]]:
+    """Give segments up by hand; counted as dropped on each route that did not have them.
+
+    Open deliveries that cover them are given up; what remains gets new ids.
+
+    Returns:
+        How many records were dropped, over all routes, and files no row needs any more.
+    """
+    total, names = 0, set()
+    with ledger.write() as connection:
+        for position in chosen:
+            row = connection.execute(select(segments).where(_one(ledger, stream, position))).one_or_none()
+            if row is None or row.state == "dropped":
+                continue
+            for route, count in positions.left_of(connection, ledger, stream, position).items():
+                back = count if row.state == "quarantined" else 0
+                accounts.add(connection, ledger, route, stream, dropped=count, quarantined=-back)
+                total += count
+            connection.execute(
+                update(segments).where(_one(ledger, stream, position)).values(state="dropped", file=None)
+            )
+            _give_up_deliveries(connection, ledger, stream, position)
+            names |= {row.file} if row.file else set()
+        return total, _unnamed(connection, ledger, names)
+
+
+def _give_up_deliveries(connection: Connection, ledger: Ledger, stream: str, position: int) -> None:
+    connection.execute(
+        deliveries.delete().where(
+            deliveries.c.pipeline == ledger.pipeline,
+            deliveries.c.stream == stream,
+            deliveries.c.first_position <= position,
+            deliveries.c.last_position >= position,
+        )
+    )
+
+
+def missing(found: Sequence[StoredSegment], after: int) -> int | None:
+    """The first position after ``after`` whose segment is not kept, up to the last kept one."""
+    expected = after + 1
+    for one in found:
+        if one.position <= after:
+            continue
+        if one.position != expected or one.state != "sealed":
+            return expected
+        expected += 1
+    return None

@@ -1,0 +1,60 @@
+"""Runs: every execution, and every command that wrote the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select, update
+
+from muxly.store import values
+from muxly.store.tables import runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from muxly.store.ledger import Ledger
+
+
+def start(ledger: Ledger, *, holder: str, command: str, params: Mapping[str, Any]) -> None:
+    """Begin a run; runs that a dead holder left running are marked as crashed."""
+    with ledger.write() as connection:
+        now = ledger.now(connection)
+        connection.execute(
+            update(runs)
+            .where(runs.c.pipeline == ledger.pipeline, runs.c.state == "running")
+            .values(state="crashed", finished_at=now)
+        )
+        connection.execute(
+            insert(runs).values(
+                id=ledger.run,
+                pipeline=ledger.pipeline,
+                token=ledger.token,
+                holder=holder,
+                command=command,
+                state="running",
+                params=values.encode(dict(params)) if params else None,
+                started_at=now,
+            )
+        )
+
+
+def finish(ledger: Ledger, *, state: str, error: str | None, result: Mapping[str, Any]) -> None:
+    """End a run with what it did."""
+    with ledger.write() as connection:
+        connection.execute(
+            update(runs)
+            .where(runs.c.id == ledger.run)
+            .values(
+                state=state,
+                error=error,
+                result=values.encode(dict(result)),
+                finished_at=ledger.now(connection),
+            )
+        )
+
+
+def recent(ledger: Ledger, limit: int = 20) -> list[dict[str, Any]]:
+    """The newest runs of the pipeline."""
+    query = select(runs).where(runs.c.pipeline == ledger.pipeline).order_by(runs.c.started_at.desc())
+    with ledger.read() as connection:
+        return [dict(row) for row in connection.execute(query.limit(limit)).mappings()]
