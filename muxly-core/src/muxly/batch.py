@@ -33,7 +33,7 @@ class Rejected:
     place: str | None = field(default=None, kw_only=True)
 
 
-def _data(value: Any) -> Any:
+def _content(value: Any) -> Any:
     if value is None or hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__"):
         return value
     if isinstance(value, Mapping):
@@ -64,11 +64,11 @@ class Batch:
         rejected: Records of the source that could not become part of ``data``.
     """
 
-    data: Any = field(default=None, converter=_data)
+    data: Any = field(default=None, converter=_content)
     cursor: Cursor = None
     stream: str | None = field(default=None, kw_only=True)
-    replaces: tuple[Any, ...] = field(default=(), kw_only=True, converter=tuple)
-    rejected: tuple[Rejected, ...] = field(default=(), kw_only=True, converter=tuple)
+    replaces: tuple[Any, ...] = field(default=(), kw_only=True, converter=tuple[Any, ...])
+    rejected: tuple[Rejected, ...] = field(default=(), kw_only=True, converter=tuple[Rejected, ...])
 
     def to_arrow(self, schema: pa.Schema | None = None) -> tuple[pa.Table, list[Rejected]]:
         """The records as columns.

@@ -47,7 +47,7 @@ class Plan:
         schema: Arrow schema of the records, if known.
     """
 
-    partitions: tuple[Partition, ...] = field(converter=tuple)
+    partitions: tuple[Partition, ...] = field(converter=tuple[Partition, ...])
     cursor: Cursor = None
     schema: pa.Schema | None = field(default=None, kw_only=True, eq=False)
 

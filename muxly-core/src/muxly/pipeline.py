@@ -167,7 +167,7 @@ def _routes(value: Sequence[Route] | Route) -> tuple[Route, ...]:
 def _unique(instance: object, attribute: Any, value: tuple[Route, ...]) -> None:
     names = [route.name for route in value]
     if repeated := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two routes are named {sorted(repeated)[0]!r}; a route is its name")
+        raise ValueError(f"two routes are named {min(repeated)!r}; a route is its name")
 
 
 @frozen

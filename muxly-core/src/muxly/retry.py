@@ -48,7 +48,7 @@ class Backoff:
                 negative and not-a-number values are ignored.
             chance: Uniform in [0, 1); default drawn here.
         """
-        drawn = self.bound(attempt) * (random.random() if chance is None else chance)  # noqa: S311
+        drawn = self.bound(attempt) * (random.random() if chance is None else chance)
         if retry_after is None or not retry_after >= 0:
             return drawn
         return max(drawn, min(retry_after, RETRY_AFTER_LIMIT_SECONDS))

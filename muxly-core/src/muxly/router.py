@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 from muxly.component import Component
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import pyarrow as pa
 
@@ -20,6 +20,10 @@ __all__ = ["Delivery", "Mode", "Promise", "Receipt", "Router"]
 
 Mode = Literal["append", "upsert", "overwrite", "replace"]
 Promise = Literal["effectively_once", "at_least_once", "idempotent"]
+
+
+def _rejected(value: Iterable[Rejected]) -> tuple[Rejected, ...]:
+    return tuple(value)
 
 
 @frozen
@@ -33,7 +37,7 @@ class Receipt:
             delivery of this route and stream; JSON values, at most 1 MiB. None = unchanged.
     """
 
-    rejected: tuple[Rejected, ...] = field(default=(), converter=tuple)
+    rejected: tuple[Rejected, ...] = field(default=(), converter=_rejected)
     state: Any = field(default=None, kw_only=True)
 
 
