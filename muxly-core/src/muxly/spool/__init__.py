@@ -1,0 +1,17 @@
+"""The spool: sealed segments in files that are never changed."""
+
+from __future__ import annotations
+
+from muxly.spool.folder import Draft, FolderSpool, SpoolLock
+from muxly.spool.segments import Checkpoint, SegmentBytes, SegmentWriter, read_segment, verify
+
+__all__ = [
+    "Checkpoint",
+    "Draft",
+    "FolderSpool",
+    "SegmentBytes",
+    "SegmentWriter",
+    "SpoolLock",
+    "read_segment",
+    "verify",
+]

@@ -1,0 +1,229 @@
+"""A spool in a folder: five operations, each durable when it returns."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from muxly._ids import new_id
+from muxly.errors import CorruptSegmentError, LeaseHeldError, SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import pyarrow as pa
+
+_SUFFIX = ".arrow"
+_DRAFT = re.compile(r"\.(?P<token>\d+)-[0-9A-Z]{26}\.tmp\Z")
+
+
+class Draft:
+    """A file being written in the spool's folder under a temporary name.
+
+    Args:
+        path: Where; begins with a dot and carries the writer's fencing token.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.length = 0
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def write(self, content: Any) -> None:
+        """Append all of the bytes."""
+        view = memoryview(content).cast("B")
+        while view:
+            written = os.write(self._file, view)
+            view = view[written:]
+            self.length += written
+
+    def truncate(self, length: int) -> None:
+        """Cut the file back to that many bytes."""
+        os.ftruncate(self._file, length)
+        os.lseek(self._file, length, os.SEEK_SET)
+        self.length = length
+
+    def sync(self) -> None:
+        """Make the bytes durable and close the file.
+
+        A failed fsync is never repeated on the same file: what reached the disk is unknown.
+        """
+        try:
+            os.fsync(self._file)
+        finally:
+            self._close()
+
+    def discard(self) -> None:
+        """Close and delete the file; may be repeated."""
+        self._close()
+        self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class FolderSpool:
+    """Segment files of one pipeline in one folder of a local file system.
+
+    Args:
+        folder: The pipeline's folder; made at first use, readable by its owner only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def draft(self, token: int) -> Draft:
+        """A new temporary file.
+
+        Raises:
+            SpoolError: The folder cannot be written; names it and the cause.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return Draft(self.folder / f".{token}-{new_id()}.tmp")
+        except OSError as error:
+            raise self._failed("write to", error) from error
+
+    def put(self, draft: Draft) -> str:
+        """Publish a draft under a name of its own that never existed before.
+
+        Durable when it returns: the bytes, then the name, then the folder's entry; the entry
+        is made durable by ``sync_folder``, once for all drafts that are published together.
+
+        Returns:
+            The file's name in this spool.
+
+        Raises:
+            SpoolError: The disk is full or failing; nothing was published.
+        """
+        name = f"{new_id()}{_SUFFIX}"
+        try:
+            draft.sync()
+            os.link(draft.path, self.folder / name)
+            draft.path.unlink()
+        except OSError as error:
+            draft.discard()
+            raise self._failed("write to", error) from error
+        return name
+
+    def sync_folder(self) -> None:
+        """Make the names in the folder durable."""
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            raise self._failed("write to", error) from error
+        finally:
+            os.close(descriptor)
+
+    def open(self, name: str, offset: int, length: int) -> pa.Buffer:
+        """A part of a file, mapped into memory.
+
+        Raises:
+            CorruptSegmentError: The file is gone or shorter.
+        """
+        import pyarrow as pa
+
+        path = self.folder / name
+        try:
+            with pa.memory_map(str(path), "r") as file:
+                if file.size() < offset + length:
+                    raise CorruptSegmentError(
+                        f"the spool file {path} is {file.size()} bytes long, not {offset + length}"
+                    )
+                file.seek(offset)
+                return file.read_buffer(length)
+        except FileNotFoundError as error:
+            raise CorruptSegmentError(f"the spool file {path} is missing") from error
+        except OSError as error:
+            raise self._failed("read from", error) from error
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete files; those that are gone already are no error."""
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def list(self) -> set[str]:
+        """The names of all published files."""
+        try:
+            return {name for name in os.listdir(self.folder) if name.endswith(_SUFFIX)}
+        except FileNotFoundError:
+            return set()
+
+    def free_bytes(self) -> int:
+        """How many more bytes the file system takes."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return shutil.disk_usage(self.folder).free
+
+    def sweep(self, *, named: set[str], token: int) -> int:
+        """Delete what a crash left: drafts of older tokens, and files that no row names.
+
+        Call it while holding the lease, before anything is written.
+
+        Args:
+            named: Files that the ledger names.
+            token: Our fencing token.
+
+        Returns:
+            How many files were deleted.
+        """
+        leftovers = [name for name in self.list() if name not in named]
+        if self.folder.exists():
+            leftovers += [name for name in os.listdir(self.folder) if self._is_older(name, token)]
+        self.delete(leftovers)
+        return len(leftovers)
+
+    def _is_older(self, name: str, token: int) -> bool:
+        match = _DRAFT.match(name)
+        return match is not None and int(match["token"]) < token
+
+    def _failed(self, doing: str, error: OSError) -> SpoolError:
+        hint = "; make room there, or move the spool with `home:`" if error.errno == errno.ENOSPC else ""
+        return SpoolError(f"cannot {doing} the spool {self.folder}: {error.strerror}{hint}")
+
+
+class SpoolLock:
+    """The operating system's lock on a pipeline's spool; it ends with the process that holds it.
+
+    Args:
+        path: The lock file, beside the spool's folder.
+        holder: What others are told, written into the file.
+    """
+
+    def __init__(self, path: Path, *, pipeline: str, holder: str) -> None:
+        self._path, self._pipeline, self._holder = path, pipeline, holder
+        self._file = -1
+
+    def acquire(self) -> None:
+        """Take the lock, or refuse at once.
+
+        Raises:
+            LeaseHeldError: Another process holds it; names the holder.
+        """
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(file, 1024).decode(errors="replace") or "another process"
+            os.close(file)
+            raise LeaseHeldError(
+                f"the pipeline {self._pipeline!r} is being run by {holder}; wait for it, or stop it",
+                holder=holder,
+            ) from error
+        os.ftruncate(file, 0)
+        os.write(file, self._holder.encode())
+        self._file = file
+
+    def release(self) -> None:
+        """Let go; may be repeated."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

@@ -1,0 +1,159 @@
+"""Segments: record batches of one schema as an Arrow IPC stream with a digest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from muxly.errors import CorruptSegmentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+    from muxly.spool.folder import Draft
+
+SPILL_BYTES = 1 << 20
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+ALIGNMENT = 64
+
+
+@frozen(kw_only=True)
+class SegmentBytes:
+    """A finished segment, in memory or in a draft of its own.
+
+    Args:
+        records: How many it holds.
+        bytes: Their size in memory.
+        length: The length of its IPC stream.
+        digest: SHA-256 of that stream, hex.
+        chunks: The stream's bytes, if it is small.
+        draft: The file that holds nothing else, if it is large.
+    """
+
+    records: int
+    bytes: int
+    length: int
+    digest: str
+    chunks: tuple[Any, ...] = ()
+    draft: Draft | None = None
+
+
+@frozen(kw_only=True)
+class Checkpoint:
+    """A place in a segment that can be returned to.
+
+    Args:
+        length: Of the stream, in bytes.
+        records: So far.
+        bytes: So far, in memory.
+        chunks: So far, while in memory.
+        digest: Of the stream so far.
+    """
+
+    length: int
+    records: int
+    bytes: int
+    chunks: int
+    digest: Any
+
+
+class SegmentWriter:
+    """Writes one segment: in memory first, into a draft once it is large.
+
+    Args:
+        schema: Of all its batches.
+        new_draft: Makes a draft in the spool.
+    """
+
+    def __init__(self, schema: pa.Schema, new_draft: Callable[[], Draft]) -> None:
+        self.schema = schema
+        self.records = 0
+        self.bytes = 0
+        self._new_draft = new_draft
+        self._draft: Draft | None = None
+        self._chunks: list[Any] = []
+        self._length = 0
+        self._digest = hashlib.sha256(usedforsecurity=False)
+        self._add(schema.serialize())
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add a batch; its schema is the segment's."""
+        self._add(batch.serialize())
+        self.records += batch.num_rows
+        self.bytes += batch.nbytes
+
+    def _add(self, chunk: Any) -> None:
+        self._digest.update(chunk)
+        self._length += len(memoryview(chunk))
+        if self._draft is not None:
+            self._draft.write(chunk)
+            return
+        self._chunks.append(chunk)
+        if self._length > SPILL_BYTES:
+            self._spill()
+
+    def _spill(self) -> None:
+        self._draft = self._new_draft()
+        for chunk in self._chunks:
+            self._draft.write(chunk)
+        self._chunks = []
+
+    def checkpoint(self) -> Checkpoint:
+        """The place reached now."""
+        return Checkpoint(
+            length=self._length,
+            records=self.records,
+            bytes=self.bytes,
+            chunks=len(self._chunks),
+            digest=self._digest.copy(),
+        )
+
+    def rollback(self, to: Checkpoint) -> None:
+        """Forget everything after a checkpoint of this segment."""
+        if self._draft is not None:
+            self._draft.truncate(to.length)
+        else:
+            del self._chunks[to.chunks :]
+        self._length, self.records, self.bytes = to.length, to.records, to.bytes
+        self._digest = to.digest.copy()
+
+    def finish(self) -> SegmentBytes:
+        """End the stream; nothing is durable yet."""
+        self._add(_END)
+        return SegmentBytes(
+            records=self.records,
+            bytes=self.bytes,
+            length=self._length,
+            digest=self._digest.hexdigest(),
+            chunks=tuple(self._chunks),
+            draft=self._draft,
+        )
+
+    def discard(self) -> None:
+        """Forget the segment and its draft; may be repeated."""
+        self._chunks = []
+        if self._draft is not None:
+            self._draft.discard()
+
+
+def verify(stream: pa.Buffer, digest: str, name: str) -> None:
+    """Compare a segment's bytes with the digest they were sealed under.
+
+    Raises:
+        CorruptSegmentError: They are not the same bytes; Arrow itself would return wrong
+            values for most single flipped bits without noticing.
+    """
+    if hashlib.sha256(stream, usedforsecurity=False).hexdigest() != digest:
+        raise CorruptSegmentError(f"the segment {name} is not what was sealed: its digest differs")
+
+
+def read_segment(stream: pa.Buffer) -> Iterator[pa.RecordBatch]:
+    """The batches of a segment, without copying them."""
+    import pyarrow as pa
+
+    with pa.ipc.open_stream(stream) as reader:
+        yield from reader
