@@ -1,0 +1,53 @@
+"""Components to test with, and the tests that every plugin has to pass.
+
+::
+
+
+``FakeConnector``, ``CollectingRouter`` and ``ChaosRouter`` also work from configuration, as
+``type: "muxly.testing:FakeConnector"``. Nothing here is imported before it is used, so that
+the pytest plugin does not slow down the start of pytest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from muxly.testing.calls import Call
+    from muxly.testing.chaos_router import ChaosRouter
+    from muxly.testing.collecting_router import CollectingRouter
+    from muxly.testing.deliveries import delivery
+    from muxly.testing.fake_connector import FakeConnector
+    from muxly.testing.faults import Fault
+
+_HOME = {
+    "Call": "calls",
+    "ChaosRouter": "chaos_router",
+    "CollectingRouter": "collecting_router",
+    "FakeConnector": "fake_connector",
+    "Fault": "faults",
+    "delivery": "deliveries",
+}
+
+__all__ = [
+    "Call",
+    "ChaosRouter",
+    "CollectingRouter",
+    "FakeConnector",
+    "Fault",
+    "delivery",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOME:
+        raise AttributeError(f"module 'muxly.testing' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"muxly.testing.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,103 @@
+"""Deliveries for the tests of router authors."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from typing import TYPE_CHECKING, Any, cast
+
+from muxly.batch import Batch
+from muxly.router import Delivery, Mode
+from muxly.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import pyarrow as pa
+
+__all__ = ["delivery"]
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def delivery(
+    data: Any = (),
+    stream: Stream | str = "numbers",
+    *,
+    id: str | None = None,
+    digest: str | None = None,
+    batch_records: int | None = None,
+    mode: Mode = "append",
+    generation: int | None = None,
+    replaces: Iterable[Any] = (),
+    state: Any = None,
+    delivered: int = 0,
+    on_mark: Callable[[int], None] = lambda count: None,
+) -> Delivery:
+    """A delivery as the runner makes them.
+
+    Args:
+        data: What a ``Batch`` takes: a list of dicts, an Arrow table, a data frame; or several
+            ``RecordBatch`` in a list.
+        stream: The stream, or its name.
+        id: Default a new one; give the same one for a repeat.
+        digest: Default a digest of the records.
+        batch_records: Cut into batches of at most so many records, 1 or more.
+        mode: As in ``Delivery``.
+        generation: As in ``Delivery``.
+        replaces: As in ``Delivery``; a value that is no tuple becomes one.
+        state: As in ``Delivery``.
+        delivered: As in ``Delivery``.
+        on_mark: As in ``Delivery``.
+
+    Raises:
+        ValueError: A record does not fit the type of its column.
+    """
+    schema, batches = _batches(data, batch_records)
+    return Delivery(
+        id or new_delivery_id(),
+        digest or _digest(schema, batches),
+        stream if isinstance(stream, Stream) else Stream(stream),
+        schema,
+        mode=mode,
+        generation=generation,
+        replaces=tuple(value if isinstance(value, tuple) else (value,) for value in replaces),
+        state=state,
+        delivered=delivered,
+        source=batches.__iter__,
+        on_mark=on_mark,
+    )
+
+
+def new_delivery_id() -> str:
+    """A ULID by its looks; those of one process grow."""
+    number = next(_numbers)
+    head = "".join(_ALPHABET[number >> shift & 31] for shift in range(45, -1, -5))
+    return head + "".join(random.choices(_ALPHABET, k=16))
+
+
+_numbers: Iterator[int] = itertools.count(0x0197_0000_0000)
+
+
+def _batches(data: Any, batch_records: int | None) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+    import pyarrow as pa
+
+    if isinstance(data, list) and data and all(isinstance(one, pa.RecordBatch) for one in data):
+        table = pa.Table.from_batches(cast("list[pa.RecordBatch]", data))
+    else:
+        table, rejected = Batch(data).to_arrow()
+        if rejected:
+            raise ValueError(f"{len(rejected)} records do not fit; the first: {rejected[0].reason}")
+    return table.schema, table.to_batches(max_chunksize=batch_records)
+
+
+def _digest(schema: pa.Schema, batches: list[pa.RecordBatch]) -> str:
+    """A digest of schema and values; where batches begin does not matter."""
+    import pyarrow as pa
+
+    table = pa.Table.from_batches(batches, schema=schema).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(table)
+    return hashlib.blake2b(sink.getvalue(), digest_size=16).hexdigest()
