@@ -7,11 +7,15 @@ import os
 import sqlite3
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from muxly.errors import StoreError
 from muxly.store.faults import damaged
 
-__all__ = ["APPLICATION_ID", "checked", "connect", "make_folder", "settle", "sidecars"]
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+__all__ = ["APPLICATION_ID", "check_pages", "checked", "connect", "path_of", "sidecars", "was_left_open"]
 
 APPLICATION_ID = 0x4D55584C  # "MUXL", in the header: `file` shows it, and another program's file is not taken for ours
 _BUSY_SECONDS = 10
@@ -27,7 +31,7 @@ _LOG = logging.getLogger("muxly.store")
 
 
 def checked(given: str) -> Path:
-    """The absolute path of the store's file, found fit to be opened, or to be created.
+    """The absolute path of the store's file, found fit to be opened, or not there yet.
 
     Raises:
         StoreError: The file is no whole store of ours, it is gone while its ``-wal`` is
@@ -40,8 +44,7 @@ def checked(given: str) -> Path:
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     except FileNotFoundError:
-        _refuse_lost(path)
-        return path
+        return path if _is_new(path) else checked(given)
     except OSError as cause:
         raise StoreError(
             f"the store {path} cannot be read ({cause.strerror}); check that it is a file, who owns it, its mode"
@@ -56,15 +59,28 @@ def sidecars(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
-def make_folder(path: Path) -> None:
-    """Create the folder of the file at `path`, readable by its owner only; an existing one stays as it is."""
+def path_of(engine: Engine) -> Path | None:
+    """The file of a SQLite store; None for another database."""
+    return Path(str(engine.url.database)) if engine.dialect.name == "sqlite" else None
+
+
+def was_left_open(path: Path) -> bool:
+    """Whether another process has the store open now, or died while it had."""
     try:
-        path.parent.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-    except OSError as cause:
-        raise StoreError(
-            f"the folder of the store, {path.parent}, cannot be created ({cause.strerror}); choose another place"
-        ) from cause
+        return sidecars(path)[0].stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def check_pages(connection: Connection, where: str) -> None:
+    """Look for damaged pages.
+
+    Raises:
+        StoreError: There are some.
+    """
+    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    if found != "ok":
+        raise damaged(where, str(found))
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -78,14 +94,14 @@ def connect(path: Path) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
-        settle(connection)
+        _settle(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def settle(connection: sqlite3.Connection) -> None:
+def _settle(connection: sqlite3.Connection) -> None:
     """Set what SQLite forgets with each connection, and the journal mode, which the file remembers."""
     # NORMAL loses acknowledged commits in a power cut; FULL costs one fsync a commit.
     connection.execute("PRAGMA synchronous = FULL")
@@ -98,13 +114,17 @@ def settle(connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError(f"the file system does not allow a write-ahead log (journal mode {mode})")
 
 
-def _refuse_lost(path: Path) -> None:
+def _is_new(path: Path) -> bool:
+    """False if another process created the store just now."""
     left = [file.name for file in sidecars(path) if file.exists()]
+    if path.exists():
+        return False
     if left:
         raise StoreError(
             f"the store {path} is gone, but {' and '.join(left)} of it is still there, so it was moved or deleted "
             "while open. Put the file back beside it, or restore a backup and delete what is left over"
         )
+    return True
 
 
 def _check_header(path: Path, header: bytes) -> None:
