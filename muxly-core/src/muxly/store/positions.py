@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def register(
-    ledger: Ledger, subscriptions: Mapping[str, Sequence[str]], parents: Mapping[str, str | None]
+    ledger: Ledger, subscriptions: Mapping[str, Sequence[str]], definitions: Mapping[str, Mapping[str, Any]]
 ) -> list[RoutePosition]:
     """Make the rows of streams and routes that this run uses.
 
@@ -29,7 +29,8 @@ def register(
     Args:
         ledger: The ledger of this run.
         subscriptions: The routes of each stream.
-        parents: Parent streams by child.
+        definitions: What is known of each stream: ``parent`` and the keys; kept so that a
+            backlog can be delivered while the source is away.
 
     Returns:
         The pairs that start behind a head, because the stream was read before.
@@ -41,11 +42,36 @@ def register(
         served = {(one.route, one.stream) for one in _all(connection, ledger)}
         for stream, routes in subscriptions.items():
             if stream not in known:
-                add_stream(connection, ledger, stream, (), parent=parents.get(stream), now=now)
+                parent = definitions.get(stream, {}).get("parent")
+                add_stream(connection, ledger, stream, (), parent=parent, now=now)
             for route in routes:
                 if (route, stream) not in served:
                     late += _add(connection, ledger, route, stream, known.get(stream, 0), now)
+        _define(connection, ledger, definitions)
     return late
+
+
+def _define(connection: Connection, ledger: Ledger, definitions: Mapping[str, Mapping[str, Any]]) -> None:
+    for stream, definition in definitions.items():
+        text = values.encode(dict(definition))
+        connection.execute(
+            update(streams)
+            .where(
+                streams.c.pipeline == ledger.pipeline,
+                streams.c.stream == stream,
+                (streams.c.definition != text) | streams.c.definition.is_(None),
+            )
+            .values(definition=text)
+        )
+
+
+def definitions(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """What is known of every stream of the ledger."""
+    with ledger.read() as connection:
+        rows = connection.execute(
+            select(streams.c.stream, streams.c.definition).where(streams.c.pipeline == ledger.pipeline)
+        )
+        return {row.stream: values.decode(row.definition) if row.definition else {} for row in rows}
 
 
 def add_stream(

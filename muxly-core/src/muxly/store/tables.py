@@ -40,11 +40,13 @@ class UtcTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> Any:
+        """The column's type in that database."""
         return dialect.type_descriptor(
             DateTime(timezone=True) if dialect.name == "postgresql" else String(27)
         )
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """A moment as the database keeps it; one without time zone is refused."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -53,6 +55,7 @@ class UtcTime(TypeDecorator[datetime]):
         return moment if dialect.name == "postgresql" else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """A moment in UTC."""
         if value is None or isinstance(value, datetime):
             return value if value is None else value.astimezone(UTC)
         return datetime.fromisoformat(value)
@@ -70,6 +73,7 @@ streams = Table(
     Column("parent", Text),
     Column("cursor", Text),
     Column("boundary", Text),
+    Column("definition", Text),
     Column("head", BigInteger, nullable=False, server_default="0"),
     Column("generation", BigInteger, nullable=False, server_default="0"),
     Column("sealed_generation", BigInteger, nullable=False, server_default="0"),
