@@ -1,0 +1,1 @@
+"""The runner: reads partitions, seals their batches, and serves each route from the ledger."""
