@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from muxly.testing.calls import Call
     from muxly.testing.chaos_router import ChaosRouter
     from muxly.testing.collecting_router import CollectingRouter
+    from muxly.testing.connector_conformance import ConnectorConformance
     from muxly.testing.deliveries import delivery
     from muxly.testing.fake_connector import FakeConnector
     from muxly.testing.faults import Fault
@@ -24,6 +25,7 @@ _HOME = {
     "Call": "calls",
     "ChaosRouter": "chaos_router",
     "CollectingRouter": "collecting_router",
+    "ConnectorConformance": "connector_conformance",
     "FakeConnector": "fake_connector",
     "Fault": "faults",
     "delivery": "deliveries",
@@ -33,6 +35,7 @@ __all__ = [
     "Call",
     "ChaosRouter",
     "CollectingRouter",
+    "ConnectorConformance",
     "FakeConnector",
     "Fault",
     "delivery",

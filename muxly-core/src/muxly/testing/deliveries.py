@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from muxly.batch import Batch
 from muxly.router import Delivery, Mode
@@ -21,7 +21,7 @@ __all__ = ["delivery"]
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def delivery(
+def delivery(  # noqa: PLR0913 (a delivery has so many facts)
     data: Any = (),
     stream: Stream | str = "numbers",
     *,
@@ -84,7 +84,7 @@ def _batches(data: Any, batch_records: int | None) -> tuple[pa.Schema, list[pa.R
     import pyarrow as pa
 
     if isinstance(data, list) and data and all(isinstance(one, pa.RecordBatch) for one in data):
-        table = pa.Table.from_batches(cast("list[pa.RecordBatch]", data))
+        table = pa.Table.from_batches(data)
     else:
         table, rejected = Batch(data).to_arrow()
         if rejected:

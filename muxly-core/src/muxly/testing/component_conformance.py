@@ -1,0 +1,262 @@
+"""What every component has to keep, whatever its kind."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import sys
+import threading
+import time
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+import pytest
+
+from muxly.component import Component, Notice, Run
+from muxly.errors import MuxlyError, StoppedError
+from muxly.testing.expectations import expect
+from muxly.testing.secrecy import chain, expect_hidden, revealed, with_references
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["ComponentConformance"]
+
+CONTRACTS = ("muxly.connector", "muxly.router", "muxly.scheduler")
+
+
+class ComponentConformance:
+    """Tests of options, life, secrets and manners; the base of both conformance classes."""
+
+    stop_seconds: ClassVar[float] = 10.0
+    """How long a component may take to end when its run stops, or its system does not answer."""
+
+    @abstractmethod
+    def component(self, tmp_path: Path) -> Component:
+        """The component under test; overridden by the two conformance classes."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def work(self, component: Component) -> None:
+        """Everything a run does with the opened component; overridden by the two conformance classes."""
+        raise NotImplementedError
+
+    def broken(self, tmp_path: Path) -> Component | None:
+        """The component with options that lead nowhere: a closed port, a wrong password.
+
+        Override it so that errors are tested too; None = there is no such set-up.
+        """
+        return None
+
+    @pytest.fixture
+    def made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Component:
+        """The component, unopened, its secrets kept in the environment."""
+        made: Component = with_references(self.component(tmp_path / "inside" / "deep"), monkeypatch.setenv)
+        self._package = package(type(made))
+        return made
+
+    @pytest.fixture
+    def run(self) -> Iterator[WatchedRun]:
+        """A run; its shared objects are closed at the end."""
+        run = WatchedRun()
+        yield run
+        run.end()
+
+    @pytest.fixture
+    def opened(self, made: Component, run: Run) -> Iterator[Component]:
+        """A private copy of the component, opened as the runner does it."""
+        component = copy.deepcopy(made)
+        component.open(run)
+        yield component
+        component.close()
+
+    @pytest.fixture(autouse=True)
+    def _no_sleep(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Waiting is ``run.sleep`` only: it ends when the run stops."""
+        sleep = time.sleep
+
+        def watched(seconds: float) -> None:
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            expect(
+                caller.partition(".")[0] != self._package or seconds < 0.1,
+                "a component waits with run.sleep(seconds), which ends at once when the run stops",
+                f"time.sleep({seconds}) in {caller}",
+            )
+            sleep(seconds)
+
+        monkeypatch.setattr(time, "sleep", watched)
+
+    _package = ""
+
+    def test_options_are_keyword_only(self, made: Component) -> None:
+        """Options may be added and reordered without breaking anyone."""
+        fields = attrs.fields(type(made))
+        positional = [field.name for field in fields if field.init and not field.kw_only]
+        expect(not positional, "all options of a component are keyword-only", positional)
+
+    def test_options_hide_no_method(self, made: Component) -> None:
+        """An option named ``read`` would take the method's place."""
+        contract = next(kind for kind in type(made).__mro__ if kind.__module__ in CONTRACTS)
+        hidden = [field.name for field in attrs.fields(type(made)) if hasattr(contract, field.name)]
+        expect(not hidden, f"an option is not named like a part of muxly.{contract.__name__}", hidden)
+
+    def test_unopened_component_pickles_and_comes_back_equal(self, made: Component) -> None:
+        """It travels to the workers of an executor."""
+        again = pickle.loads(pickle.dumps(made))  # noqa: S301 (our own bytes)
+        expect(again == made, "an unopened component pickles, and comes back equal", f"{made!r} became {again!r}")
+
+    def test_opening_a_copy_leaves_the_value_as_it_was(self, made: Component, run: Run) -> None:
+        """The runner opens copies; what the user holds stays a value."""
+        before = repr(made)
+        component = copy.deepcopy(made)
+        component.open(run)
+        component.close()
+        expect(repr(made) == before, "open changes only the copy that is opened", f"{before} became {made!r}")
+        pickle.dumps(made)
+
+    def test_close_may_come_twice_and_without_open(self, made: Component, run: Run) -> None:
+        """``close`` is called after a failed ``open`` too."""
+        never = copy.deepcopy(made)
+        quietly("close is called after a failed open, so it works without one", never.close)
+        quietly("close may be called more than once", never.close)
+        component = copy.deepcopy(made)
+        component.open(run)
+        component.close()
+        quietly("close may be called more than once", component.close)
+
+    def test_component_can_be_opened_again(self, made: Component, run: Run) -> None:
+        """After an error the runner closes and opens it before the next attempt."""
+        component = copy.deepcopy(made)
+        for _ in range(2):
+            component.open(run)
+            self.work(component)
+            component.close()
+
+    def test_check_returns_notices(self, opened: Component) -> None:
+        """``muxly check`` shows them."""
+        notices: list[object] = list(opened.check())
+        wrong = [one for one in notices if not isinstance(one, Notice)]
+        expect(not wrong, "check returns muxly.Notice objects", wrong)
+        failed = [one.message for one in notices if isinstance(one, Notice) and one.level == "error"]
+        expect(not failed, "check finds no error in a set-up that works", failed)
+
+    def test_secrets_are_shown_nowhere(
+        self,
+        made: Component,
+        run: WatchedRun,
+        capfd: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Not in ``repr``, pickles, logs, output or notices."""
+        caplog.set_level(logging.DEBUG)
+        component = copy.deepcopy(made)
+        component.open(run)
+        self.work(component)
+        places = {"repr": repr(component), "str": f"{component}", "pickle": repr(pickle.dumps(made))}
+        component.close()
+        out, err = capfd.readouterr()
+        logged = "\n".join([*(record.getMessage() for record in caplog.records), caplog.text])
+        places |= {"output": out + err, "log": logged, "notices": repr(run.noticed)}
+        expect_hidden(revealed(made), places)
+
+    def test_component_prints_nothing(self, opened: Component, capfd: pytest.CaptureFixture[str]) -> None:
+        """Standard output belongs to the command line; people are told with ``run.notice``."""
+        self.work(opened)
+        out = capfd.readouterr().out
+        expect(not out, "a component prints nothing; it uses run.notice or logging", out)
+
+    def test_close_lets_go_of_threads_and_files(self, made: Component) -> None:
+        """A server runs a job ten thousand times."""
+        self._cycle(made)
+        threads, files = set(threading.enumerate()), open_files()
+        for _ in range(3):
+            self._cycle(made)
+        left = [thread.name for thread in set(threading.enumerate()) - threads if not thread.daemon]
+        expect(not left, "close ends the threads that open began", left)
+        more = open_files() - files
+        expect(more <= 0, "close lets go of all files and sockets", f"{more} more are open after 3 runs")
+
+    def _cycle(self, made: Component) -> None:
+        run = WatchedRun()
+        component = copy.deepcopy(made)
+        component.open(run)
+        self.work(component)
+        component.close()
+        run.end()
+
+    def test_broken_setup_gives_a_typed_error_without_secrets(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+    ) -> None:
+        """An error says what and where, and never the password."""
+        given = self.broken(tmp_path / "inside" / "deep")
+        if given is None:
+            pytest.skip("broken() gives no component whose system is out of reach")
+        component = with_references(given, monkeypatch.setenv)
+        errors: list[BaseException | None] = []
+        within(
+            self.stop_seconds,
+            "a system that is out of reach is noticed in time",
+            lambda: errors.append(_error_of(self, component, run)),
+        )
+        error = errors[0]
+        expect(isinstance(error, MuxlyError), "what goes wrong outside is a MuxlyError of the right kind", repr(error))
+        assert isinstance(error, MuxlyError)
+        expect(len(str(error)) > 10, "an error says what, where and the next step", str(error))
+        expect(str(pickle.loads(pickle.dumps(error))) == str(error), "errors pickle", repr(error))  # noqa: S301
+        expect_hidden(revealed(component), {"the error": chain(error)})
+        quietly("close works after a failure", component.close)
+
+
+class WatchedRun(Run):
+    """A run that keeps its notices in ``noticed`` and stops when ``stop`` is set."""
+
+    def __init__(self) -> None:
+        self.noticed: list[Notice] = []
+        self.stop = threading.Event()
+        super().__init__("01JW000000MUXLYTESTRUN0000", "conformance", stop=self.stop, on_notice=self.noticed.append)
+
+
+def _error_of(test: ComponentConformance, component: Component, run: Run) -> BaseException | None:
+    try:
+        component.open(run)
+        test.work(component)
+    except BaseException as error:  # noqa: BLE001 (whatever it is, it is looked at)
+        return error
+    return None
+
+
+def quietly(contract: str, call: Callable[[], object]) -> None:
+    """Expect that a call raises nothing."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 (any is a breach)
+        expect(condition=False, contract=contract, seen=f"{type(error).__name__}: {error}")
+
+
+def within(seconds: float, contract: str, call: Callable[[], object]) -> None:
+    """Expect that a call ends in time; what it returns or raises does not matter."""
+    thread = threading.Thread(target=lambda: _ignoring(call), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    expect(not thread.is_alive(), contract, f"still busy after {seconds} s")
+
+
+def _ignoring(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except (MuxlyError, StoppedError, StopIteration):
+        return
+
+
+def package(kind: type) -> str:
+    """The top-level package of a class."""
+    return kind.__module__.partition(".")[0]
+
+
+def open_files() -> int:
+    """How many files and sockets this process holds; 0 where the system does not tell."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
