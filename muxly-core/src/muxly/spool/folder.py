@@ -35,10 +35,17 @@ class Draft:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def write(self, content: Any) -> None:
-        """Append all of the bytes."""
+        """Append all of the bytes.
+
+        Raises:
+            SpoolError: The disk is full or failing.
+        """
         view = memoryview(content).cast("B")
         while view:
-            written = os.write(self._file, view)
+            try:
+                written = os.write(self._file, view)
+            except OSError as error:
+                raise failed("write to", self.path.parent, error) from error
             view = view[written:]
             self.length += written
 
@@ -89,7 +96,7 @@ class FolderSpool:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return Draft(self.folder / f".{token}-{new_id()}.tmp")
         except OSError as error:
-            raise self._failed("write to", error) from error
+            raise failed("write to", self.folder, error) from error
 
     def put(self, draft: Draft) -> str:
         """Publish a draft under a name of its own that never existed before.
@@ -110,7 +117,7 @@ class FolderSpool:
             draft.path.unlink()
         except OSError as error:
             draft.discard()
-            raise self._failed("write to", error) from error
+            raise failed("write to", self.folder, error) from error
         return name
 
     def sync_folder(self) -> None:
@@ -119,7 +126,7 @@ class FolderSpool:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            raise self._failed("write to", error) from error
+            raise failed("write to", self.folder, error) from error
         finally:
             os.close(descriptor)
 
@@ -143,7 +150,7 @@ class FolderSpool:
         except FileNotFoundError as error:
             raise CorruptSegmentError(f"the spool file {path} is missing") from error
         except OSError as error:
-            raise self._failed("read from", error) from error
+            raise failed("read from", self.folder, error) from error
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; those that are gone already are no error."""
@@ -184,9 +191,11 @@ class FolderSpool:
         match = _DRAFT.match(name)
         return match is not None and int(match["token"]) < token
 
-    def _failed(self, doing: str, error: OSError) -> SpoolError:
-        hint = "; make room there, or move the spool with `home:`" if error.errno == errno.ENOSPC else ""
-        return SpoolError(f"cannot {doing} the spool {self.folder}: {error.strerror}{hint}")
+
+def failed(doing: str, folder: Path, error: OSError) -> SpoolError:
+    """What the operating system refused, as a sentence with the next step."""
+    hint = "; make room there, or move the spool with `home:`" if error.errno == errno.ENOSPC else ""
+    return SpoolError(f"cannot {doing} the spool {folder}: {error.strerror}{hint}")
 
 
 class SpoolLock:

@@ -59,9 +59,9 @@ def choose(
     if taken[0].last_offset == first.records:
         for one in waiting[1:]:
             same_group = whole_groups and one.group == first.group
-            if not _joins(first, one) or not (same_group or _fits(one, room_records, room_bytes)):
-                break
             if whole_groups and not same_group:
+                break
+            if not _joins(first, one, same_group) or not (same_group or _fits(one, room_records, room_bytes)):
                 break
             room_records = None if room_records is None else room_records - one.records
             room_bytes -= one.bytes
@@ -76,8 +76,10 @@ def choose(
     )
 
 
-def _joins(first: StoredSegment, one: StoredSegment) -> bool:
-    return one.state == "sealed" and one.generation == first.generation
+def _joins(first: StoredSegment, one: StoredSegment, same_group: bool) -> bool:
+    """Whether one more segment may follow; a delivery has one schema, but a whole group stays whole."""
+    same_schema = same_group or one.schema_version == first.schema_version
+    return one.state == "sealed" and one.generation == first.generation and same_schema
 
 
 def _fits(one: StoredSegment, room_records: int | None, room_bytes: int) -> bool:

@@ -229,6 +229,7 @@ def _streams() -> None:
         sa.Column("parent", sa.Text()),
         sa.Column("cursor", sa.Text()),
         sa.Column("boundary", sa.Text()),
+        sa.Column("definition", sa.Text()),
         sa.Column("head", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("generation", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("sealed_generation", sa.BigInteger(), server_default="0", nullable=False),

@@ -1,0 +1,155 @@
+"""The committer: makes finished groups durable, many at a time, and seals them in the ledger."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+
+from muxly.errors import FencedError
+from muxly.spool.segments import ALIGNMENT
+from muxly.store import seals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from muxly._runner.active import ActiveRun
+    from muxly.spool import SegmentBytes
+    from muxly.store.rows import WrittenGroup, WrittenSegment
+
+GATHER_SECONDS = 0.02
+GATHER_GROUPS = 500
+
+
+@frozen(kw_only=True)
+class FinishedGroup:
+    """A group whose segments are not durable yet.
+
+    Args:
+        group: What the ledger is to know; its segments name no file yet.
+        contents: The bytes of each segment; None = no records.
+    """
+
+    group: WrittenGroup
+    contents: tuple[SegmentBytes | None, ...] = ()
+
+
+class Committer:
+    """Takes all groups that wait, writes small ones into one file, syncs once, seals in one transaction.
+
+    Args:
+        active: The run.
+        routes_of: The routes a stream is delivered by.
+        readers: How many readings are open; the committer does not wait for more groups than that.
+    """
+
+    def __init__(
+        self, active: ActiveRun, routes_of: Callable[[str], Sequence[str]], readers: Callable[[], int]
+    ) -> None:
+        self._active, self._routes_of, self._readers = active, routes_of, readers
+        self._waiting: queue.SimpleQueue[tuple[FinishedGroup, Future[None]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="muxly-committer", daemon=True)
+
+    def start(self) -> None:
+        """Begin serving."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Commit what waits, and end."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def submit(self, finished: FinishedGroup) -> Future[None]:
+        """Ask for a group to be sealed; the future tells when it is, or why it is not."""
+        future: Future[None] = Future()
+        self._waiting.put((finished, future))
+        return future
+
+    def _serve(self) -> None:
+        ended = False
+        while not ended:
+            gathered, ended = self._gather()
+            if gathered:
+                self._commit([one for one, _future in gathered], [future for _one, future in gathered])
+
+    def _gather(self) -> tuple[list[tuple[FinishedGroup, Future[None]]], bool]:
+        gathered: list[tuple[FinishedGroup, Future[None]]] = []
+        until: float | None = None
+        while len(gathered) < GATHER_GROUPS:
+            try:
+                one = self._waiting.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            if one is None:
+                return gathered, True
+            gathered.append(one)
+            until = until or time.monotonic() + GATHER_SECONDS
+            if self._waiting.empty() and len(gathered) >= self._readers():
+                break
+        return gathered, False
+
+    def _commit(self, finished: list[FinishedGroup], futures: list[Future[None]]) -> None:
+        try:
+            groups = self._publish(finished)
+            found = seals.seal(self._active.ledger, groups, self._routes_of)
+        except BaseException as error:  # noqa: BLE001 - the readers raise it
+            if isinstance(error, FencedError):
+                self._active.fence(error)
+            for future in futures:
+                future.set_exception(error)
+            return
+        self._active.sealed(found)
+        for future in futures:
+            future.set_result(None)
+
+    def _publish(self, finished: list[FinishedGroup]) -> list[WrittenGroup]:
+        """Make all segments durable, and tell each where it lies."""
+        places: dict[int, tuple[str, int]] = {}
+        small = [
+            one for group in finished for one in group.contents if one is not None and one.draft is None
+        ]
+        large = [
+            one for group in finished for one in group.contents if one is not None and one.draft is not None
+        ]
+        spool = self._active.spool
+        for content in large:
+            assert content.draft is not None
+            places[id(content)] = (spool.put(content.draft), 0)
+        places |= self._publish_together(small)
+        if places:
+            spool.sync_folder()
+        return [_placed(one, places) for one in finished]
+
+    def _publish_together(self, small: list[SegmentBytes]) -> dict[int, tuple[str, int]]:
+        if not small:
+            return {}
+        draft = self._active.spool.draft(self._active.ledger.token)
+        offsets: dict[int, int] = {}
+        try:
+            for content in small:
+                draft.write(bytes(-draft.length % ALIGNMENT))
+                offsets[id(content)] = draft.length
+                for chunk in content.chunks:
+                    draft.write(chunk)
+        except OSError:
+            draft.discard()
+            raise
+        name = self._active.spool.put(draft)
+        return {key: (name, offset) for key, offset in offsets.items()}
+
+
+def _placed(finished: FinishedGroup, places: dict[int, tuple[str, int]]) -> WrittenGroup:
+    segments: list[WrittenSegment] = []
+    for segment, content in zip(finished.group.segments, finished.contents, strict=True):
+        if content is None:
+            segments.append(segment)
+            continue
+        file, offset = places[id(content)]
+        segments.append(
+            evolve(segment, file=file, offset=offset, length=content.length, digest=content.digest)
+        )
+    return evolve(finished.group, segments=tuple(segments))

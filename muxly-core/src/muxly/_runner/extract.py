@@ -1,0 +1,353 @@
+"""Extraction: plans streams, reads their partitions on several threads, and answers errors."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from muxly._runner import fingerprint, repeats
+from muxly._runner.active import sentence
+from muxly._runner.growth import GrowingSchema
+from muxly._runner.reading import Intake, Reading
+from muxly._runner.room import wait_for_room
+from muxly._runner.subscriptions import check_modes, is_pattern, rules_of
+from muxly.component import Notice
+from muxly.connector import Partition, Plan
+from muxly.errors import (
+    FencedError,
+    QuotaError,
+    RetryableError,
+    StaleCursorError,
+    StoppedError,
+    StreamError,
+    StreamUnavailableError,
+)
+from muxly.pipeline import StreamResult, StreamRules
+from muxly.store import plans
+from muxly.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
+
+    import pyarrow as pa
+
+    from muxly._runner.active import ActiveRun
+    from muxly._runner.committer import Committer
+    from muxly.connector import Connector
+    from muxly.store.rows import StoredPartition, StoredPlan
+
+
+class Extraction:
+    """Reads all chosen streams of one run.
+
+    Args:
+        active: The run.
+        connector: Opened.
+        streams: The streams to take in, by name.
+        committer: Seals the groups.
+        limit: So many records of each stream at most; None = all.
+        known: Streams that earlier runs have had, by name; others are new.
+    """
+
+    def __init__(
+        self,
+        active: ActiveRun,
+        connector: Connector,
+        streams: Mapping[str, Stream],
+        committer: Committer,
+        *,
+        limit: int | None = None,
+        known: frozenset[str] = frozenset(),
+    ) -> None:
+        self._active, self._connector, self._committer = active, connector, committer
+        self._streams, self._limit, self._known = dict(streams), limit, known
+        self._digest = fingerprint.of_options(connector)
+        self._intakes: dict[str, Intake] = {}
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(active.pipeline.parallel, thread_name_prefix="muxly-read")
+        self._readings = 0
+        self._left: dict[str, int] = {}
+        self._ended = threading.Condition()
+        self._running = 0
+        self._again: list[Stream] = []
+        self.results: dict[str, StreamResult] = {}
+        self.errors: dict[str, BaseException] = {}
+        self.behind: set[str] = set()
+        self.resume_at: datetime | None = None
+
+    def readers(self) -> int:
+        """How many partitions are being read now."""
+        return self._readings
+
+    def run(self) -> None:
+        """Read everything; returns when nothing more can be read in this run."""
+        try:
+            for stream in self._roots():
+                self._guard(stream.name, lambda stream=stream: self._begin(stream))  # type: ignore[misc]
+            self._wait_for_readings()
+        finally:
+            self._pool.shutdown(wait=True)
+
+    def _roots(self) -> list[Stream]:
+        """Streams to be read themselves: children come with their parents."""
+        names = self._streams.keys()
+        return [one for one in self._streams.values() if one.parent is None or one.parent not in names]
+
+    def _wait_for_readings(self) -> None:
+        while True:
+            with self._ended:
+                self._ended.wait_for(lambda: not self._running or self._again)
+                again, self._again = self._again, []
+                if not again and not self._running:
+                    return
+            for stream in again:
+                self._guard(stream.name, lambda stream=stream: self._submit(stream, self._plan(stream)))  # type: ignore[misc]
+
+    def _begin(self, stream: Stream) -> None:
+        """Finish the stream's unfinished plan, or make a new one."""
+        unfinished = plans.unfinished(self._active.ledger, stream.name, self._digest)
+        if unfinished is None:
+            self._submit(stream, self._plan(stream))
+        else:
+            incremental = self._rules(stream.name).read == "incremental"
+            self._submit(stream, unfinished, then_again=incremental)
+
+    def _plan(self, stream: Stream) -> StoredPlan:
+        ledger = self._active.ledger
+        full = self._rules(stream.name).read == "full"
+        cursor = None if full else plans.stream_cursor(ledger, stream.name)
+        plan = self._patiently(lambda: self._connector.plan(stream, cursor))
+        if not isinstance(plan, Plan):
+            raise StreamError(f"plan() of {stream.name!r} returned {type(plan).__name__}, not a muxly.Plan")
+        return plans.store(
+            ledger,
+            stream.name,
+            partitions_planned=plan.partitions,
+            cursor=plan.cursor,
+            options_digest=self._digest,
+            from_start=cursor is None,
+            children=[one.name for one in self._streams.values() if one.parent == stream.name],
+        )
+
+    def _patiently(self, attempt: Callable[[], Plan]) -> Plan:
+        """Try again after retryable errors, as often as the pipeline allows."""
+        backoff, tries = self._active.pipeline.retry, 1
+        while True:
+            try:
+                return attempt()
+            except RetryableError as error:
+                if backoff.spent(tries):
+                    raise
+                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                tries += 1
+
+    def _submit(self, stream: Stream, plan: StoredPlan, *, then_again: bool = False) -> None:
+        waiting = [one for one in plan.partitions if not one.done]
+        if not waiting and then_again:
+            self._submit(stream, self._plan(stream))
+            return
+        with self._ended:
+            self._running += len(waiting)
+            self._left[stream.name] = len(waiting)
+        for partition in waiting:
+            self._pool.submit(self._read_partition, stream, plan, partition, then_again)
+
+    def _read_partition(
+        self, stream: Stream, plan: StoredPlan, partition: StoredPartition, then_again: bool
+    ) -> None:
+        try:
+            self._guard(stream.name, lambda: self._read(stream, plan, partition))
+        finally:
+            with self._ended:
+                self._running -= 1
+                self._left[stream.name] -= 1
+                whole = not self._left[stream.name] and stream.name not in self.behind
+                if then_again and whole and not self._active.stop.is_set():
+                    self._again.append(stream)
+                self._ended.notify_all()
+
+    def _guard(self, name: str, work: Callable[[], None]) -> None:
+        """Do some work of a stream; an error becomes the stream's, and others go on."""
+        if self._active.stop.is_set() or name in self.errors:
+            self._behind(name)
+            return
+        try:
+            work()
+        except StoppedError:
+            self._behind(name)
+        except QuotaError as error:
+            self._behind(name)
+            with self._lock:
+                times = [one for one in (self.resume_at, error.resume_at) if one is not None]
+                self.resume_at = max(times, default=None)
+            self._active.run.notice(Notice("quota", str(error), stream=name))
+        except StreamUnavailableError as error:
+            self._unavailable(name, error)
+        except FencedError as error:
+            self._active.fence(error)
+            self._failed(name, error)
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+            self._failed(name, error)
+
+    def _behind(self, name: str) -> None:
+        with self._lock:
+            self.behind.add(name)
+
+    def _failed(self, name: str, error: BaseException) -> None:
+        with self._lock:
+            self.behind.add(name)
+            self.errors.setdefault(name, error)
+            before = self.results.get(name, StreamResult())
+            self.results[name] = evolve(before, error=before.error or sentence(error))
+        self._active.show()
+
+    def _unavailable(self, name: str, error: StreamUnavailableError) -> None:
+        """A stream that is not there: an error if the user named it, else only a notice."""
+        named = name in self._active.pipeline.streams and not is_pattern(name)
+        if named:
+            self._failed(name, error)
+        else:
+            self._active.run.notice(Notice("stream_unavailable", str(error), stream=name))
+
+    def _read(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> None:
+        """Read one partition to its end, beginning again after retryable errors."""
+        backoff, tries = self._active.pipeline.retry, 1
+        with self._counted():
+            while True:
+                reading = self._reading(stream, plan, partition)
+                try:
+                    self._take_all(reading, stream, partition)
+                    return
+                except RetryableError as error:
+                    reading.interrupt()
+                    tries = 1 if reading.cursor != partition.cursor else tries
+                    partition = evolve(partition, cursor=reading.cursor)
+                    if backoff.spent(tries):
+                        raise
+                    self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                    tries += 1
+                except (QuotaError, StoppedError):
+                    reading.interrupt()
+                    raise
+                except StaleCursorError as error:
+                    reading.discard()
+                    self._restart(stream, error)
+                    return
+                except BaseException:
+                    reading.discard()
+                    raise
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a partition as being read while the block lasts."""
+        with self._lock:
+            self._readings += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readings -= 1
+
+    def _reading(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> Reading:
+        return Reading(
+            self._active,
+            self._committer,
+            self.intake,
+            stream=stream,
+            plan=plan,
+            partition=partition,
+            on_count=self._count,
+        )
+
+    def _take_all(self, reading: Reading, stream: Stream, partition: StoredPartition) -> None:
+        planned = Partition(
+            partition.id, partition.start, payload=partition.payload, records=partition.records
+        )
+        batches = self._connector.read(stream, planned, partition.cursor)
+        try:
+            for batch in batches:
+                reading.add(batch)
+                wait_for_room(self._active)
+                if self._limit is not None and self._taken(stream.name) >= self._limit:
+                    break
+        finally:
+            if (close := getattr(batches, "close", None)) is not None:
+                close()
+        reading.finish()
+
+    def _taken(self, name: str) -> int:
+        return self.results.get(name, StreamResult()).sealed
+
+    def _restart(self, stream: Stream, error: StaleCursorError) -> None:
+        """The source does not know the cursor any more: begin again, if the user allows it."""
+        if self._rules(stream.name).on_stale_cursor == "fail":
+            raise StreamError(
+                f"{error}; write `on_stale_cursor: restart` for stream {stream.name!r} to read it again from the start"
+            ) from error
+        self._active.run.notice(
+            Notice("stream_restarted", f"{error}; the stream is read from the start", stream=stream.name)
+        )
+        plans.set_cursor(self._active.ledger, stream.name, None)
+        with self._ended:
+            self._again.append(stream)
+
+    def _rules(self, name: str) -> StreamRules:
+        return rules_of(self._active.pipeline, name) or StreamRules()
+
+    def intake(self, name: str) -> Intake:
+        """How a stream is taken in; made when its first batch comes."""
+        with self._lock:
+            if name not in self._intakes:
+                self._intakes[name] = self._new_intake(name)
+            return self._intakes[name]
+
+    def _new_intake(self, name: str) -> Intake:
+        rules = rules_of(self._active.pipeline, name)
+        stream = self._streams.get(name) or Stream(name)
+        modes = check_modes(self._active.pipeline, stream, rules or StreamRules())
+        self._active.streams.setdefault(name, stream)
+        kept = plans.boundary(self._active.ledger, name) if stream.cursor_field else None
+        return Intake(
+            stream=stream,
+            schema=GrowingSchema(
+                self._active.ledger,
+                name,
+                rules or StreamRules(),
+                lambda before, after: self._grew(name, before, after),
+            ),
+            boundary=None if kept is None else repeats.from_value(kept),
+            wanted=rules is not None,
+            discarded=self._new_stream(name),
+            keyed="overwrite" in modes.values(),
+        )
+
+    def _new_stream(self, name: str) -> str | None:
+        """Why a stream that earlier runs did not have is not taken; None = it is."""
+        contract = self._active.pipeline.new_streams
+        if contract == "evolve" or not self._known or name in self._known:
+            return None
+        if contract == "freeze":
+            raise StreamError(
+                f"stream {name!r} is new, and `new_streams: freeze` takes none; name it under `streams:` "
+                "or write `new_streams: evolve`"
+            )
+        return f"stream {name!r} is new, and `new_streams: {contract}` discards its records"
+
+    def _grew(self, name: str, before: pa.Schema | None, after: pa.Schema) -> None:
+        self._active.tell("muxly_schema_changed", stream=name, before=before, after=after)
+
+    def _count(self, name: str, records: int, repeated: int, rejected: int) -> None:
+        with self._lock:
+            before = self.results.get(name, StreamResult())
+            self.results[name] = evolve(
+                before,
+                sealed=before.sealed + records,
+                repeated=before.repeated + repeated,
+                rejected=before.rejected + rejected,
+            )
+        self._active.show()

@@ -1,0 +1,313 @@
+"""A reading: one opening of ``read`` on one partition, cut into groups and sealed."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from attrs import field, frozen
+
+from muxly._ids import new_id
+from muxly._runner import repeats, schemas
+from muxly._runner.committer import FinishedGroup
+from muxly._runner.groups import GroupBuilder
+from muxly.errors import PluginError, StoppedError
+from muxly.store.rows import Letter, WrittenGroup, WrittenSegment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
+
+    import pyarrow as pa
+
+    from muxly._runner.active import ActiveRun
+    from muxly._runner.committer import Committer
+    from muxly._runner.growth import GrowingSchema
+    from muxly.batch import Batch, Cursor, Rejected
+    from muxly.store.rows import StoredPartition, StoredPlan
+    from muxly.stream import Stream
+
+_TAIL_BYTES = 8 << 20
+_KEY_BYTES = 100
+
+
+@frozen(eq=False, kw_only=True)
+class Intake:
+    """One stream as it is taken in: its definition, schema and repeats.
+
+    Args:
+        stream: The stream.
+        schema: Its schema, shared by all partitions.
+        boundary: What was sealed at the cursor before this plan, to recognise repeats.
+        wanted: Whether its records are kept; False for a child nobody asked for.
+        discarded: Why all its records become dead letters, if the contract says so.
+        keyed: Whether some route replaces records by the overwrite key.
+    """
+
+    stream: Stream
+    schema: GrowingSchema
+    boundary: repeats.Boundary | None = None
+    wanted: bool = True
+    discarded: str | None = None
+    keyed: bool = False
+
+
+@frozen(kw_only=True)
+class _Piece:
+    """Records of one batch, ready to be added to a group."""
+
+    stream: str
+    version: int
+    table: pa.Table
+    replaces: tuple[tuple[Any, ...], ...]
+    letters: list[Letter] = field(factory=list)
+
+
+class Reading:
+    """Takes the batches of one partition, and seals a group whenever reading could resume there.
+
+    What follows the last cursor is held apart until the next cursor comes, so that an
+    interrupted reading seals exactly up to its last cursor.
+
+    Args:
+        active: The run.
+        committer: Seals the groups.
+        intake_of: How a stream is taken in, by its name.
+        stream: The stream being read.
+        plan: The plan.
+        partition: The partition.
+        on_count: Told stream, records, repeats and rejected records of each batch.
+    """
+
+    def __init__(
+        self,
+        active: ActiveRun,
+        committer: Committer,
+        intake_of: Callable[[str], Intake],
+        *,
+        stream: Stream,
+        plan: StoredPlan,
+        partition: StoredPartition,
+        on_count: Callable[[str, int, int, int], None],
+    ) -> None:
+        self._active, self._committer, self._intake_of = active, committer, intake_of
+        self._stream, self._plan, self._partition = stream, plan, partition
+        self._on_count = on_count
+        self.id = new_id()
+        self.cursor: Cursor = partition.cursor
+        self._reached: Cursor = None
+        self._sequence = 0
+        self._sealing: Future[None] | None = None
+        self._group = self._new_group()
+        self._letters: list[Letter] = []
+        self._versions: dict[str, set[int]] = {}
+        self._boundaries: dict[str, repeats.Boundary] = {}
+        self._tail: list[_Piece] = []
+        self._tail_bytes = 0
+        self._returnable = True
+
+    def _new_group(self) -> GroupBuilder:
+        token = self._active.ledger.token
+        return GroupBuilder(
+            lambda: self._active.spool.draft(token), self._active.pipeline.segment_bytes
+        )
+
+    def add(self, batch: Batch) -> None:
+        """Take one batch; seals a group if one ends here.
+
+        Raises:
+            StoppedError: The run stops; everything up to the last cursor is sealed.
+            StreamError: The batch does not keep the stream's contract.
+        """
+        self._tail.append(self._piece(batch))
+        self._tail_bytes += self._tail[-1].table.nbytes
+        if batch.cursor is not None:
+            self._reached = batch.cursor
+            if self._stream.sorted:
+                self._keep_tail()
+                self._returnable = True
+                if self._due():
+                    self._seal(done=False)
+        elif self._tail_bytes > _TAIL_BYTES:
+            self._keep_tail()
+            self._returnable = False
+        if self._active.stop.is_set():
+            raise StoppedError("the run was asked to stop")
+
+    def _due(self) -> bool:
+        pipeline = self._active.pipeline
+        old = time.monotonic() - self._group.started_at >= pipeline.segment_seconds
+        return self._group.bytes >= pipeline.segment_bytes or (old and not self._group.empty)
+
+    def finish(self) -> None:
+        """The partition ended: seal the rest, and wait until it is sealed."""
+        self._keep_tail()
+        self._seal(done=True)
+        self.wait()
+
+    def interrupt(self) -> None:
+        """Reading broke off: seal up to the last cursor, and forget what follows."""
+        self._tail = []
+        if self._stream.sorted and self._returnable and self._reached is not None:
+            self._seal(done=False)
+        self._group.discard()
+        self.wait()
+
+    def discard(self) -> None:
+        """Forget everything that is not sealed."""
+        self._tail = []
+        self._group.discard()
+
+    def wait(self) -> None:
+        """Wait for the group that is being sealed; raises why it was not."""
+        sealing, self._sealing = self._sealing, None
+        if sealing is not None:
+            sealing.result()
+
+    def _piece(self, batch: Batch) -> _Piece:
+        name = batch.stream or self._stream.name
+        intake = self._intake_of(name)
+        table, unfit = batch.to_arrow(intake.schema.schema)
+        if not intake.wanted:
+            return _Piece(stream=name, version=0, table=table.slice(0, 0), replaces=())
+        if intake.discarded:
+            letters = [_letter(name, intake.discarded, record=one) for one in table.to_pylist()]
+            self._on_count(name, 0, 0, len(letters))
+            return _Piece(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
+        table, version, refused = intake.schema.conform(table)
+        table, repeated = repeats.drop_repeats(table, intake.stream, intake.boundary)
+        rejected = [*batch.rejected, *unfit, *refused]
+        self._on_count(name, table.num_rows, repeated, len(rejected))
+        return _Piece(
+            stream=name,
+            version=version,
+            table=table,
+            replaces=_replaces(batch, intake, table),
+            letters=[_letter_of(name, one) for one in rejected],
+        )
+
+    def _keep_tail(self) -> None:
+        """What was held apart becomes part of the group."""
+        pieces, self._tail, self._tail_bytes = self._tail, [], 0
+        for piece in pieces:
+            self._letters += piece.letters
+            if piece.version == 0:
+                continue
+            self._group.add(piece.stream, piece.version, piece.table, piece.replaces)
+            self._versions.setdefault(piece.stream, set()).add(piece.version)
+            self._remember(piece)
+
+    def _remember(self, piece: _Piece) -> None:
+        stream = self._intake_of(piece.stream).stream
+        if stream.cursor_field is not None and piece.table.num_rows:
+            before = self._boundaries.get(piece.stream)
+            self._boundaries[piece.stream] = repeats.advance(before, piece.table, stream)
+
+    def _seal(self, *, done: bool) -> None:
+        """Hand the group to the committer; the one before must be sealed first."""
+        self.wait()
+        finished = self._group.finish()
+        segments = [self._segment(one) for one in finished]
+        group = WrittenGroup(
+            plan=self._plan.id,
+            ordinal=self._partition.ordinal,
+            partition=self._partition.id,
+            cursor_before=self.cursor,
+            cursor_after=self._reached,
+            done=done,
+            segments=tuple(segments),
+            letters=tuple(self._letters),
+            schemas=tuple(self._unstored()),
+            boundaries={name: repeats.to_value(one) for name, one in self._boundaries.items()},
+        )
+        contents = tuple(one.content for one in finished)
+        self._sealing = self._committer.submit(FinishedGroup(group=group, contents=contents))
+        self._sealing.add_done_callback(lambda future, versions=self._versions: self._stored(future, versions))
+        self.cursor = self._reached if self._reached is not None else self.cursor
+        self._group = self._new_group()
+        self._letters, self._versions, self._boundaries = [], {}, {}
+
+    def _stored(self, future: Future[None], versions: dict[str, set[int]]) -> None:
+        if future.exception() is None:
+            for name, numbers in versions.items():
+                self._intake_of(name).schema.stored(numbers)
+
+    def _unstored(self) -> Iterable[tuple[str, int, bytes]]:
+        for name, numbers in self._versions.items():
+            growing = self._intake_of(name).schema
+            for version in sorted(numbers):
+                if (schema := growing.unstored(version)) is not None:
+                    yield name, version, schemas.schema_to_bytes(schema)
+
+    def _segment(self, one: Any) -> WrittenSegment:
+        self._sequence += 1
+        content = one.content
+        return WrittenSegment(
+            key=segment_key(one.stream, self._partition.id, self.id, self._sequence),
+            stream=one.stream,
+            parent=self._stream.name if one.stream != self._stream.name else None,
+            schema_version=one.version,
+            records=content.records if content else 0,
+            bytes=content.bytes if content else 0,
+            file=None,
+            offset=0,
+            length=0,
+            digest="",
+            replaces=one.replaces,
+        )
+
+
+def segment_key(stream: str, partition: str, reading: str, sequence: int) -> str:
+    """Names a segment for ever: a reading's ULID and number are never used twice."""
+    return f"{_safe(stream)}/{_safe(partition)}/{reading}/{sequence}"
+
+
+def _safe(name: str) -> str:
+    """A percent-encoded name of at most 100 bytes; a longer one ends with its hash."""
+    import hashlib
+
+    text = quote(name, safe="", errors="surrogatepass")
+    if len(text) <= _KEY_BYTES:
+        return text
+    digest = hashlib.sha256(text.encode(), usedforsecurity=False).hexdigest()[:16]
+    return f"{text[: _KEY_BYTES - 17]}-{digest}"
+
+
+def _replaces(batch: Batch, intake: Intake, table: pa.Table) -> tuple[tuple[Any, ...], ...]:
+    """The overwrite key's values that a batch replaces: those it names, and those of its records."""
+    key = intake.stream.overwrite_key
+    if not key:
+        if batch.replaces:
+            raise PluginError(f"a batch of {intake.stream.name!r} replaces values, but the stream has no overwrite_key")
+        return ()
+    found = [one if isinstance(one, tuple) else (one,) for one in batch.replaces]
+    if intake.keyed and table.num_rows:
+        rows = table.select(list(key)).group_by(list(key)).aggregate([]).to_pylist()
+        found += [tuple(row[name] for name in key) for row in rows]
+    return tuple(dict.fromkeys(found))
+
+
+def _letter_of(stream: str, rejected: Rejected) -> Letter:
+    return _letter(stream, rejected.reason, record=rejected.record, place=rejected.place)
+
+
+def _letter(stream: str, reason: str, *, record: Any, place: str | None = None) -> Letter:
+    content, kind = _encoded(record)
+    return Letter(stream=stream, reason=_storable(reason), place=place, record=content, format=kind)
+
+
+def _storable(text: str) -> str:
+    """Text that every database takes: no NUL, no lone surrogates."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
+def _encoded(record: Any) -> tuple[bytes | None, str]:
+    if record is None:
+        return None, "none"
+    if isinstance(record, bytes):
+        return record, "bytes"
+    if isinstance(record, str):
+        return record.encode(errors="surrogateescape"), "text"
+    return json.dumps(record, default=str, ensure_ascii=True).encode(), "json"

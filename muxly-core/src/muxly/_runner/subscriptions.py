@@ -1,0 +1,169 @@
+"""Which streams are read under which rules, and which routes deliver them in which mode."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from muxly.errors import ConfigurationError
+from muxly.pipeline import StreamRules
+from muxly.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from muxly.pipeline import Pipeline, Route
+    from muxly.router import Mode
+
+_KEYS = ("primary_key", "overwrite_key", "cursor_field", "parent")
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name chooses streams by a glob."""
+    return any(letter in name for letter in "*?[")
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether any of the names or globs chooses the stream."""
+    return any(pattern == name or fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def rules_of(pipeline: Pipeline, stream: str) -> StreamRules | None:
+    """The rules of a stream: by name, else by the first matching glob; None = it is not read."""
+    if not pipeline.streams:
+        return StreamRules()
+    if stream in pipeline.streams:
+        return pipeline.streams[stream]
+    for pattern, rules in pipeline.streams.items():
+        if is_pattern(pattern) and fnmatchcase(stream, pattern):
+            return rules
+    return None
+
+
+def ruled(stream: Stream, rules: StreamRules) -> Stream:
+    """The stream with the keys that the user's rules put in place of the connector's."""
+    changes: dict[str, Any] = {}
+    if rules.primary_key is not None:
+        changes["primary_key"] = rules.primary_key
+    if rules.cursor_field is not None:
+        changes["cursor_field"] = rules.cursor_field
+    return evolve(stream, **changes) if changes else stream
+
+
+def chosen(pipeline: Pipeline, offered: Sequence[Stream], select: Sequence[str]) -> dict[str, Stream]:
+    """The streams to take in, by name; children as well as those to be read themselves.
+
+    Args:
+        pipeline: Its ``streams`` choose, if given.
+        offered: What the connector has.
+        select: Names or globs that choose further, from the command line; empty = all.
+
+    Raises:
+        ConfigurationError: A stream that is named, not matched by a glob, is not offered.
+    """
+    found: dict[str, Stream] = {}
+    for one in offered:
+        rules = rules_of(pipeline, one.name)
+        if rules is not None and (not select or matches(one.name, select)):
+            found[one.name] = ruled(one, rules)
+    _refuse_unknown(pipeline, [one.name for one in offered], select)
+    return found
+
+
+def _refuse_unknown(pipeline: Pipeline, offered: Sequence[str], select: Sequence[str]) -> None:
+    import difflib
+
+    for name in (*pipeline.streams, *select):
+        known = matches(name, offered) or any(fnmatchcase(one, name) for one in offered)
+        if not known and not is_pattern(name):
+            close = difflib.get_close_matches(name, offered, n=1)
+            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(sorted(offered)) or 'none'}"
+            raise ConfigurationError(
+                f"the connector has no stream {name!r}; {hint}", path=("streams", name)
+            )
+
+
+def definition(stream: Stream) -> dict[str, Any]:
+    """What the ledger keeps of a stream, to deliver its backlog while the source is away."""
+    kept = {key: getattr(stream, key) for key in _KEYS}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items() if value}
+
+
+def defined(name: str, kept: Mapping[str, Any]) -> Stream:
+    """A stream as the ledger knows it."""
+    return Stream(
+        name,
+        primary_key=kept.get("primary_key", ()),
+        overwrite_key=kept.get("overwrite_key", ()),
+        cursor_field=kept.get("cursor_field"),
+        parent=kept.get("parent"),
+    )
+
+
+def routes_of(pipeline: Pipeline, stream: str) -> list[str]:
+    """The names of the routes that deliver a stream."""
+    return [route.name for route in pipeline.routes if matches(stream, route.streams)]
+
+
+def mode_of(route: Route, stream: Stream, rules: StreamRules) -> Mode:
+    """How a route applies a stream's records: as configured, else by how the stream is read."""
+    if route.mode is not None:
+        return route.mode
+    if rules.read == "full" and "replace" in route.router.modes:
+        return "replace"
+    if rules.read == "incremental" and stream.primary_key and "upsert" in route.router.modes:
+        return "upsert"
+    return "append"
+
+
+def check_modes(pipeline: Pipeline, stream: Stream, rules: StreamRules) -> dict[str, Mode]:
+    """The mode of each route that delivers the stream.
+
+    Raises:
+        ConfigurationError: A mode that the router or the stream does not have, or that cannot
+            stand beside another one on this stream.
+    """
+    modes: dict[str, Mode] = {}
+    for route in pipeline.routes:
+        if matches(stream.name, route.streams):
+            modes[route.name] = mode = mode_of(route, stream, rules)
+            _check_mode(route, stream, rules, mode)
+    if "replace" in modes.values() and "append" in modes.values():
+        full, other = (next(name for name, mode in modes.items() if mode == one) for one in ("replace", "append"))
+        raise ConfigurationError(
+            f"stream {stream.name!r} is read in full each run for route {full!r} (replace), which would "
+            f"append it again and again on route {other!r}; give {other!r} the mode replace, or read the "
+            "stream for it in a pipeline of its own without `read: full`",
+            path=("routes", other, "mode"),
+        )
+    return modes
+
+
+def _check_mode(route: Route, stream: Stream, rules: StreamRules, mode: Mode) -> None:
+    path = ("routes", route.name, "mode")
+    if mode not in route.router.modes:
+        known = ", ".join(sorted(route.router.modes))
+        raise ConfigurationError(
+            f"route {route.name!r}: its router {type(route.router).__name__} has no mode {mode!r}; it has {known}",
+            path=path,
+        )
+    if mode == "replace" and rules.read != "full":
+        raise ConfigurationError(
+            f"route {route.name!r}: mode replace needs the whole of stream {stream.name!r} each run; "
+            f"write `read: full` under `streams: {{{stream.name}: ...}}`",
+            path=path,
+        )
+    if mode == "upsert" and not stream.primary_key:
+        raise ConfigurationError(
+            f"route {route.name!r}: mode upsert needs a primary key, and stream {stream.name!r} has none; "
+            f"write `primary_key: [...]` under `streams: {{{stream.name}: ...}}`",
+            path=path,
+        )
+    if mode == "overwrite" and not stream.overwrite_key:
+        raise ConfigurationError(
+            f"route {route.name!r}: mode overwrite needs an overwrite key, and the connector gives "
+            f"stream {stream.name!r} none; use append or upsert",
+            path=path,
+        )
