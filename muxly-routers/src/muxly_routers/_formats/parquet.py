@@ -1,0 +1,137 @@
+"""Records as Parquet, with the encodings that measured best and that every reader knows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import muxly
+from muxly_routers._formats import columns, digests
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+    from muxly_routers._formats.encoding import Encoding, Sink
+
+__all__ = ["ParquetEncoder"]
+
+_ROW_GROUP_BYTES = 32 * 1024 * 1024
+_SAMPLE = 10_000
+# A dictionary pays while the values repeat; with more distinct ones it costs time and gains nothing.
+_REPEATS = 10
+
+
+class ParquetEncoder:
+    """Collects batches into row groups; the first one decides how each column is encoded."""
+
+    nonfinite = 0
+
+    def __init__(self, encoding: Encoding, schema: pa.Schema, sink: Sink, digest: str) -> None:
+        self._encoding = encoding
+        self._conversion = columns.conversion(schema, "parquet")
+        self._schema = digests.marked(self._conversion.schema, digest)
+        self._sink = sink
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self.pending_bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take records; whole row groups are written at once."""
+        most = self._encoding.row_group_rows
+        start = 0
+        while start < batch.num_rows:
+            part = batch.slice(start, most - self._waiting_rows)
+            start += part.num_rows
+            self._waiting.append(part)
+            self._waiting_rows += part.num_rows
+            self.pending_bytes += part.nbytes
+            if self._waiting_rows >= most or self.pending_bytes >= _ROW_GROUP_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what waits as a row group."""
+        if not self._waiting:
+            return
+        batches = [self._conversion.apply(batch) for batch in self._waiting]
+        table = pa.Table.from_batches(batches, schema=self._conversion.schema)
+        self._waiting, self._waiting_rows, self.pending_bytes = [], 0, 0
+        try:
+            self._open(table).write_table(table.cast(self._schema), row_group_size=max(1, table.num_rows))
+        except pa.ArrowInvalid as error:
+            raise muxly.RejectedError(f"parquet cannot hold a value: {error}") from error
+
+    def finish(self) -> None:
+        """Write the last row group, then the footer."""
+        self.flush()
+        self._open(self._schema.empty_table()).close()
+
+    def _open(self, first: pa.Table) -> pq.ParquetWriter:
+        if self._writer is None:
+            self._writer = _writer(self._encoding, self._schema, self._sink, first)
+        return self._writer
+
+
+def _writer(encoding: Encoding, schema: pa.Schema, sink: Sink, first: pa.Table) -> pq.ParquetWriter:
+    import pyarrow.parquet as pq
+
+    dictionary, encodings = _settings(first)
+    level = encoding.level if encoding.level is not None or encoding.compression != "zstd" else 1
+    return pq.ParquetWriter(
+        pa.PythonFile(sink, "w"),
+        schema,
+        compression=encoding.compression,
+        compression_level=level,
+        use_dictionary=dictionary,
+        column_encoding=encodings,
+    )
+
+
+def _settings(first: pa.Table) -> tuple[list[str], dict[str, str]]:
+    """The columns that get a dictionary, and the encoding of those that do not.
+
+    A name with a dot could be taken for a field inside another column, so such a column, like
+    every nested one, is left to the defaults.
+    """
+    dictionary: list[str] = []
+    encodings: dict[str, str] = {}
+    for field, column in zip(first.schema, first.columns, strict=True):
+        if "." in field.name or pa.types.is_nested(field.type):
+            continue
+        if _repeats(column):
+            dictionary.append(field.name)
+        elif (encoding := _encoding_of(field.type)) is not None:
+            encodings[field.name] = encoding
+    return dictionary, encodings
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return True
+    if not (_is_bytes(kind) or pa.types.is_decimal(kind)):
+        return False
+    sample: Any = column.slice(0, _SAMPLE).combine_chunks()
+    try:
+        return bool(pc.count_distinct(sample).as_py() * _REPEATS <= len(sample))
+    except pa.ArrowNotImplementedError:
+        return False
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    return any(
+        is_kind(kind) for is_kind in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    )
+
+
+def _encoding_of(kind: pa.DataType) -> str | None:
+    types = pa.types
+    if types.is_integer(kind) or types.is_temporal(kind):
+        # Durations and all the others of this kind are stored as 32 or 64 bit integers.
+        return "DELTA_BINARY_PACKED"
+    if types.is_float32(kind) or types.is_float64(kind):
+        return "BYTE_STREAM_SPLIT"
+    return "DELTA_LENGTH_BYTE_ARRAY" if _is_bytes(kind) else None

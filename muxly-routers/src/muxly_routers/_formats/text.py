@@ -1,0 +1,86 @@
+"""Records as text: JSON Lines and CSV."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import muxly
+from muxly_routers._formats import columns, compression, csv, jsonl
+
+if TYPE_CHECKING:
+    from muxly_routers._formats.encoding import Encoding, Sink
+
+__all__ = ["TextEncoder"]
+
+# What is turned into text at a time, so that a large batch never stands in memory a second time.
+_PART_ROWS = 65_536
+_PART_BYTES = 8 * 1024 * 1024
+
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+# 0001-01-01 and 9999-12-31 in days from 1970: what RFC 3339 has a form for.
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
+_SECONDS = 86_400
+
+
+class TextEncoder:
+    """Writes each batch as lines, a part at a time."""
+
+    pending_bytes = 0
+
+    def __init__(self, encoding: Encoding, schema: pa.Schema, sink: Sink) -> None:
+        self._encoding = encoding
+        self._conversion = columns.conversion(schema, encoding.format)
+        self._sink = compression.compressing(encoding, sink)
+        self._begun = False
+        self.nonfinite = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write the batch as lines."""
+        size = max(1, batch.num_rows)
+        rows = max(1, min(_PART_ROWS, size * _PART_BYTES // max(1, batch.nbytes)))
+        for start in range(0, batch.num_rows, rows):
+            self._write_part(self._conversion.apply(batch.slice(start, rows)))
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def finish(self) -> None:
+        """End the compressed stream."""
+        self._sink.finish()
+
+    def _write_part(self, part: pa.RecordBatch) -> None:
+        for name, column in zip(part.schema.names, part.columns, strict=True):
+            for place, leaf in columns.leaves(name, column):
+                self._look_at(place, leaf)
+        if self._encoding.format == "jsonl":
+            self._sink.write(jsonl.lines(part))
+        else:
+            header = self._encoding.header and not self._begun
+            self._sink.write(csv.lines(part, self._encoding, header=header))
+        self._begun = True
+
+    def _look_at(self, place: str, leaf: pa.Array) -> None:
+        kind = leaf.type
+        if pa.types.is_floating(kind):
+            if self._encoding.format == "jsonl" or "[]" in place or "." in place:
+                self.nonfinite += pc.sum(pc.invert(pc.is_finite(leaf))).as_py() or 0
+        elif pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+            _check_years(place, leaf)
+
+
+def _check_years(place: str, leaf: pa.Array) -> None:
+    """Refuse times that have no four-digit year: the writers would put an error text in their place."""
+    kind = leaf.type
+    if pa.types.is_date32(kind):
+        first, last, numbers = _FIRST_DAY, _LAST_DAY, leaf.view(pa.int32())
+    elif pa.types.is_timestamp(kind):
+        unit = _PER_SECOND[kind.unit] * _SECONDS
+        first, last, numbers = _FIRST_DAY * unit, (_LAST_DAY + 1) * unit - 1, leaf.view(pa.int64())
+    else:
+        return
+    ends = pc.min_max(numbers).as_py()
+    if ends["min"] is not None and (ends["min"] < first or ends["max"] > last):
+        raise muxly.RejectedError(f"column {place!r}: a {kind} outside the years 1 to 9999 has no text form")

@@ -1,0 +1,1 @@
+"""Files and folders on this machine, written so that nothing is ever half there."""

@@ -1,0 +1,190 @@
+"""The output folder of one opened router: what each mode does in it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import muxly
+from muxly_routers import _layout
+from muxly_routers._layout import PartitionKey
+from muxly_routers._local import generations, swap
+from muxly_routers._local.encoded import EncodedFiles
+from muxly_routers._local.failures import failures_at
+from muxly_routers._local.folder import Folder
+from muxly_routers._local.work import STAGED, Work
+from muxly_routers._local.writing import Shape, Writing
+from muxly_routers._partitions import Partitions, value_folders
+
+if TYPE_CHECKING:
+    from muxly_routers._local.settings import Settings
+    from muxly_routers._partitions import Folders
+
+__all__ = ["Output"]
+
+
+class Output:
+    """An open output folder.
+
+    Args:
+        settings: The options of the router.
+        run: The run it works for.
+    """
+
+    def __init__(self, settings: Settings, run: muxly.Run) -> None:
+        self._settings, self._run = settings, run
+        self._root = Folder.root(settings.path)
+        try:
+            self._work = Work(self._root, run.pipeline, run.id)
+            self._work.sweep()
+        except BaseException:
+            self._root.close()
+            raise
+        self._shared = run.shared("muxly_routers.encoded", EncodedFiles)
+        self._claims = run.shared(f"muxly_routers.file.claims.{run.id}", _Claims)
+        self._told: set[str] = set()
+
+    def deliver(self, delivery: muxly.Delivery) -> None:
+        """Write a delivery as its mode wants it."""
+        self._check_place()
+        if delivery.mode == "append":
+            self._append(delivery)
+        elif delivery.mode == "replace":
+            self._stage(delivery)
+        else:
+            self._overwrite(delivery)
+        self._check_place()
+
+    def begin(self, stream: muxly.Stream, generation: int) -> None:
+        """Make room for a generation of a stream."""
+        self._check_place()
+        folder = self._folder(stream)
+        self._claim(folder)
+        generations.begin(self._root, self._work, folder, generation)
+
+    def complete(self, stream: muxly.Stream, generation: int) -> None:
+        """Show a generation of a stream."""
+        self._check_place()
+        generations.complete(self._root, self._work, self._folder(stream), generation)
+        self._check_place()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._work.close()
+        self._root.close()
+
+    def _append(self, delivery: muxly.Delivery) -> None:
+        with self._root.walk(self._folder(delivery.stream), make=True) as base:
+            self._write(delivery, base, self._settings.keys, "")
+
+    def _stage(self, delivery: muxly.Delivery) -> None:
+        assert delivery.generation is not None, "a delivery in mode replace has a generation"
+        folder = self._folder(delivery.stream)
+        self._claim(folder)
+        base, ending = generations.staging(self._root, self._work, folder, delivery.generation)
+        with base:
+            self._write(delivery, base, self._settings.keys, ending)
+
+    def _overwrite(self, delivery: muxly.Delivery) -> None:
+        """Write aside, then let the folder of each value take the place of the one before."""
+        keys = self._overwrite_keys(delivery.stream)
+        depth = len(delivery.stream.overwrite_key)
+        folder = self._folder(delivery.stream)
+        self._claim(folder)
+        aside = self._work.swap_name()
+        try:
+            with self._work.folder.child(aside, make=True) as base:
+                written = self._write(delivery, base, keys, STAGED)
+                replaced = {value_folders(one, keys[:depth], delivery.schema) for one in delivery.replaces}
+                units = {one[:depth] for one in written}
+                for unit in sorted(units | replaced):
+                    self._show(folder, unit, base if unit in units else None)
+        finally:
+            self._work.folder.remove(aside)
+
+    def _show(self, folder: Folders, unit: Folders, base: Folder | None) -> None:
+        """Let a value's new folder take its place, or empty it where there are no records."""
+        way = (*folder, *unit[:-1])
+        if base is None:
+            if self._root.has(way):
+                with self._root.walk(way) as parent:
+                    swap.take_away(self._work, parent, unit[-1])
+            return
+        with self._root.walk(way, make=True) as parent, base.walk(unit[:-1]) as staged_in:
+            swap.take_place(self._work, staged_in, unit[-1], parent, unit[-1])
+
+    def _write(
+        self, delivery: muxly.Delivery, base: Folder, keys: tuple[PartitionKey, ...], ending: str
+    ) -> set[Folders]:
+        settings = self._settings
+        names = {"delivery": delivery.id, "stream": delivery.stream.name, "pipeline": self._run.pipeline}
+        shape = Shape(
+            settings.encoding,
+            Partitions(keys, settings.keep_columns),
+            _layout.rendered(settings.file_name, names) + settings.encoding.suffix + ending,
+            settings.most_folders,
+        )
+        writing = Writing(self._work, base, shape, delivery, self._shared)
+        written = writing.run()
+        self._tell_nonfinite(delivery.stream.name, writing.nonfinite)
+        return written
+
+    def _folder(self, stream: muxly.Stream) -> Folders:
+        names = {"stream": stream.name, "pipeline": self._run.pipeline}
+        return tuple(_layout.rendered(part, names) for part in self._settings.folder.split("/"))
+
+    def _overwrite_keys(self, stream: muxly.Stream) -> tuple[PartitionKey, ...]:
+        if not stream.overwrite_key:
+            raise muxly.RouteError(
+                f"stream {stream.name!r} has no overwrite key, which mode overwrite needs; "
+                "choose mode append or replace for this route"
+            )
+        first = tuple(PartitionKey(column, None, column) for column in stream.overwrite_key)
+        return first + tuple(key for key in self._settings.keys if key not in first)
+
+    def _claim(self, folder: Folders) -> None:
+        if not self._claims.take(f"{self._settings.path}/{'/'.join(folder)}", self._settings):
+            raise muxly.RouteError(
+                f"{self._root.place('/'.join(folder))} is replaced by another route of this pipeline too; "
+                "give each route a path of its own"
+            )
+
+    def _check_place(self) -> None:
+        """Make sure that the folder we hold is still the one that people find under its path."""
+        path = self._settings.path
+        with failures_at(str(path)):
+            found, held = path.stat(), os.fstat(self._root.fd)
+        if not os.path.samestat(found, held):
+            raise muxly.RouteError(
+                f"{path} was replaced by another folder while it was written to; the next run uses the new one"
+            )
+
+    def _tell_nonfinite(self, stream: str, count: int) -> None:
+        if not count:
+            return
+        self._run.measure("nonfinite_as_null", count, stream=stream)
+        if stream not in self._told:
+            self._told.add(stream)
+            self._run.notice(
+                muxly.Notice(
+                    "nonfinite_as_null",
+                    f"{stream}: {count} values NaN or infinite were written as null, for JSON has no text for "
+                    "them; format parquet or arrow keeps them",
+                    stream=stream,
+                    facts={"count": count},
+                )
+            )
+
+
+class _Claims:
+    """Which settings replace which folder in a run: two routes there would undo each other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owners: dict[str, Settings] = {}
+
+    def take(self, folder: str, settings: Settings) -> bool:
+        """Whether the folder is free, or has these settings already."""
+        with self._lock:
+            return self._owners.setdefault(folder, settings) == settings

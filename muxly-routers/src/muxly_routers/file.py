@@ -1,0 +1,161 @@
+"""The router ``file``: CSV, JSON Lines, Parquet and Arrow files in a folder.
+
+Each delivery becomes one file, ``<stream>/<delivery>.parquet``, or one in each partition folder it
+touches. A file appears whole and durable, or not at all, and is never overwritten; a repeat of a
+delivery finds its files and writes only those that are missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+import muxly
+from muxly_routers import _layout
+from muxly_routers._formats import Compression, Csv, Format, Parquet, resolve
+from muxly_routers._formats.options import check_compression, check_level
+from muxly_routers._local.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from muxly_routers._local.output import Output
+
+__all__ = ["Csv", "File", "Parquet"]
+
+_LEAST_FREE_BYTES = 64 * 1024 * 1024
+
+
+def _check_folder(instance: Any, attribute: Any, value: str) -> None:
+    if problem := _layout.template_problem(value, "stream", ("stream", "pipeline")):
+        raise ValueError(f"folder: {problem}")
+
+
+def _check_file_name(instance: Any, attribute: Any, value: str) -> None:
+    problem = _layout.template_problem(value, "delivery", ("delivery", "stream", "pipeline"))
+    if problem or "/" in value:
+        raise ValueError(f"file_name: {problem or f'{value!r} is a path; folders belong into folder'}")
+
+
+def _check_partition_by(instance: Any, attribute: Any, value: list[str]) -> None:
+    keys = [_layout.PartitionKey.parse(one) for one in value]
+    labels = [key.label for key in keys]
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise ValueError(f"partition_by has two folders {twice[0]!r}; name one with 'as', as in 'day(at) as at_day'")
+
+
+class File(muxly.Router):
+    """Writes records as files into a folder of this machine."""
+
+    modes: ClassVar[frozenset[str]] = frozenset({"append", "overwrite", "replace"})
+    promise: ClassVar[muxly.Promise] = "effectively_once"
+    concurrency: ClassVar[int] = 4
+
+    path: Path = muxly.option("Folder to write into; made if it is missing.")
+    format: Format = muxly.option("Format of the files.", default="parquet")
+    compression: Compression = muxly.option(
+        "How the files are compressed; auto is zstd for parquet, lz4 for arrow, none for csv and jsonl.",
+        default="auto",
+        validator=check_compression,
+    )
+    compression_level: int | None = muxly.option(
+        "Level of gzip (1 to 9) or of parquet's zstd (1 to 22); higher is smaller and slower.",
+        default=None,
+        validator=check_level,
+    )
+    partition_by: list[str] = muxly.option(
+        "Folders by value, outermost first: a column, or year(c), month(c), day(c), hour(c) of a date or "
+        "time, in UTC; 'month(at) as at_month' names the folder.",
+        factory=list,
+        validator=_check_partition_by,
+    )
+    keep_partition_columns: bool = muxly.option(
+        "Whether the files keep the columns whose values name the folders.", default=True
+    )
+    max_folders: int = muxly.option(
+        "Most partition folders that one delivery may touch.", default=1000, validator=attrs.validators.ge(1)
+    )
+    folder: str = muxly.option(
+        "Folder of a stream below path, made of {stream} and {pipeline}.",
+        default="{stream}",
+        validator=_check_folder,
+    )
+    file_name: str = muxly.option(
+        "Name of a file without its ending, made of {delivery}, {stream} and {pipeline}.",
+        default="{delivery}",
+        validator=_check_file_name,
+    )
+    csv: Csv = muxly.option("How CSV is written.", factory=Csv)
+    parquet: Parquet = muxly.option("How Parquet is written.", factory=Parquet)
+
+    def open(self, run: muxly.Run) -> None:
+        """Remember the run; the folder is made when there is something to write."""
+        self._run = run
+        self._output: Output | None = None
+
+    def check(self) -> Iterable[muxly.Notice]:
+        """Whether the folder can be written to, or be made."""
+        nearest = next(one for one in (self.path, *self.path.absolute().parents) if one.exists())
+        with contextlib.suppress(OSError):
+            if problem := _unwritable(nearest):
+                yield muxly.Notice("not_writable", f"path {self.path}: {problem}", level="error")
+            elif (free := os.statvfs(nearest)).f_bavail * free.f_frsize < _LEAST_FREE_BYTES:
+                yield muxly.Notice("little_space", f"path {self.path}: less than 64 MiB are free there")
+
+    def deliver(self, delivery: muxly.Delivery) -> None:
+        """Write the delivery's files; see the module for what holds after a crash."""
+        self._opened().deliver(delivery)
+
+    def begin(self, stream: muxly.Stream, generation: int) -> None:
+        """Make room for a generation out of sight."""
+        self._opened().begin(stream, generation)
+
+    def complete(self, stream: muxly.Stream, generation: int) -> None:
+        """Let the generation take the place of the one before, in one step."""
+        self._opened().complete(stream, generation)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        output, self._output = getattr(self, "_output", None), None
+        if output is not None:
+            output.close()
+
+    def _opened(self) -> Output:
+        # Loads pyarrow, which a pipeline with another router does not need.
+        from muxly_routers._local.output import Output
+
+        if self._output is None:
+            self._output = Output(self._settings(), self._run)
+        return self._output
+
+    def _settings(self) -> Settings:
+        return Settings(
+            path=self.path.absolute(),
+            folder=self.folder,
+            file_name=self.file_name,
+            encoding=resolve(self.format, self.compression, self.compression_level, self.csv, self.parquet),
+            keys=tuple(_layout.PartitionKey.parse(one) for one in self.partition_by),
+            keep_columns=self.keep_partition_columns,
+            most_folders=self.max_folders,
+        )
+
+
+def _unwritable(folder: Path) -> str | None:
+    if not folder.is_dir():
+        return f"{folder} is not a folder; remove it or change path"
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"the file system of {folder} is read-only; mount it for writing or change path"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"this user may not write to {folder}; give it the right or change path"
+    return None
+
+
+@muxly.hookimpl
+def muxly_router() -> type[File]:
+    """The router of this module."""
+    return File
