@@ -2,6 +2,7 @@
 
 ::
 
+    from muxly.testing import FakeConnector, CollectingRouter, ConnectorConformance, RouterConformance
 
 ``FakeConnector``, ``CollectingRouter`` and ``ChaosRouter`` also work from configuration, as
 ``type: "muxly.testing:FakeConnector"``. Nothing here is imported before it is used, so that
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from muxly.testing.deliveries import delivery
     from muxly.testing.fake_connector import FakeConnector
     from muxly.testing.faults import Fault
+    from muxly.testing.router_conformance import RouterConformance
 
 _HOME = {
     "Call": "calls",
@@ -28,6 +30,7 @@ _HOME = {
     "ConnectorConformance": "connector_conformance",
     "FakeConnector": "fake_connector",
     "Fault": "faults",
+    "RouterConformance": "router_conformance",
     "delivery": "deliveries",
 }
 
@@ -38,6 +41,7 @@ __all__ = [
     "ConnectorConformance",
     "FakeConnector",
     "Fault",
+    "RouterConformance",
     "delivery",
 ]
 

@@ -1,0 +1,311 @@
+"""A process that delivers, and kills itself before a chosen step.
+
+It loads the router's module once and then forks a child for each attempt, so that many crash
+points take little time. A step is a line of the router's own package that is about to run, or
+a call that others can see: opening, writing, syncing, linking, renaming, sending.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pickle
+import struct
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from muxly.testing.faults import die
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from muxly.router import Delivery
+    from muxly.stream import Stream
+
+__all__ = ["Act", "Attempt", "Outcome"]
+
+_VISIBLE = ("open", "os.", "shutil.", "socket.", "sqlite3.", "urllib.", "http.")
+_WRAPPED = ("fsync", "fdatasync", "write", "writev", "pwrite", "sendfile", "copy_file_range", "close")
+
+
+@frozen(kw_only=True)
+class Act:
+    """One call of the router.
+
+    Args:
+        method: ``"deliver"``, ``"begin"`` or ``"complete"``.
+        stream: The stream.
+        generation: Of a replace.
+        mode: Of the delivery.
+        id: Of the delivery.
+        digest: Of the delivery.
+        batches: Of the delivery.
+        repeat: How often the batches come, each time with the next ids.
+        delivered: How many records are delivered already.
+    """
+
+    method: str
+    stream: Stream
+    generation: int | None = None
+    mode: Any = "append"
+    id: str = ""
+    digest: str = ""
+    batches: tuple[pa.RecordBatch, ...] = ()
+    repeat: int = 1
+    delivered: int = 0
+
+
+@frozen(kw_only=True)
+class Attempt:
+    """What a child does: open the router, act, and close it, unless it dies first.
+
+    Args:
+        router: The pickled router.
+        acts: Its calls.
+        die_before: The number of the step that is not reached; None = it lives.
+        counted: Whether steps are counted; counting is slow.
+    """
+
+    router: bytes
+    acts: tuple[Act, ...]
+    die_before: int | None = None
+    counted: bool = True
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """How an attempt ended.
+
+    Args:
+        finished: Whether it came to its end.
+        error: The traceback, if it raised.
+        marks: What was marked, by delivery id.
+        steps: How many steps there were.
+        visible: The numbers of those that others can see.
+        grown_bytes: How much the child's memory grew while it acted.
+    """
+
+    finished: bool = False
+    error: str | None = None
+    marks: dict[str, int] = field(factory=dict)
+    steps: int = 0
+    visible: tuple[int, ...] = ()
+    grown_bytes: int = 0
+
+
+class _Steps:
+    """Counts steps, and dies before the chosen one."""
+
+    def __init__(self, folder: str, die_before: int | None) -> None:
+        self._folder, self._die_before = folder, die_before
+        self.count, self.visible, self._watching = 0, list[int](), False
+
+    def step(self, *, visible: bool) -> None:
+        """One more step is about to be made."""
+        if not self._watching:
+            return
+        if self.count == self._die_before:
+            self._watching = False  # dying is no step
+            die()
+        if visible:
+            self.visible.append(self.count)
+        self.count += 1
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Count all steps inside."""
+        sys.addaudithook(self._audit)
+        for name in _WRAPPED:
+            if hasattr(os, name):
+                self._wrap(name)
+        self._watching = True
+        threading.settrace(self._trace)
+        sys.settrace(self._trace)
+        yield
+        sys.settrace(None)
+        threading.settrace(None)
+        self._watching = False
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self._watching and event.startswith(_VISIBLE) and not _is_import(event, arguments):
+            self.step(visible=True)
+
+    def _wrap(self, name: str) -> None:
+        call = getattr(os, name)
+
+        def counted(*arguments: Any, **more: Any) -> Any:
+            self.step(visible=True)
+            return call(*arguments, **more)
+
+        setattr(os, name, counted)
+
+    def _trace(self, frame: Any, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(self._folder):
+            return None
+        if event == "line":
+            self.step(visible=False)
+        return self._trace
+
+
+def _is_import(event: str, arguments: tuple[Any, ...]) -> bool:
+    return event == "open" and str(arguments[0]).endswith((".py", ".pyc"))
+
+
+def _delivery(act: Act, marks: dict[str, int], tell: Any) -> Delivery:
+    from muxly.router import Delivery
+
+    def mark(count: int) -> None:
+        marks[act.id] = count
+        tell(("mark", act.id, count))
+
+    return Delivery(
+        act.id,
+        act.digest,
+        act.stream,
+        act.batches[0].schema,
+        mode=act.mode,
+        generation=act.generation,
+        delivered=act.delivered,
+        source=lambda: _repeated(act),
+        on_mark=mark,
+    )
+
+
+def _repeated(act: Act) -> Iterator[pa.RecordBatch]:
+    """The batches, again and again, with ids that go on."""
+    records = sum(batch.num_rows for batch in act.batches)
+    for number in range(act.repeat):
+        for batch in act.batches:
+            yield batch if number == 0 else _moved(batch, number * records)
+
+
+def _moved(batch: pa.RecordBatch, by: int) -> pa.RecordBatch:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    index = batch.schema.get_field_index("id")
+    if index < 0 or not pa.types.is_integer(batch.schema.field(index).type):
+        return batch
+    return batch.set_column(index, batch.schema.field(index), pc.add(batch.column(index), by))
+
+
+def _act(attempt: Attempt, tell: Any) -> Outcome:
+    from muxly.component import Run
+
+    router = pickle.loads(attempt.router)  # noqa: S301 (the parent's own bytes)
+    steps, marks = _Steps(_package_folder(type(router)), attempt.die_before), dict[str, int]()
+    run = Run("01JW000000MUXLYCRASHRUN000", "conformance")
+    with steps.watched() if attempt.counted else contextlib.nullcontext():
+        router.open(run)
+        before = _peak_bytes()
+        for act in attempt.acts:
+            if act.method == "deliver":
+                router.deliver(_delivery(act, marks, tell))
+            else:
+                getattr(router, act.method)(act.stream, act.generation)
+        grown = _peak_bytes() - before
+        router.close()
+    run.end()
+    return Outcome(finished=True, marks=marks, steps=steps.count, visible=tuple(steps.visible), grown_bytes=grown)
+
+
+def _package_folder(kind: type) -> str:
+    """The folder of the package that the class is in, or its file if it is in none."""
+    file = Path(sys.modules[kind.__module__].__file__ or "")
+    return f"{file.parent}{os.sep}" if "." in kind.__module__ or file.name == "__init__.py" else str(file)
+
+
+def _peak_bytes() -> int:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _attempt_in_child(attempt: Attempt) -> Outcome:
+    """Fork, act there, and gather what the child told before it ended."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _be_child(attempt, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as told:
+        outcome = _gathered(told)
+    os.waitpid(child, 0)
+    return outcome
+
+
+def _be_child(attempt: Attempt, pipe: int) -> None:
+    write = os.write  # the real one: what is told is no step
+
+    def tell(message: object) -> None:
+        content = pickle.dumps(message)
+        write(pipe, struct.pack("<I", len(content)) + content)
+
+    try:
+        tell(_act(attempt, tell))
+    except BaseException:  # noqa: BLE001 (told to the parent, whatever it is)
+        tell(Outcome(error=traceback.format_exc()))
+    os._exit(0)
+
+
+def _gathered(told: IO[bytes]) -> Outcome:
+    marks: dict[str, int] = {}
+    while (message := receive(told)) is not None:
+        if isinstance(message, Outcome):
+            return message
+        marks[message[1]] = message[2]
+    return Outcome(marks=marks)
+
+
+def send(stream: IO[bytes], message: object) -> None:
+    """Write one message."""
+    content = pickle.dumps(message)
+    stream.write(struct.pack("<I", len(content)) + content)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> Any:
+    """Read one message; None at the end."""
+    head = stream.read(4)
+    if len(head) < 4:
+        return None
+    content = stream.read(struct.unpack("<I", head)[0])
+    return pickle.loads(content)  # noqa: S301 (between a process and its own child)
+
+
+def load_module(name: str, path: str) -> None:
+    """Import a module by name, or from its file where the name is not enough, as for a test module."""
+    if name in sys.modules:
+        return
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+def main() -> None:
+    """Serve attempts from standard input until it ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a router prints must not mix with the answers
+    path, name, file = receive(sys.stdin.buffer)
+    sys.path[:] = path
+    load_module(name, file)
+    import pyarrow as pa  # noqa: F401 (once, before all forks)
+
+    while (attempt := receive(sys.stdin.buffer)) is not None:
+        send(answers, _attempt_in_child(attempt))
