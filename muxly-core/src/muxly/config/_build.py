@@ -1,0 +1,241 @@
+"""Typed objects out of checked values: cattrs, with the types that configurations hold."""
+
+from __future__ import annotations
+
+import datetime
+import types
+import typing
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from muxly.config._check import fits
+from muxly.config._envelope import SPECIAL
+from muxly.config._fields import fields, is_model
+from muxly.config._quantities import duration_seconds, size_bytes
+from muxly.config._resolved import FromOutside
+from muxly.config._schema import SchemaWriter, is_duration, is_size
+from muxly.errors import ConfigurationError
+from muxly.options import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import cattrs
+
+    from muxly.config._place import KeyPath
+
+
+class BuildError(Exception):
+    """Values that validators refuse, each with its path below the built object."""
+
+    def __init__(self, reasons: list[tuple[KeyPath, str]]) -> None:
+        super().__init__("; ".join(reason for _path, reason in reasons))
+        self.reasons = reasons
+
+
+class Builder:
+    """Makes objects of attrs classes.
+
+    Args:
+        folder: What relative paths start from.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._converter = self._made()
+
+    def build(self, model: type, value: Mapping[str, Any]) -> Any:
+        """An object of the class.
+
+        Args:
+            model: An attrs class.
+            value: Options that fit the class's schema.
+
+        Raises:
+            BuildError: A validator, a converter or the class itself refuses a value.
+        """
+        return create(model, self.options(model, value))
+
+    def options(self, model: type, value: Mapping[str, Any], *, leave: Collection[str] = ()) -> dict[str, Any]:
+        """The options of a class that are given, of their types.
+
+        Args:
+            model: An attrs class.
+            value: Options that fit the class's schema.
+            leave: Options that somebody else builds.
+
+        Raises:
+            BuildError: A value is refused.
+        """
+        made: dict[str, Any] = {}
+        reasons: list[tuple[KeyPath, str]] = []
+        for one in fields(model):
+            if one.name in value and one.name not in leave:
+                try:
+                    made[one.name] = self._converter.structure(_measured(value[one.name], one.name), one.type)
+                except Exception as error:  # noqa: BLE001 - whatever a plugin's type raises concerns this value
+                    reasons += [((one.name, *path), reason) for path, reason in reasons_of(error)]
+        if reasons:
+            raise BuildError(reasons)
+        return made
+
+    def _made(self) -> cattrs.Converter:
+        import cattrs
+
+        converter = cattrs.Converter()
+        converter.register_structure_hook_func(is_model, lambda value, model: self.build(model, value))
+        converter.register_structure_hook_func(_is_any, lambda value, _type: plain(value))
+        converter.register_structure_hook_func(_is_choice, self._chosen)
+        converter.register_structure_hook_func(_is_texts, _texts)
+        converter.register_structure_hook(str, lambda value, _type: plain(value))
+        converter.register_structure_hook(Secret, _secret)
+        converter.register_structure_hook(Path, lambda value, _type: self._folder / Path(value).expanduser())
+        converter.register_structure_hook(datetime.timedelta, _duration)
+        converter.register_structure_hook(datetime.datetime, lambda value, _type: _time(value))
+        converter.register_structure_hook(datetime.date, lambda value, _type: datetime.date.fromisoformat(value))
+        return converter
+
+    def _chosen(self, value: Any, union: Any) -> Any:
+        """The member of a union whose schema the value fits; the first one if several do."""
+        if value is None:
+            return None
+        members = typing.get_args(union)
+        fitting = [one for one in members if _fits_member(value, one)]
+        fitting += [one for one in members if isinstance(value, str) and _is_texts(one)]
+        if fitting:
+            return self._converter.structure(value, fitting[0])
+        raise ValueError("fits none of the types it may have")
+
+
+def reasons_of(error: BaseException) -> list[tuple[KeyPath, str]]:
+    """Why a value was refused, with paths into it."""
+    if isinstance(error, BuildError):
+        return error.reasons
+    if isinstance(error, ConfigurationError):
+        return [(error.path, error.message)]
+    if isinstance(error, BaseExceptionGroup):
+        return [(_noted(one) + path, reason) for one in error.exceptions for path, reason in reasons_of(one)]
+    return [((), _reason(error))]
+
+
+def _noted(error: BaseException) -> KeyPath:
+    """The index or key that cattrs noted on an error inside a list or mapping."""
+    for note in getattr(error, "__notes__", ()):
+        index = getattr(note, "index", None)
+        if index is not None:
+            return (index,)
+    return ()
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says; attrs puts more than its sentence into ``args``."""
+    if isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
+        return f"{type(error).__name__}: {error}"
+    return str(error.args[0])
+
+
+def create(model: type, options: Mapping[str, Any]) -> Any:
+    """An object of the class.
+
+    Raises:
+        BuildError: It refuses an option; all refused ones are told.
+    """
+    try:
+        return model(**options)
+    except ConfigurationError as error:
+        raise BuildError([(error.path, error.message)]) from error
+    except (ValueError, TypeError) as error:
+        raise BuildError(_refused(model, options) or [((), _reason(error))]) from error
+
+
+def _refused(model: type, options: Mapping[str, Any]) -> list[tuple[KeyPath, str]]:
+    """Ask each option's validator alone, for the class stops at the first one that refuses."""
+    made: Any = object.__new__(model)
+    reasons: list[tuple[KeyPath, str]] = []
+    for one in fields(model):
+        try:
+            value = options[one.name] if one.name in options else _default(one.attribute, made)
+            converter: Any = one.attribute.converter
+            value = converter(value) if callable(converter) else value
+            object.__setattr__(made, one.attribute.name, value)
+        except (ValueError, TypeError) as error:
+            reasons.append(((one.name,), _reason(error)))
+    refusing = {path[0] for path, _reason_text in reasons}
+    for one in fields(model):
+        if one.attribute.validator is not None and one.name not in refusing:
+            try:
+                one.attribute.validator(made, one.attribute, getattr(made, one.attribute.name))
+            except (ValueError, TypeError) as error:
+                reasons.append(((one.name,), _reason(error)))
+    return reasons
+
+
+def _default(attribute: attrs.Attribute[Any], made: Any) -> Any:
+    default: Any = attribute.default
+    if not hasattr(default, "takes_self"):
+        return default
+    return default.factory(made) if default.takes_self else default.factory()
+
+
+def _measured(value: Any, name: str) -> Any:
+    """The number that a size or duration stands for."""
+    if not isinstance(value, str) or not (is_size(name) or is_duration(name)):
+        return value
+    return size_bytes(value) if is_size(name) else duration_seconds(value)
+
+
+def plain(value: Any) -> Any:
+    """The value without a trace of where it came from."""
+    if isinstance(value, FromOutside):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _secret(value: Any, _type: Any) -> Secret:
+    reference = getattr(value, "reference", None)
+    return Secret(str(value)) if reference is None else Secret.from_reference(reference, str(value))
+
+
+def _duration(value: Any, _type: Any) -> datetime.timedelta:
+    return datetime.timedelta(seconds=duration_seconds(value) if isinstance(value, str) else value)
+
+
+def _time(value: str) -> datetime.datetime:
+    time = datetime.datetime.fromisoformat(value)
+    if time.tzinfo is None:
+        raise ValueError(f'"{value}" has no time zone; add Z for UTC, or an offset such as +02:00')
+    return time
+
+
+def _is_any(kind: Any) -> bool:
+    return kind is Any or kind is object
+
+
+def _is_choice(kind: Any) -> bool:
+    return typing.get_origin(kind) in {typing.Union, types.UnionType}
+
+
+def _is_texts(kind: Any) -> bool:
+    return typing.get_origin(kind) in {tuple, list} and typing.get_args(kind)[0] is str
+
+
+def _texts(value: Any, kind: Any) -> Any:
+    """A list of texts; where the schema lets one text stand for it, a list of that."""
+    items = [str(value)] if isinstance(value, str) else [str(item) for item in value]
+    return typing.get_origin(kind)(items)
+
+
+def _fits_member(value: Any, member: Any) -> bool:
+    schema, defs = _member(member)
+    return fits(schema, value, defs)
+
+
+@lru_cache(maxsize=256)
+def _member(member: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    writer = SchemaWriter(special=SPECIAL)
+    return writer.kind(member), writer.defs

@@ -1,0 +1,168 @@
+"""The core's own keys of a configuration; what a plugin reads inside them is the plugin's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from muxly.config._schema import EXPECTED, Schema, SchemaWriter
+from muxly.options import Secret
+from muxly.pipeline import Columns, Pipeline, Route, StreamRules
+
+
+def _as_in_pipeline(name: str) -> Any:
+    """The same default and limits as the pipeline's own option."""
+    attribute = attrs.fields_dict(Pipeline)[name]
+    return field(default=attribute.default, validator=attribute.validator)
+
+
+@frozen(kw_only=True)
+class Spool:
+    """Limits of the spool for all pipelines; a pipeline may set its own.
+
+    Args:
+        budget_bytes: What pending segments may take on disk before reading waits.
+        retention_seconds: How long delivered segments are kept for replay.
+        retention_bytes: How much of them is kept at most.
+        segment_bytes: Size at which a segment ends.
+        segment_seconds: Age at which a group ends at the next cursor.
+    """
+
+    budget_bytes: int = _as_in_pipeline("spool_bytes")
+    retention_seconds: float = _as_in_pipeline("retention_seconds")
+    retention_bytes: int = _as_in_pipeline("retention_bytes")
+    segment_bytes: int = _as_in_pipeline("segment_bytes")
+    segment_seconds: float = _as_in_pipeline("segment_seconds")
+
+
+SPOOL_OPTIONS = {
+    "budget_bytes": "spool_bytes",
+    **{name: name for name in ("retention_seconds", "retention_bytes", "segment_bytes", "segment_seconds")},
+}
+"""Which option of a pipeline each option of the spool is the default of."""
+
+
+@frozen(kw_only=True)
+class Store:
+    """Where jobs, runs and positions are kept.
+
+    Args:
+        url: SQLAlchemy URL of the database; default a SQLite file in the home folder.
+    """
+
+    url: Secret | None = None
+
+
+@frozen(kw_only=True)
+class Job:
+    """A stored pipeline and what starts it.
+
+    Args:
+        name: Its identity.
+        pipeline: Name of the pipeline that it runs.
+        triggers: Each a mapping with a ``type``; its other keys are the scheduler's.
+        params: What its runs are given, JSON values.
+        options: All other keys, for the schedulers.
+    """
+
+    name: str
+    pipeline: str
+    triggers: tuple[Mapping[str, Any], ...] = ()
+    params: Mapping[str, Any] = field(factory=dict)
+    options: Mapping[str, Any] = field(factory=dict)
+
+
+_NAMES: Schema = {
+    "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
+    EXPECTED: 'letters, digits, "_", ".", "-", at most 63, beginning with a letter or digit',
+}
+_TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_TEXTS_OR_NULL: Schema = {"anyOf": [*_TEXTS["anyOf"], {"type": "null"}]}
+_TYPE: Schema = {"type": "string", "minLength": 1}
+OPEN_COMPONENT: Schema = {"type": "object", "required": ["type"], "properties": {"type": _TYPE}}
+COMPONENT_REFS = {"#/$defs/connector": "connector", "#/$defs/router": "router"}
+
+SPECIAL: dict[tuple[type, str], Schema | None] = {
+    (Columns, "exclude"): _TEXTS,
+    (Columns, "include"): _TEXTS_OR_NULL,
+    (Pipeline, "connector"): {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/connector"}]},
+    (Pipeline, "name"): None,
+    (Pipeline, "routes"): {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": _NAMES,
+        "additionalProperties": {"$ref": "#/$defs/Route"},
+    },
+    (Pipeline, "streams"): {
+        "type": "object",
+        "additionalProperties": {"anyOf": [{"$ref": "#/$defs/StreamRules"}, {"type": "null"}]},
+    },
+    (Route, "name"): None,
+    (Route, "router"): {"$ref": "#/$defs/router"},
+    (Route, "streams"): _TEXTS,
+    (StreamRules, "primary_key"): _TEXTS_OR_NULL,
+}
+"""Where a file says a thing in another way than Python does: names are keys, one text may stand for a list."""
+
+_JOB: Schema = {
+    "type": "object",
+    "required": ["pipeline"],
+    "properties": {
+        "pipeline": {"type": "string", "description": "Name of the pipeline that it runs."},
+        "triggers": {"type": "array", "items": OPEN_COMPONENT, "description": "What starts it."},
+        "params": {"type": "object", "description": "What its runs are given."},
+    },
+}
+_NEEDS_NO_CONTENT = ["object", "null"]
+
+
+def envelope(writer: SchemaWriter) -> Schema:
+    """The schema of a whole configuration; classes and components are in the writer's ``defs``.
+
+    Args:
+        writer: Made with ``special=SPECIAL``; ``connector`` and ``router`` are left to the caller.
+    """
+    pipeline, route = writer.model(Pipeline), writer.model(Route)
+    writer.model(StreamRules)
+    return {
+        "type": "object",
+        "properties": {
+            "version": {"const": 1, "description": "Version of this format."},
+            "home": {"type": "string", "minLength": 1, "description": "Folder of state and spool; default .muxly."},
+            "include": {**_TEXTS, "description": "Files that are read before this one, from this folder."},
+            "connectors": {**_named({"$ref": "#/$defs/connector"}), "description": "Connectors to use by name."},
+            "pipelines": {**_named(pipeline), "description": "What is read, and where it is delivered."},
+            "jobs": {**_named(_JOB), "description": "Pipelines with triggers."},
+            "events": {
+                "type": _NEEDS_NO_CONTENT,
+                "properties": {"routes": _named(route)},
+                "additionalProperties": False,
+                "description": "Routes of the stream run_events.",
+            },
+            "store": {**writer.model(Store), "description": "The database of jobs, runs and positions."},
+            "spool": {**writer.model(Spool), "description": "Limits for all pipelines."},
+            "profiles": {**_named({"type": _NEEDS_NO_CONTENT}), "description": "Changes to this file, chosen by name."},
+        },
+        "additionalProperties": False,
+    }
+
+
+def _named(value: Schema) -> Schema:
+    return {"type": _NEEDS_NO_CONTENT, "propertyNames": _NAMES, "additionalProperties": value}
+
+
+@lru_cache(maxsize=2)
+def open_envelope(documented: bool = False) -> tuple[Schema, dict[str, Schema]]:
+    """The schema of the core's own keys, whatever plugins are used, and its ``$defs``.
+
+    Args:
+        documented: Whether it carries descriptions and defaults.
+    """
+    writer = SchemaWriter(documented=documented, special=SPECIAL)
+    schema = envelope(writer)
+    components = {"connector": OPEN_COMPONENT, "router": OPEN_COMPONENT}
+    return schema, {**writer.defs, **components}

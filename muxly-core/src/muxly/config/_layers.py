@@ -1,0 +1,199 @@
+"""The layers of a configuration: included files, the file, its profile; and one on top of another."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from attrs import define, field, frozen
+
+from muxly.config._nodes import Document
+from muxly.config._place import KeyPath, Place, Problems, quoted
+from muxly.config._read import read_document
+from muxly.config._text import LIMITS, Limits
+from muxly.config._words import nearest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FIXED = frozenset({"include", "profiles", "version"})
+
+
+@frozen
+class Layer:
+    """Values that lie over those of the layers before.
+
+    Args:
+        name: What it is, in words: ``include``, ``file``, ``profile prod``.
+        document: The values.
+    """
+
+    name: str
+    document: Document
+
+
+def read_layers(path: Path, profile: str | None, problems: Problems, limits: Limits = LIMITS) -> list[Layer]:
+    """Read a file, what it includes, and the profile that was chosen.
+
+    Args:
+        path: The main file; included ones must lie in its folder.
+        profile: Name of a profile; None = none.
+        problems: What is wrong is noted here.
+        limits: What all files together may cost.
+    """
+    includer = _Includer(path.resolve().parent, problems, limits)
+    includer.read(path, str(path), ())
+    layers = includer.layers
+    return layers if profile is None else [*layers, Layer(f"profile {profile}", _profile(layers, profile, problems))]
+
+
+@define
+class _Includer:
+    root: Path
+    problems: Problems
+    limits: Limits
+    layers: list[Layer] = field(factory=list)
+    files: int = 0
+
+    def read(self, path: Path, file: str, outer: tuple[Path, ...]) -> None:
+        """Read a file after those that it includes, so that it lies over them."""
+        document = read_document(path, file, self.problems, self.limits)
+        self.files += 1
+        self.limits = attrs.evolve(self.limits, nodes=max(0, self.limits.nodes - len(document.values)))
+        real = path.resolve()
+        for where, text in self.included(document):
+            self.include(real.parent / text, os.path.join(os.path.dirname(file), text), where, (*outer, real))  # noqa: PTH118, PTH120
+        self.layers.append(Layer("include" if outer else "file", document))
+
+    def included(self, document: Document) -> list[tuple[Place, str]]:
+        """The texts under ``include`` with their places; anything else is the schema's to refuse."""
+        value = document.value.get("include")
+        items = value if isinstance(value, list) else [value]
+        first: KeyPath = ("include",)
+        paths: list[KeyPath] = [(*first, number) for number in range(len(items))] if items is value else [first]
+        return [(document.place(at), one) for at, one in zip(paths, items, strict=True) if isinstance(one, str)]
+
+    def include(self, path: Path, file: str, where: Place, outer: tuple[Path, ...]) -> None:
+        real = path.resolve()
+        problem = self.refusal(real, file, outer)
+        if problem is None:
+            self.read(path, file, outer)
+        else:
+            self.problems.add(where, ("include",), problem)
+
+    def refusal(self, real: Path, file: str, outer: tuple[Path, ...]) -> str | None:
+        if not real.is_relative_to(self.root):
+            return f"{quoted(file)} lies outside the folder of the main file; move it there"
+        if real in outer:
+            names = " -> ".join(one.name for one in (*outer[outer.index(real) :], real))
+            return f"{quoted(file)} includes itself: {names}"
+        if self.files >= self.limits.files:
+            return f"more than {self.limits.files} files are included"
+        return None if real.is_file() else f"there is no file {quoted(file)}"
+
+
+def _profile(layers: list[Layer], name: str, problems: Problems) -> Document:
+    """The chosen profile as a document of its own."""
+    merged = merge([layer.document for layer in layers])
+    profiles = merged.value.get("profiles")
+    known = [key for key in profiles if isinstance(key, str)] if isinstance(profiles, dict) else []
+    if name not in known:
+        close = nearest(name, known)
+        hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known) or 'none'}"
+        problems.add(merged.key_place(("profiles",)), ("profiles",), f"there is no profile {quoted(name)}; {hint}")
+        return Document()
+    content = merged.value["profiles"][name]
+    if not isinstance(content, dict):
+        return Document()
+    for key in content.keys() & _FIXED:
+        path = ("profiles", name, key)
+        problems.add(merged.key_place(path), path, f'a profile cannot change "{key}"; remove it')
+    free = {key: item for key, item in content.items() if key not in _FIXED}
+    return _rooted(merged, ("profiles", name), free)
+
+
+def _rooted(document: Document, path: KeyPath, value: dict[str, Any]) -> Document:
+    """A part of a document as a document."""
+    length = len(path)
+    values = {at[length:]: place for at, place in document.values.items() if at[:length] == path}
+    keys = {at[length:]: place for at, place in document.keys.items() if at[:length] == path and at != path}
+    return Document(value, values, keys)
+
+
+def merge(documents: list[Document]) -> Document:
+    """The documents over each other, the last on top; mappings are joined, all else is replaced.
+
+    Every value keeps the place where it was written.
+    """
+    merged = Document()
+    for document in documents:
+        overlay(merged, document, (), document.value)
+    return merged
+
+
+def overlay(merged: Document, top: Document, path: KeyPath, value: Any) -> None:
+    """Lay the value that ``top`` has at a path over what is there; ``merged`` is changed.
+
+    Args:
+        merged: What lies below.
+        top: Knows the places of the value.
+        path: Where the value goes.
+        value: A mapping is joined with the mapping that is there.
+    """
+    below = lookup(merged.value, path)
+    if isinstance(value, dict) and isinstance(below, dict):
+        merged.values.setdefault(path, top.place(path))
+        if path in top.keys:
+            merged.keys.setdefault(path, top.keys[path])
+        for key, item in value.items():
+            overlay(merged, top, (*path, key), item)
+        return
+    if below is not MISSING:
+        _forget(merged, path, below)
+    parent = lookup(merged.value, path[:-1])
+    parent[path[-1]] = _copied(merged, top, path, value)
+
+
+def _forget(merged: Document, path: KeyPath, value: Any) -> None:
+    merged.values.pop(path, None)
+    merged.keys.pop(path, None)
+    for key, item in items_of(value):
+        _forget(merged, (*path, key), item)
+
+
+def _copied(merged: Document, top: Document, path: KeyPath, value: Any) -> Any:
+    """A copy of the value, so that no layer is changed by what is laid over it."""
+    merged.values[path] = top.place(path)
+    if path in top.keys:
+        merged.keys[path] = top.keys[path]
+    if isinstance(value, dict):
+        return {key: _copied(merged, top, (*path, key), item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(merged, top, (*path, number), item) for number, item in enumerate(value)]
+    return value
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = _Missing()
+
+
+def lookup(value: Any, path: KeyPath) -> Any:
+    """What stands at a path; ``MISSING`` if nothing does."""
+    for key in path:
+        in_mapping = isinstance(value, dict) and key in value
+        if not in_mapping and not (isinstance(value, list) and isinstance(key, int) and key < len(value)):
+            return MISSING
+        value = value[key]
+    return value
+
+
+def items_of(value: Any) -> list[tuple[str | int, Any]]:
+    """The keys or numbers of a mapping's or list's items, with the items."""
+    if isinstance(value, dict):
+        return list(value.items())
+    return list(enumerate(value)) if isinstance(value, list) else []

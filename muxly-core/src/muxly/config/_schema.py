@@ -1,0 +1,275 @@
+"""JSON Schema (2020-12) of attrs classes: the one description that checks, editors and docs share."""
+
+from __future__ import annotations
+
+import collections.abc
+import datetime
+import enum
+import pathlib
+import re
+import types
+import typing
+from typing import Any, Literal
+
+import attrs
+
+from muxly.config._fields import Field, argument_help, fields, is_model, validators
+from muxly.config._quantities import DURATION_PATTERN, SIZE_PATTERN, duration_text
+from muxly.errors import PluginError
+from muxly.options import Secret
+
+Schema = dict[str, Any]
+EXPECTED = "x-muxly-expected"
+"""Annotation: what a value must be, in words, where the keywords would say it badly."""
+
+REFERENCE: Schema = {"type": "string", "pattern": r"\$\{", EXPECTED: "a reference such as ${NAME}"}
+_SIZE: Schema = {"type": "string", "pattern": SIZE_PATTERN, EXPECTED: 'a size such as "64 MiB"'}
+_DURATION: Schema = {"type": "string", "pattern": DURATION_PATTERN, EXPECTED: 'a duration such as "15m"'}
+_SCALARS: dict[Any, Schema] = {
+    Any: {},
+    Secret: {"type": "string", "writeOnly": True},
+    bool: {"type": "boolean"},
+    datetime.date: {"type": "string", "format": "date", EXPECTED: "a date such as 2026-01-31"},
+    datetime.datetime: {"type": "string", "format": "date-time", EXPECTED: "a time such as 2026-01-31T08:00:00Z"},
+    datetime.timedelta: {"anyOf": [{"type": "number", "minimum": 0}, _DURATION]},
+    float: {"type": "number"},
+    int: {"type": "integer"},
+    object: {},
+    pathlib.Path: {"type": "string", "format": "path", "minLength": 1},
+    str: {"type": "string"},
+    type(None): {"type": "null"},
+}
+_SIMPLE = ("boolean", "integer", "number", "string")
+_LISTS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+class SchemaWriter:
+    """Writes the schema of classes; classes become ``$defs`` that refer to each other.
+
+    Args:
+        references: Whether ``${NAME}`` may stand for any scalar: true for the schema of files as
+            they are written, false for the one of values after references are resolved.
+        documented: Whether to add descriptions and defaults, which only people read.
+        special: Schemas of single options, by class and name, in place of those of their types;
+            None leaves the option out.
+    """
+
+    def __init__(
+        self,
+        *,
+        references: bool = False,
+        documented: bool = False,
+        special: typing.Mapping[tuple[type, str], Schema | None] | None = None,
+    ) -> None:
+        self.defs: dict[str, Schema] = {"reference": REFERENCE} if references else {}
+        self.references, self.documented, self.special = references, documented, special or {}
+        self._names: dict[type, str] = {}
+
+    def model(self, model: type) -> Schema:
+        """A ``$ref`` to the class's schema, which is written if it is new."""
+        if model not in self._names:
+            name = model.__qualname__.replace("<locals>.", "")
+            if name in self.defs:
+                name = f"{model.__module__}.{name}"
+            self._names[model] = name
+            self.defs[name] = {}
+            self.defs[name].update(self.mapping(model))
+        return {"$ref": f"#/$defs/{self._names[model]}"}
+
+    def mapping(self, model: type) -> Schema:
+        """The schema of a class's options, as an object that takes no other key."""
+        given = {one.name: one for one in fields(model)}
+        written = {name: self.option(model, one) for name, one in given.items()}
+        properties = {name: schema for name, schema in written.items() if schema is not None}
+        required = [name for name in properties if given[name].required]
+        schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
+        return {**schema, "required": required} if required else schema
+
+    def option(self, model: type, field: Field) -> Schema | None:
+        """The schema of one option; None if it is left out."""
+        key = (model, field.name)
+        schema = self.special[key] if key in self.special else self.limited(model, field)
+        if schema is None or not self.documented:
+            return schema
+        return {**schema, **self._words(model, field)}
+
+    def limited(self, model: type, field: Field) -> Schema:
+        """The schema of an option's type, with what its validators demand."""
+        try:
+            schema = self.kind(field.type)
+        except TypeError as error:
+            raise PluginError(
+                f"option {field.name!r} of {model.__module__}.{model.__qualname__} has the type {field.type!r}, "
+                f"which a configuration cannot give: {error}"
+            ) from None
+        for validator in validators(field.attribute.validator):
+            schema = _with(schema, validator)
+        schema = with_quantities(schema, field.name)
+        return self._referable(schema) if self.references else schema
+
+    def kind(self, kind: Any) -> Schema:  # noqa: C901, PLR0911
+        """The schema of a type.
+
+        Raises:
+            TypeError: A file cannot hold such a value.
+        """
+        if kind in _SCALARS:
+            return dict(_SCALARS[kind])
+        if is_model(kind):
+            return self.model(kind)
+        if isinstance(kind, type) and issubclass(kind, enum.Enum):
+            return {"enum": [member.value for member in kind]}
+        origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+        if origin is Literal:
+            return {"enum": list(arguments)}
+        if origin is typing.Annotated:
+            return self.kind(arguments[0])
+        if origin in {typing.Union, types.UnionType}:
+            return self._union([self.kind(one) for one in arguments])
+        if (origin or kind) in _LISTS:
+            return self._list(origin or kind, arguments)
+        if (origin or kind) in _MAPPINGS:
+            return self._open_mapping(arguments)
+        inner = getattr(kind, "__supertype__", None) or getattr(kind, "__value__", None)
+        if inner is None:
+            raise TypeError("use text, numbers, true or false, lists, mappings, Secret, Path, or Options classes")
+        return self.kind(inner)
+
+    def _list(self, origin: Any, arguments: tuple[Any, ...]) -> Schema:
+        if origin is tuple and arguments and arguments[-1] is not ...:
+            items = [self.item(one) for one in arguments]
+            return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+        schema: Schema = {"type": "array"}
+        if arguments:
+            schema["items"] = self.item(arguments[0])
+        if origin in {set, frozenset}:
+            schema["uniqueItems"] = True
+        return schema
+
+    def _open_mapping(self, arguments: tuple[Any, ...]) -> Schema:
+        if not arguments:
+            return {"type": "object"}
+        key = self.kind(arguments[0])
+        if "enum" not in key and key != _SCALARS[str]:
+            raise TypeError("keys are text")
+        schema: Schema = {"type": "object", "additionalProperties": self.item(arguments[1])}
+        return {**schema, "propertyNames": key} if "enum" in key else schema
+
+    def item(self, kind: Any) -> Schema:
+        """The schema of a list's item or a mapping's value."""
+        schema = self.kind(kind)
+        return self._referable(schema) if self.references else schema
+
+    def _union(self, members: list[Schema]) -> Schema:
+        simple = [one for one in members if set(one) == {"type"} and isinstance(one["type"], str)]
+        if len(simple) == len(members):
+            return {"type": [one["type"] for one in members]}
+        return {"anyOf": members}
+
+    def _referable(self, schema: Schema) -> Schema:
+        """Let ``${NAME}`` stand for a scalar; text that may be anything takes it already."""
+        branches = schema.get("anyOf", [schema])
+        free_text = any("string" in kinds_of(one) and not _limits_text(one) for one in branches)
+        only_nested = all("$ref" in one or {"array", "object"}.issuperset(kinds_of(one) or ["any"]) for one in branches)
+        if not schema or free_text or only_nested:
+            return schema
+        return {"anyOf": [*branches, {"$ref": "#/$defs/reference"}]}
+
+    def _words(self, model: type, field: Field) -> Schema:
+        text = field.help or argument_help(model).get(field.name)
+        words: Schema = {"description": text} if text else {}
+        default = plain_default(field)
+        return {**words, "default": default} if default is not attrs.NOTHING else words
+
+
+def kinds_of(schema: Schema) -> list[str]:
+    """The types that a schema names; none means any."""
+    kinds: str | list[str] = schema.get("type", [])
+    return [kinds] if isinstance(kinds, str) else kinds
+
+
+def with_quantities(schema: Schema, name: str) -> Schema:
+    """Let sizes and durations be written with a unit, where the option's name says that it is one."""
+    text = _SIZE if is_size(name) else _DURATION if is_duration(name) else None
+    if text is None:
+        return schema
+    branches = schema.get("anyOf", [schema])
+    if not any({"integer", "number"}.intersection(kinds_of(one)) for one in branches):
+        return schema
+    return {"anyOf": [*branches, text]}
+
+
+def is_size(name: str) -> bool:
+    """Whether an option of this name is a number of bytes."""
+    return name == "bytes" or name.endswith("_bytes")
+
+
+def is_duration(name: str) -> bool:
+    """Whether an option of this name is a number of seconds."""
+    return name == "seconds" or name.endswith("_seconds")
+
+
+def plain_default(field: Field) -> Any:
+    """The option's default as a file would give it; NOTHING if it has none that can be shown."""
+    default: Any = field.attribute.default
+    if hasattr(default, "takes_self"):
+        return attrs.NOTHING if default.takes_self else _plain(default.factory())
+    return _plain(default)
+
+
+def _plain(value: Any) -> Any:
+    if value is attrs.NOTHING or value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, datetime.timedelta):
+        return duration_text(value)
+    if isinstance(value, pathlib.Path):
+        return value.as_posix()
+    if isinstance(value, dict) and not value:
+        return {}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_plain(one) for one in value]
+        return items if attrs.NOTHING not in items else attrs.NOTHING
+    return attrs.NOTHING
+
+
+def _limits_text(schema: Schema) -> bool:
+    return bool(schema.keys() & {"pattern", "minLength", "maxLength", "enum"})
+
+
+def _with(schema: Schema, validator: Any) -> Schema:
+    """Add what a validator demands; in a choice, to each branch that it fits."""
+    if "anyOf" in schema:
+        return {"anyOf": [_with(one, validator) for one in schema["anyOf"]]}
+    kinds = kinds_of(schema)
+    keywords = _keywords(validator, kinds[0]) if kinds else {}
+    if "enum" in keywords and "null" in kinds:
+        keywords = {"enum": [*keywords["enum"], None]}
+    return {**schema, **keywords}
+
+
+_BOUNDS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}
+_LENGTHS = {"string": "Length", "array": "Items", "object": "Properties"}
+_ANCHORS = {"fullmatch": "^(?:{})$", "match": "^(?:{})", "search": "{}"}
+
+
+def _keywords(validator: Any, kind: str) -> Schema:
+    """What a validator of ``attrs.validators`` demands, as far as a schema can say it.
+
+    The build step runs the validator itself, so nothing is lost where a schema cannot.
+    """
+    name = type(validator).__name__
+    if name == "_NumberValidator" and kind in {"integer", "number"}:
+        return {_BOUNDS[validator.compare_op]: validator.bound}
+    if name == "_MinLengthValidator" and kind in _LENGTHS:
+        return {f"min{_LENGTHS[kind]}": validator.min_length}
+    if name == "_MaxLengthValidator" and kind in _LENGTHS:
+        return {f"max{_LENGTHS[kind]}": validator.max_length}
+    if name == "_MatchesReValidator" and kind == "string" and validator.pattern.flags == re.UNICODE:
+        return {"pattern": _ANCHORS[validator.match_func.__name__].format(validator.pattern.pattern)}
+    if name == "_InValidator" and kind in _SIMPLE:
+        options = [_plain(one) for one in validator.options]
+        return {"enum": options} if attrs.NOTHING not in options else {}
+    return {}
