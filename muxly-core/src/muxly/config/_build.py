@@ -103,6 +103,9 @@ class Builder:
         if value is None:
             return None
         members = typing.get_args(union)
+        if str in members and isinstance(value, str) and "://" in value:
+            # A path that may also be a URL: as a path it would lose a slash.
+            return plain(value)
         fitting = [one for one in members if _fits_member(value, one)]
         fitting += [one for one in members if isinstance(value, str) and _is_texts(one)]
         if fitting:
