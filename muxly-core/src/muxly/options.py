@@ -76,7 +76,8 @@ class Secret:
         return self._value
 
     def __repr__(self) -> str:
-        return f"Secret({self._reference or '***'!r})"
+        shown = "***" if self._reference is None else _references.masked(self._reference)
+        return f"Secret({shown!r})"
 
     __str__ = __repr__
 
@@ -111,9 +112,7 @@ class Secret:
 @overload
 def option(help: str, *, default: T, validator: Callable[[Any, Any, Any], Any] | None = None) -> T: ...
 @overload
-def option(
-    help: str, *, factory: Callable[[], T], validator: Callable[[Any, Any, Any], Any] | None = None
-) -> T: ...
+def option(help: str, *, factory: Callable[[], T], validator: Callable[[Any, Any, Any], Any] | None = None) -> T: ...
 @overload
 def option(help: str, *, validator: Callable[[Any, Any, Any], Any] | None = None) -> Any: ...
 def option(
@@ -153,8 +152,7 @@ def _options_only(_cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.
     """Leave out private names, and let text be given where a secret is wanted."""
     public = [one for one in fields if not one.name.startswith("_")]
     return [
-        one.evolve(converter=_as_secret) if one.converter is None and _is_secret(one.type) else one
-        for one in public
+        one.evolve(converter=_as_secret) if one.converter is None and _is_secret(one.type) else one for one in public
     ]
 
 
