@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
@@ -59,13 +60,24 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store(store_url: str) -> Iterator[Engine]:
-    """A new store with all its tables, once on each database."""
+def opened() -> Iterator[Callable[[str], Engine]]:
+    """Call it with a URL to open a store, which is created if need be, and closed after the test."""
     from muxly.store.upgrade import open_store
 
-    engine = open_store(store_url)
-    yield engine
-    engine.dispose()
+    with ExitStack() as closing:
+
+        def open_and_remember(url: str) -> Engine:
+            engine = open_store(url)
+            closing.callback(engine.dispose)
+            return engine
+
+        yield open_and_remember
+
+
+@pytest.fixture
+def store(store_url: str, opened: Callable[[str], Engine]) -> Engine:
+    """A new store with all its tables, once on each database."""
+    return opened(store_url)
 
 
 def _run(url: str, *statements: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -18,10 +19,12 @@ from sqlalchemy import Engine, exc, insert, make_url, select, text, update
 from muxly.errors import RetryableError, StoreError
 from muxly.store.engine import now, open_engine, reading, sqlite_url, transaction
 from muxly.store.tables import leases
-from muxly.store.upgrade import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_Open = Callable[[str], Engine]
 
 
 def _add(engine: Engine, pipeline: str, token: int = 0) -> None:
@@ -131,8 +134,8 @@ def _pragma(engine: Engine, name: str) -> Any:
         return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
 
 
-def test_sqlite_commits_survive_a_power_cut_and_keys_are_checked(sqlite_store_url: str) -> None:
-    engine = open_store(sqlite_store_url)
+def test_sqlite_commits_survive_a_power_cut_and_keys_are_checked(opened: _Open, sqlite_store_url: str) -> None:
+    engine = opened(sqlite_store_url)
     for _ in range(2):
         assert _pragma(engine, "journal_mode") == "wal"
         assert _pragma(engine, "synchronous") == 2
@@ -141,8 +144,8 @@ def test_sqlite_commits_survive_a_power_cut_and_keys_are_checked(sqlite_store_ur
         engine.dispose()
 
 
-def test_sqlite_write_lock_is_taken_at_the_start(sqlite_store_url: str) -> None:
-    engine = open_store(sqlite_store_url)
+def test_sqlite_write_lock_is_taken_at_the_start(opened: _Open, sqlite_store_url: str) -> None:
+    engine = opened(sqlite_store_url)
     with transaction(engine), closing(sqlite3.connect(str(engine.url.database), timeout=0)) as other:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
@@ -150,10 +153,10 @@ def test_sqlite_write_lock_is_taken_at_the_start(sqlite_store_url: str) -> None:
 
 
 def test_sqlite_locked_by_another_process_is_worth_another_try(
-    sqlite_store_url: str, monkeypatch: pytest.MonkeyPatch
+    opened: _Open, sqlite_store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("muxly.store.sqlite_file._BUSY_SECONDS", 0.2)
-    engine = open_store(sqlite_store_url)
+    engine = opened(sqlite_store_url)
     with closing(sqlite3.connect(str(engine.url.database), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(RetryableError, match=r"store\.db is locked by another process"):
@@ -163,10 +166,10 @@ def test_sqlite_locked_by_another_process_is_worth_another_try(
 
 
 def test_thread_that_writes_for_too_long_does_not_hang_the_others(
-    sqlite_store_url: str, monkeypatch: pytest.MonkeyPatch
+    opened: _Open, sqlite_store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("muxly.store.engine._TURN_SECONDS", 0.1)
-    engine = open_store(sqlite_store_url)
+    engine = opened(sqlite_store_url)
     with transaction(engine), ThreadPoolExecutor(1) as pool:
         adding = pool.submit(_add, engine, "a")
         with pytest.raises(RetryableError, match=r"another thread of this process writes for more than 0\.1 s"):
@@ -174,8 +177,8 @@ def test_thread_that_writes_for_too_long_does_not_hang_the_others(
     _add(engine, "a")
 
 
-def test_sqlite_moved_away_under_us_never_comes_back_empty(sqlite_store_url: str) -> None:
-    engine = open_store(sqlite_store_url)
+def test_sqlite_moved_away_under_us_never_comes_back_empty(opened: _Open, sqlite_store_url: str) -> None:
+    engine = opened(sqlite_store_url)
     path = _path(engine)
     engine.dispose()
     path.rename(path.with_name("elsewhere"))
@@ -184,8 +187,8 @@ def test_sqlite_moved_away_under_us_never_comes_back_empty(sqlite_store_url: str
     assert not path.exists()
 
 
-def test_sqlite_on_a_full_disk_says_so(sqlite_store_url: str) -> None:
-    engine = open_store(sqlite_store_url)
+def test_sqlite_on_a_full_disk_says_so(opened: _Open, sqlite_store_url: str) -> None:
+    engine = opened(sqlite_store_url)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")
     with pytest.raises(StoreError, match="the disk is full; free some space"), transaction(engine) as connection:
@@ -194,8 +197,8 @@ def test_sqlite_on_a_full_disk_says_so(sqlite_store_url: str) -> None:
     _add(engine, "a")
 
 
-def test_sqlite_files_are_for_their_owner_only(sqlite_store_url: str) -> None:
-    engine = open_store(sqlite_store_url)
+def test_sqlite_files_are_for_their_owner_only(opened: _Open, sqlite_store_url: str) -> None:
+    engine = opened(sqlite_store_url)
     _add(engine, "a")
     path = _path(engine)
     modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
@@ -203,8 +206,10 @@ def test_sqlite_files_are_for_their_owner_only(sqlite_store_url: str) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_sqlite_that_others_may_read_is_warned_of(sqlite_store_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    engine = open_store(sqlite_store_url)
+def test_sqlite_that_others_may_read_is_warned_of(
+    opened: _Open, sqlite_store_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = opened(sqlite_store_url)
     engine.dispose()
     assert not caplog.records
     _path(engine).chmod(0o644)
@@ -231,9 +236,9 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch:
     open_engine(sqlite_url(tmp_path / "home dir 2" / "store.db"))
 
 
-def test_path_with_odd_characters_is_a_path(tmp_path: Path) -> None:
+def test_path_with_odd_characters_is_a_path(opened: _Open, tmp_path: Path) -> None:
     path = tmp_path / "a b%20?c=d#é" / "store.db"
-    engine = open_store(sqlite_url(path))
+    engine = opened(sqlite_url(path))
     _add(engine, "a")
     assert path.exists()
 
@@ -286,8 +291,8 @@ def test_postgres_commits_survive_a_crash_even_if_the_server_is_set_otherwise(po
     engine.dispose()
 
 
-def test_postgres_connection_lost_in_a_transaction_is_worth_another_try(postgres_url: str) -> None:
-    engine = open_store(postgres_url)
+def test_postgres_connection_lost_in_a_transaction_is_worth_another_try(opened: _Open, postgres_url: str) -> None:
+    engine = opened(postgres_url)
 
     def lose() -> None:
         with transaction(engine) as connection:
@@ -298,11 +303,10 @@ def test_postgres_connection_lost_in_a_transaction_is_worth_another_try(postgres
         lose()
     _add(engine, "b")
     assert _pipelines(engine) == ["b"]
-    engine.dispose()
 
 
-def test_postgres_connection_lost_at_commit_is_never_called_undone(postgres_url: str) -> None:
-    engine = open_store(postgres_url)
+def test_postgres_connection_lost_at_commit_is_never_called_undone(opened: _Open, postgres_url: str) -> None:
+    engine = opened(postgres_url)
 
     def lose() -> None:
         with transaction(engine) as connection:
@@ -311,11 +315,10 @@ def test_postgres_connection_lost_at_commit_is_never_called_undone(postgres_url:
 
     with pytest.raises(StoreError, match=r"lost during COMMIT .* not known whether"):
         lose()
-    engine.dispose()
 
 
-def test_postgres_connection_lost_while_idle_is_not_noticed(postgres_url: str) -> None:
-    engine = open_store(postgres_url)
+def test_postgres_connection_lost_while_idle_is_not_noticed(opened: _Open, postgres_url: str) -> None:
+    engine = opened(postgres_url)
     with reading(engine) as connection:
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     other = open_engine(postgres_url)
@@ -325,8 +328,8 @@ def test_postgres_connection_lost_while_idle_is_not_noticed(postgres_url: str) -
     other.dispose()
 
 
-def test_postgres_deadlock_is_worth_another_try(postgres_url: str) -> None:
-    engine = open_store(postgres_url)
+def test_postgres_deadlock_is_worth_another_try(opened: _Open, postgres_url: str) -> None:
+    engine = opened(postgres_url)
     _add(engine, "a")
     _add(engine, "b")
     both = threading.Barrier(2)
@@ -359,8 +362,8 @@ def test_postgres_database_that_is_not_there_is_named(postgres_url: str) -> None
         _pipelines(open_engine(url))
 
 
-def test_postgres_standby_is_worth_another_try(postgres_url: str) -> None:
-    engine = open_store(postgres_url)
+def test_postgres_standby_is_worth_another_try(opened: _Open, postgres_url: str) -> None:
+    engine = opened(postgres_url)
     with transaction(engine) as connection:
         connection.exec_driver_sql(
             f"ALTER DATABASE {make_url(postgres_url).database} SET default_transaction_read_only = on"
@@ -368,7 +371,6 @@ def test_postgres_standby_is_worth_another_try(postgres_url: str) -> None:
     engine.dispose()
     with pytest.raises(RetryableError, match="takes no writes"):
         _add(engine, "a")
-    engine.dispose()
 
 
 def test_postgres_transaction_of_a_stopped_process_is_ended_by_the_server(postgres_url: str) -> None:

@@ -80,7 +80,7 @@ def check_pages(connection: Connection, where: str) -> None:
     """
     found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     if found != "ok":
-        raise damaged(where, str(found))
+        raise damaged(where, " ".join(str(found).split()))
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -94,14 +94,17 @@ def connect(path: Path) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
-        _settle(connection)
-    except BaseException:
+        _settle(connection, path)
+    except BaseException as error:
         connection.close()
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            # A header that names a format which SQLite does not know.
+            raise damaged(path, str(error)) from error
         raise
     return connection
 
 
-def _settle(connection: sqlite3.Connection) -> None:
+def _settle(connection: sqlite3.Connection, path: Path) -> None:
     """Set what SQLite forgets with each connection, and the journal mode, which the file remembers."""
     # NORMAL loses acknowledged commits in a power cut; FULL costs one fsync a commit.
     connection.execute("PRAGMA synchronous = FULL")
@@ -111,7 +114,10 @@ def _settle(connection: sqlite3.Connection) -> None:
     if mode != "wal":
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
-        raise sqlite3.OperationalError(f"the file system does not allow a write-ahead log (journal mode {mode})")
+        raise StoreError(
+            f"the store {path} lies on a file system without shared memory, which SQLite's write-ahead log needs; "
+            "put it on a local disk (--home), or use postgresql://USER:PASSWORD@HOST/NAME"
+        )
 
 
 def _is_new(path: Path) -> bool:

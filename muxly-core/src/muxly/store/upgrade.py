@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from muxly.store.revision import Revision
 
-__all__ = ["current", "ensure_current", "head", "open_store", "upgrade"]
+__all__ = ["current", "ensure_current", "head", "open_store", "stored", "upgrade"]
 
 
 def head() -> str:
@@ -50,7 +50,7 @@ def current(url: str) -> Revision | None:
         RetryableError: The database is busy or cannot be reached.
     """
     with _opened(url) as engine:
-        return _stored(engine)
+        return stored(engine)
 
 
 def upgrade(url: str) -> Revision:
@@ -62,7 +62,7 @@ def upgrade(url: str) -> Revision:
     """
     with _opened(url) as engine:
         ensure_current(engine)
-        found = _stored(engine)
+        found = stored(engine)
         assert found is not None
         return found
 
@@ -78,7 +78,7 @@ def ensure_current(engine: Engine) -> None:
             older Muxly.
         RetryableError: The database is busy or cannot be reached.
     """
-    found = _stored(engine)
+    found = stored(engine)
     if found is None:
         found = _create(engine)
     refuse_newer(engine, found)
@@ -95,7 +95,13 @@ def _opened(url: str) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _stored(engine: Engine) -> Revision | None:
+def stored(engine: Engine) -> Revision | None:
+    """The store's revision; None if there is no store yet. A file that a crash left open is looked over first.
+
+    Raises:
+        StoreError: The file is damaged.
+        RetryableError: The database is busy or cannot be reached.
+    """
     path = sqlite_file.path_of(engine)
     if path is not None and not path.exists():
         return None
@@ -113,7 +119,7 @@ def _create(engine: Engine) -> Revision:
     path = sqlite_file.path_of(engine)
     if path is not None:
         sqlite_new.create(path, _fill)
-        found = _stored(engine)
+        found = stored(engine)
         assert found is not None
         return found
     with transaction(engine) as connection:

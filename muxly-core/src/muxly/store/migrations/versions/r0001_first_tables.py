@@ -124,6 +124,7 @@ def _plans() -> None:
         sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("options_digest", sa.String(length=64), nullable=False),
         sa.Column("cursor", sa.Text()),
+        sa.Column("boundary", sa.Text()),
         sa.Column("schema", sa.LargeBinary()),
         sa.Column("state", sa.String(length=9), nullable=False),
         sa.Column("created_at", _utc_time(), nullable=False),

@@ -1,0 +1,55 @@
+"""Fixtures of the store's tests: what a later release of Muxly would be."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from muxly.store import migrating, revision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_NEXT = '''\
+"""A later release changes a table that others refer to."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    {body}
+'''
+# On SQLite a new constraint means a new table, into which the rows are copied.
+RECREATE = """\
+with op.batch_alter_table("plans") as table:
+        table.add_column(sa.Column("added", sa.Integer(), nullable=False, server_default="7"))
+        table.create_check_constraint("ck_plans_added", "added > 0")
+"""
+
+
+@pytest.fixture
+def later_scripts(tmp_path: Path) -> Path:
+    """The migrations of a later release, whose newest revision is 0002."""
+    folder = tmp_path / "later 100%"
+    shutil.copytree(migrating.SCRIPTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "r0002_later.py").write_text(_NEXT.format(body=RECREATE))
+    return folder
+
+
+@pytest.fixture
+def later_release(later_scripts: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Call it to become that release."""
+
+    def become(body: str = RECREATE) -> None:
+        (later_scripts / "versions" / "r0002_later.py").write_text(_NEXT.format(body=body))
+        monkeypatch.setattr(migrating, "SCRIPTS", later_scripts)
+        monkeypatch.setattr(revision, "HEAD", "0002")
+
+    return become

@@ -1,0 +1,139 @@
+"""Run as a program by the tests: opens or upgrades a store, in as many processes and deaths as it is told.
+
+``open URL SCRIPTS HEAD``        open the store once, as a Muxly whose newest revision is HEAD
+``die URL SCRIPTS HEAD STEP``    for n = 1, 1 + STEP, ...: reset the store, open it in a child that is killed before
+                                 its n-th statement, look at it, open it again; until a child lives; one JSON line each
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import alembic.command  # noqa: F401 - loaded once, before the forks
+from sqlalchemy import Engine, event, inspect, text
+
+from muxly.store import migrating, revision
+from muxly.store.engine import open_engine, reading
+from muxly.store.sqlite_file import path_of
+from muxly.store.tables import metadata
+from muxly.store.upgrade import open_store
+
+
+def main(verb: str, url: str, scripts: str, number: str, step: str = "1") -> None:
+    migrating.SCRIPTS = Path(scripts)
+    if verb == "open":
+        revision.HEAD = number
+        open_store(url).dispose()
+        return
+    for statement in count(1, int(step)):
+        seen = _die_at(statement, url, number)
+        print(json.dumps({"statement": statement, **seen}))
+        if not seen["killed"]:
+            return
+
+
+def _die_at(statement: int, url: str, number: str) -> dict[str, Any]:
+    revision.HEAD = "0001"
+    _reset(url, empty=number == "0001")
+    revision.HEAD = number
+    child = os.fork()
+    if child == 0:
+        _kill_before(statement)
+        open_store(url).dispose()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    between = _look(url)
+    open_store(url).dispose()
+    return {"killed": os.WIFSIGNALED(status), "status": status, "between": between, "after": _look(url)}
+
+
+def _kill_before(statement: int) -> None:
+    left = statement
+
+    def count_down(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "before_cursor_execute", count_down)
+    event.listen(Engine, "commit", count_down)
+    for name in ("link", "fsync"):
+        setattr(os, name, _counted(getattr(os, name), count_down))
+
+
+def _counted(call: Callable[..., Any], count_down: Callable[[], None]) -> Callable[..., Any]:
+    def counted(*arguments: Any) -> Any:
+        count_down()
+        result = call(*arguments)
+        count_down()
+        return result
+
+    return counted
+
+
+def _reset(url: str, *, empty: bool) -> None:
+    """An empty place, or a store of revision 0001 that holds a plan with two partitions."""
+    engine = open_engine(url)
+    path = path_of(engine)
+    if path is not None:
+        engine.dispose()
+        shutil.rmtree(path.parent, ignore_errors=True)
+    else:
+        with engine.begin() as connection:
+            metadata.drop_all(connection)
+            connection.exec_driver_sql("DROP TABLE IF EXISTS store_revision")
+        engine.dispose()
+    if not empty:
+        engine = open_store(url)
+        fill(engine)
+        engine.dispose()
+
+
+def fill(engine: Engine) -> None:
+    """A plan, and two partitions that go when their plan goes."""
+    at = "2026-11-23T00:00:00.000000Z"
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO plans (id, pipeline, stream, generation, options_digest, state, created_at) "
+                f"VALUES ('p', 'crm', 'deals', 0, '', 'open', '{at}')"
+            )
+        )
+        for ordinal in (0, 1):
+            connection.execute(
+                text(f"INSERT INTO partitions (plan, ordinal, partition, done) VALUES ('p', {ordinal}, 'x', 0)")
+            )
+
+
+def _look(url: str) -> dict[str, Any]:
+    """What a reader finds right now."""
+    engine = open_engine(url)
+    path = path_of(engine)
+    if path is not None and not path.exists():
+        return {"revision": None, "tables": 0, "files": []}
+    with reading(engine) as connection:
+        found = revision.stored(connection)
+        names = inspect(connection).get_table_names()
+        seen = {
+            "revision": found and found.number,
+            "tables": len(set(names) & set(metadata.tables)),
+            "others": [name for name in names if name.startswith("_alembic")],
+            "added": "plans" in names and "added" in {one["name"] for one in inspect(connection).get_columns("plans")},
+            "rows": connection.scalar(text("SELECT count(*) FROM partitions")) if "partitions" in names else None,
+        }
+    engine.dispose()
+    seen["files"] = sorted(one.name for one in path.parent.iterdir()) if path is not None else []
+    return seen
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
