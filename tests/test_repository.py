@@ -243,12 +243,9 @@ def test_public_modules_list_their_names_in_order(name: str) -> None:
     listed: list[str] = list(getattr(module, "__all__", ()))
     assert listed == sorted(listed)
     assert [one for one in listed if not hasattr(module, one)] == []
-    defined = [
-        one
-        for one, value in vars(module).items()
-        if not one.startswith("_") and callable(value) and getattr(value, "__module__", None) == name
-    ]
-    assert sorted(set(defined) - set(listed)) == []
+    # A plugin's hook, `muxly_router`, is found by pluggy, not imported by people.
+    defined = {one for one, value in vars(module).items() if getattr(value, "__module__", None) == name}
+    assert sorted(one for one in defined - set(listed) if not one.startswith(("_", "muxly_"))) == []
 
 
 def test_import_of_muxly_is_light() -> None:
