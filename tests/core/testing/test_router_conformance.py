@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from muxly.testing import ChaosRouter, CollectingRouter, RouterConformance
+from muxly.testing import CollectingRouter, RouterConformance
 
 
 class TestKeptInAFile(RouterConformance):

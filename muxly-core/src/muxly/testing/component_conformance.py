@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from muxly.component import Component, Notice, Run
-from muxly.errors import MuxlyError, StoppedError
+from muxly.errors import MuxlyError
 from muxly.testing.expectations import expect
 from muxly.testing.secrecy import chain, expect_hidden, revealed, with_references
 
@@ -238,17 +238,20 @@ def quietly(contract: str, call: Callable[[], object]) -> None:
 
 def within(seconds: float, contract: str, call: Callable[[], object]) -> None:
     """Expect that a call ends in time; what it returns or raises does not matter."""
-    thread = threading.Thread(target=lambda: _ignoring(call), daemon=True)
+    errors: list[Exception] = []
+    thread = threading.Thread(target=lambda: _gather(call, errors), daemon=True)
     thread.start()
     thread.join(seconds)
     expect(not thread.is_alive(), contract, f"still busy after {seconds} s")
+    if errors and isinstance(errors[0], AssertionError):
+        raise errors[0]
 
 
-def _ignoring(call: Callable[[], object]) -> None:
+def _gather(call: Callable[[], object], errors: list[Exception]) -> None:
     try:
         call()
-    except (MuxlyError, StoppedError, StopIteration):
-        return
+    except Exception as error:  # noqa: BLE001 (the thread that waits looks at it)
+        errors.append(error)
 
 
 def package(kind: type) -> str:

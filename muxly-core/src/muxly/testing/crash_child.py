@@ -188,9 +188,11 @@ def _repeated(act: Act) -> Iterator[pa.RecordBatch]:
 
 
 def _moved(batch: pa.RecordBatch, by: int) -> pa.RecordBatch:
+    """A copy, in memory of its own, with other ids."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    batch = batch.take(pa.array(range(batch.num_rows)))
     index = batch.schema.get_field_index("id")
     if index < 0 or not pa.types.is_integer(batch.schema.field(index).type):
         return batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import signal
-import time
+import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -87,10 +87,10 @@ class Fault(Options):
         if self.action == "exit":
             die()
         elif self.action == "hang":
-            time.sleep(self.seconds)
-        elif self.action == "sleep":
-            time.sleep(self.seconds) if run is None else run.sleep(self.seconds)
-        else:
+            threading.Event().wait(self.seconds)
+        elif self.action == "sleep" and run is not None:
+            run.sleep(self.seconds)
+        elif self.action not in ACTIONS:
             raise self._error()
 
     def _error(self) -> BaseException:
