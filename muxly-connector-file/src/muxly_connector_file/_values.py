@@ -89,7 +89,7 @@ def kind_of(value: Any) -> Kind | None:
         kinds = {key: kind_of(part) for key, part in value.items()}
         return None if None in kinds.values() else Keyed(tuple(kinds.items()))  # type: ignore[arg-type]
     if isinstance(value, list):
-        return _listed(_common(value))
+        return _listed(_kind_of_all(value))
     if isinstance(value, bool):
         return Plain("bool")
     if isinstance(value, int):
@@ -101,7 +101,7 @@ def _listed(item: Kind | None) -> Kind | None:
     return None if item is None else Listed(item)
 
 
-def _common(values: list[Any]) -> Kind | None:
+def _kind_of_all(values: list[Any]) -> Kind | None:
     """The kind that holds all items of a list."""
     common: Kind = NULL
     for value in values:
