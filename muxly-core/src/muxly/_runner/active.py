@@ -82,7 +82,7 @@ class ActiveRun:
     def tell(self, hook: str, **facts: Any) -> None:
         """Call an observers' hook; an observer that raises never breaks a run."""
         for implementation in getattr(self.hooks.hook, hook).get_hookimpls():
-            known = {name: value for name, value in {"run": self.run, **facts}.items()}
+            known = {"run": self.run, **facts}
             wanted = {name: known[name] for name in implementation.argnames}
             try:
                 implementation.function(**wanted)
@@ -144,5 +144,3 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MuxlyError):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-

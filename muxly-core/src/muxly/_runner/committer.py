@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from muxly._runner import repeats
 from muxly.errors import FencedError
 from muxly.spool.segments import ALIGNMENT
-from muxly.store import seals
+from muxly.store import plans, seals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from muxly._runner.active import ActiveRun
+    from muxly._runner.repeats import Boundary
     from muxly.spool import SegmentBytes
     from muxly.store.rows import WrittenGroup, WrittenSegment
+    from muxly.stream import Stream
 
 GATHER_SECONDS = 0.02
 GATHER_GROUPS = 500
@@ -32,10 +35,12 @@ class FinishedGroup:
     Args:
         group: What the ledger is to know; its segments name no file yet.
         contents: The bytes of each segment; None = no records.
+        boundaries: What its records are remembered by at the cursor, with the stream.
     """
 
     group: WrittenGroup
     contents: tuple[SegmentBytes | None, ...] = ()
+    boundaries: tuple[tuple[Stream, Boundary], ...] = ()
 
 
 class Committer:
@@ -51,6 +56,8 @@ class Committer:
         self, active: ActiveRun, routes_of: Callable[[str], Sequence[str]], readers: Callable[[], int]
     ) -> None:
         self._active, self._routes_of, self._readers = active, routes_of, readers
+        self._boundaries: dict[tuple[str, str], Boundary] = {}
+        self._refusal: BaseException | None = None
         self._waiting: queue.SimpleQueue[tuple[FinishedGroup, Future[None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="muxly-committer", daemon=True)
 
@@ -63,9 +70,16 @@ class Committer:
         self._waiting.put(None)
         self._thread.join()
 
+    def refuse(self, error: BaseException) -> None:
+        """Seal nothing that is submitted from now on."""
+        self._refusal = error
+
     def submit(self, finished: FinishedGroup) -> Future[None]:
         """Ask for a group to be sealed; the future tells when it is, or why it is not."""
         future: Future[None] = Future()
+        if self._refusal is not None:
+            future.set_exception(self._refusal)
+            return future
         self._waiting.put((finished, future))
         return future
 
@@ -94,7 +108,7 @@ class Committer:
 
     def _commit(self, finished: list[FinishedGroup], futures: list[Future[None]]) -> None:
         try:
-            groups = self._publish(finished)
+            groups, boundaries = self._with_boundaries(finished, self._publish(finished))
             found = seals.seal(self._active.ledger, groups, self._routes_of)
         except BaseException as error:  # noqa: BLE001 - the readers raise it
             if isinstance(error, FencedError):
@@ -102,19 +116,35 @@ class Committer:
             for future in futures:
                 future.set_exception(error)
             return
+        self._boundaries |= boundaries
         self._active.sealed(found)
         for future in futures:
             future.set_result(None)
 
+    def _with_boundaries(
+        self, finished: list[FinishedGroup], groups: list[WrittenGroup]
+    ) -> tuple[list[WrittenGroup], dict[tuple[str, str], Boundary]]:
+        """The groups with the boundary that holds once each is sealed, in their order."""
+        reached: dict[tuple[str, str], Boundary] = {}
+        told: list[WrittenGroup] = []
+        for one, group in zip(finished, groups, strict=True):
+            states: dict[str, object] = {}
+            for stream, added in one.boundaries:
+                key = (stream.name, group.plan)
+                before = reached.get(key) or self._boundaries.get(key) or self._stored_boundary(stream.name)
+                reached[key] = repeats.joined(before, added, stream)
+                states[stream.name] = reached[key].to_state()
+            told.append(evolve(group, boundaries=states) if states else group)
+        return told, reached
+
+    def _stored_boundary(self, stream: str) -> Boundary:
+        return repeats.Boundary.from_state(plans.boundary(self._active.ledger, stream))
+
     def _publish(self, finished: list[FinishedGroup]) -> list[WrittenGroup]:
         """Make all segments durable, and tell each where it lies."""
         places: dict[int, tuple[str, int]] = {}
-        small = [
-            one for group in finished for one in group.contents if one is not None and one.draft is None
-        ]
-        large = [
-            one for group in finished for one in group.contents if one is not None and one.draft is not None
-        ]
+        small = [one for group in finished for one in group.contents if one is not None and one.draft is None]
+        large = [one for group in finished for one in group.contents if one is not None and one.draft is not None]
         spool = self._active.spool
         for content in large:
             assert content.draft is not None
@@ -149,7 +179,5 @@ def _placed(finished: FinishedGroup, places: dict[int, tuple[str, int]]) -> Writ
             segments.append(segment)
             continue
         file, offset = places[id(content)]
-        segments.append(
-            evolve(segment, file=file, offset=offset, length=content.length, digest=content.digest)
-        )
+        segments.append(evolve(segment, file=file, offset=offset, length=content.length, digest=content.digest))
     return evolve(finished.group, segments=tuple(segments))

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from muxly._runner.active import ActiveRun
     from muxly.pipeline import Route
     from muxly.router import Mode, Router
-    from muxly.store.rows import StoredDelivery
 
 _IDLE_SECONDS = 0.5
 Prepared = PreparedDelivery | PreparedLetters
@@ -217,9 +216,7 @@ def _close_quietly(active: ActiveRun, route: str, router: Router) -> None:
     try:
         router.close()
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-        active.run.notice(
-            Notice("close_failed", f"closing route {route!r} raised {type(error).__name__}: {error}")
-        )
+        active.run.notice(Notice("close_failed", f"closing route {route!r} raised {type(error).__name__}: {error}"))
 
 
 class _Desk:
@@ -236,7 +233,7 @@ class _Desk:
             self._supersede()
 
     def _supersede(self) -> None:
-        _newest, sealed = deliveries.generations(self._ledger, self._stream.name)
+        sealed = deliveries.generations(self._ledger, self._stream.name).sealed
         deliveries.supersede(self._ledger, self._route.name, self._stream.name, generation=sealed)
 
     def deliver_next(self) -> bool:
@@ -282,7 +279,6 @@ class _Desk:
                 if backoff.spent(tries):
                     raise
                 self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
-                prepared.stored = self._marked(prepared.stored)
                 tries += 1
                 continue
             self._acknowledge(prepared, receipt)
@@ -293,12 +289,6 @@ class _Desk:
         if prepared.count and prepared.stored.marked >= prepared.count:
             return True
         return prepared.count == 0 and prepared.stored.options["mode"] != "overwrite"
-
-    def _marked(self, stored: StoredDelivery) -> StoredDelivery:
-        found = deliveries.following(
-            self._ledger, stored.route, stored.stream, options=self._options, records=None, bytes=1, whole_groups=False
-        )
-        return found if found is not None and found.id == stored.id else stored
 
     def _attempt(self, prepared: Prepared) -> Receipt:
         router = self._serving.router()
@@ -380,14 +370,12 @@ class _Desk:
         """Make a whole generation visible, once everything of it is delivered."""
         if self._mode != "replace":
             return
-        newest, sealed = deliveries.generations(self._ledger, self._stream.name)
+        log = deliveries.generations(self._ledger, self._stream.name)
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
-            pair = (self._route.name, self._stream.name)
-            waiting = positions.pending_in(connection, self._ledger, *pair)[pair]
-        if not sealed or newest != sealed or here.completed >= sealed or waiting or here.detached:
-            return
-        self._patiently_complete(sealed)
+        whole = log.newest == log.sealed > here.completed
+        if whole and here.position == log.head and not here.detached:
+            self._patiently_complete(log.sealed)
 
     def _patiently_complete(self, generation: int) -> None:
         backoff, tries = self._route.retry, 1
@@ -405,9 +393,7 @@ class _Desk:
                 tries += 1
         self._refuse_abandoned()
         with self._ledger.write() as connection:
-            positions.change(
-                connection, self._ledger, self._route.name, self._stream.name, completed=generation
-            )
+            positions.change(connection, self._ledger, self._route.name, self._stream.name, completed=generation)
 
 
 def _options(route: Route, mode: Mode) -> dict[str, Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from muxly._runner import fingerprint, repeats
+from muxly._runner import fingerprint
 from muxly._runner.active import sentence
+from muxly._runner.executors.threads import DaemonThreads
 from muxly._runner.growth import GrowingSchema
 from muxly._runner.reading import Intake, Reading
 from muxly._runner.room import wait_for_room
@@ -69,7 +70,7 @@ class Extraction:
         self._digest = fingerprint.of_options(connector)
         self._intakes: dict[str, Intake] = {}
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(active.pipeline.parallel, thread_name_prefix="muxly-read")
+        self._pool = DaemonThreads(active.pipeline.parallel, "muxly-read")
         self._readings = 0
         self._left: dict[str, int] = {}
         self._ended = threading.Condition()
@@ -79,6 +80,21 @@ class Extraction:
         self.errors: dict[str, BaseException] = {}
         self.behind: set[str] = set()
         self.resume_at: datetime | None = None
+        self._progress_at = time.monotonic()
+        self._waiting_for_room = 0
+        self.abandoned = False
+
+    def stalled_seconds(self) -> float:
+        """How long no batch has come, while somebody waits for one."""
+        return time.monotonic() - self._progress_at if self._readings and not self._waiting_for_room else 0.0
+
+    def abandon(self, why: str) -> None:
+        """Leave its threads to themselves: whatever they still read is not sealed."""
+        self.abandoned = True
+        self._committer.refuse(StoppedError(f"reading {why}"))
+        for name in [*self._left]:
+            if self._left[name]:
+                self._failed(name, StreamError(f"stream {name!r} {why}"))
 
     def readers(self) -> int:
         """How many partitions are being read now."""
@@ -91,7 +107,7 @@ class Extraction:
                 self._guard(stream.name, lambda stream=stream: self._begin(stream))  # type: ignore[misc]
             self._wait_for_readings()
         finally:
-            self._pool.shutdown(wait=True)
+            self._pool.shutdown(wait=False)
 
     def _roots(self) -> list[Stream]:
         """Streams to be read themselves: children come with their parents."""
@@ -157,9 +173,7 @@ class Extraction:
         for partition in waiting:
             self._pool.submit(self._read_partition, stream, plan, partition, then_again)
 
-    def _read_partition(
-        self, stream: Stream, plan: StoredPlan, partition: StoredPartition, then_again: bool
-    ) -> None:
+    def _read_partition(self, stream: Stream, plan: StoredPlan, partition: StoredPartition, then_again: bool) -> None:
         try:
             self._guard(stream.name, lambda: self._read(stream, plan, partition))
         finally:
@@ -247,6 +261,7 @@ class Extraction:
         """Count a partition as being read while the block lasts."""
         with self._lock:
             self._readings += 1
+            self._progress_at = time.monotonic()
         try:
             yield
         finally:
@@ -265,20 +280,29 @@ class Extraction:
         )
 
     def _take_all(self, reading: Reading, stream: Stream, partition: StoredPartition) -> None:
-        planned = Partition(
-            partition.id, partition.start, payload=partition.payload, records=partition.records
-        )
+        planned = Partition(partition.id, partition.start, payload=partition.payload, records=partition.records)
         batches = self._connector.read(stream, planned, partition.cursor)
         try:
             for batch in batches:
+                self._progress_at = time.monotonic()
                 reading.add(batch)
-                wait_for_room(self._active)
+                self._wait_for_room()
                 if self._limit is not None and self._taken(stream.name) >= self._limit:
                     break
         finally:
             if (close := getattr(batches, "close", None)) is not None:
                 close()
         reading.finish()
+
+    def _wait_for_room(self) -> None:
+        with self._lock:
+            self._waiting_for_room += 1
+        try:
+            wait_for_room(self._active)
+        finally:
+            with self._lock:
+                self._waiting_for_room -= 1
+                self._progress_at = time.monotonic()
 
     def _taken(self, name: str) -> int:
         return self.results.get(name, StreamResult()).sealed
@@ -311,7 +335,6 @@ class Extraction:
         stream = self._streams.get(name) or Stream(name)
         modes = check_modes(self._active.pipeline, stream, rules or StreamRules())
         self._active.streams.setdefault(name, stream)
-        kept = plans.boundary(self._active.ledger, name) if stream.cursor_field else None
         return Intake(
             stream=stream,
             schema=GrowingSchema(
@@ -320,7 +343,6 @@ class Extraction:
                 rules or StreamRules(),
                 lambda before, after: self._grew(name, before, after),
             ),
-            boundary=None if kept is None else repeats.from_value(kept),
             wanted=rules is not None,
             discarded=self._new_stream(name),
             keyed="overwrite" in modes.values(),

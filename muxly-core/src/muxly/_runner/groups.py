@@ -90,9 +90,7 @@ class GroupBuilder:
         """Whether nothing has been added."""
         return not (self._open or self._finished or self._replaced)
 
-    def add(
-        self, stream: str, version: int, table: pa.Table, replaces: Iterable[tuple[Any, ...]]
-    ) -> None:
+    def add(self, stream: str, version: int, table: pa.Table, replaces: Iterable[tuple[Any, ...]]) -> None:
         """Add records, all of one schema version, and the overwrite key's values they replace."""
         replaced = dict.fromkeys(replaces)
         if not table.num_rows:
@@ -100,9 +98,7 @@ class GroupBuilder:
                 self._replaced.setdefault(stream, (version, {}))[1].update(replaced)
             return
         current = self._open.get(stream)
-        if current is not None and (
-            current.version != version or current.writer.bytes >= self._segment_bytes
-        ):
+        if current is not None and (current.version != version or current.writer.bytes >= self._segment_bytes):
             self._end(stream)
             current = None
         if current is None:

@@ -151,9 +151,7 @@ class PreparedDelivery:
                 break
             left -= segment.records - start
         head = evolve(whole, last_position=position, last_offset=offset, records=index)
-        rest = evolve(
-            whole, first_position=position, first_offset=offset, records=whole.records - index
-        )
+        rest = evolve(whole, first_position=position, first_offset=offset, records=whole.records - index)
         return [head, rest]
 
     def letters(self, rejected: Iterable[Rejected]) -> list[Letter]:
@@ -219,7 +217,7 @@ def _one_record(batch: pa.RecordBatch, row: int) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(pa.RecordBatch.from_pylist(batch.slice(row, 1).to_pylist(), schema=batch.schema))
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 class PreparedLetters:
@@ -261,7 +259,5 @@ class PreparedLetters:
         """The letters that were refused once more, with the new reason."""
         reasons = {one.index: one.reason for one in rejected}
         return [
-            evolve(one.letter, reason=reasons[number])
-            for number, one in enumerate(self._letters)
-            if number in reasons
+            evolve(one.letter, reason=reasons[number]) for number, one in enumerate(self._letters) if number in reasons
         ]

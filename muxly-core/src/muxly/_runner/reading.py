@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -13,7 +15,9 @@ from muxly._ids import new_id
 from muxly._runner import repeats, schemas
 from muxly._runner.committer import FinishedGroup
 from muxly._runner.groups import GroupBuilder
+from muxly.component import Notice
 from muxly.errors import PluginError, StoppedError
+from muxly.store import plans
 from muxly.store.rows import Letter, WrittenGroup, WrittenSegment
 
 if TYPE_CHECKING:
@@ -40,7 +44,6 @@ class Intake:
     Args:
         stream: The stream.
         schema: Its schema, shared by all partitions.
-        boundary: What was sealed at the cursor before this plan, to recognise repeats.
         wanted: Whether its records are kept; False for a child nobody asked for.
         discarded: Why all its records become dead letters, if the contract says so.
         keyed: Whether some route replaces records by the overwrite key.
@@ -48,7 +51,6 @@ class Intake:
 
     stream: Stream
     schema: GrowingSchema
-    boundary: repeats.Boundary | None = None
     wanted: bool = True
     discarded: str | None = None
     keyed: bool = False
@@ -103,16 +105,16 @@ class Reading:
         self._group = self._new_group()
         self._letters: list[Letter] = []
         self._versions: dict[str, set[int]] = {}
-        self._boundaries: dict[str, repeats.Boundary] = {}
+        self._boundaries: dict[str, tuple[Stream, repeats.Boundary]] = {}
+        self._expected: dict[str, repeats.Boundary] = {}
+        self._told: set[str] = set()
         self._tail: list[_Piece] = []
         self._tail_bytes = 0
         self._returnable = True
 
     def _new_group(self) -> GroupBuilder:
         token = self._active.ledger.token
-        return GroupBuilder(
-            lambda: self._active.spool.draft(token), self._active.pipeline.segment_bytes
-        )
+        return GroupBuilder(lambda: self._active.spool.draft(token), self._active.pipeline.segment_bytes)
 
     def add(self, batch: Batch) -> None:
         """Take one batch; seals a group if one ends here.
@@ -177,9 +179,10 @@ class Reading:
             self._on_count(name, 0, 0, len(letters))
             return _Piece(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
         table, version, refused = intake.schema.conform(table)
-        table, repeated = repeats.drop_repeats(table, intake.stream, intake.boundary)
+        kept = repeats.drop_repeats(table, intake.stream, self._expected_of(intake.stream))
+        self._expected[name], table = kept.expected, kept.table
         rejected = [*batch.rejected, *unfit, *refused]
-        self._on_count(name, table.num_rows, repeated, len(rejected))
+        self._on_count(name, table.num_rows, kept.dropped, len(rejected))
         return _Piece(
             stream=name,
             version=version,
@@ -187,6 +190,16 @@ class Reading:
             replaces=_replaces(batch, intake, table),
             letters=[_letter_of(name, one) for one in rejected],
         )
+
+    def _expected_of(self, stream: Stream) -> repeats.Boundary:
+        """What this reading may see again: what was sealed before its plan, or before it resumed."""
+        if stream.name not in self._expected:
+            state = None
+            if stream.cursor_field is not None:
+                fresh = self.cursor == self._partition.start and stream.name == self._stream.name
+                state = self._plan.boundary if fresh else plans.boundary(self._active.ledger, stream.name)
+            self._expected[stream.name] = repeats.Boundary.from_state(state)
+        return self._expected[stream.name]
 
     def _keep_tail(self) -> None:
         """What was held apart becomes part of the group."""
@@ -202,8 +215,24 @@ class Reading:
     def _remember(self, piece: _Piece) -> None:
         stream = self._intake_of(piece.stream).stream
         if stream.cursor_field is not None and piece.table.num_rows:
-            before = self._boundaries.get(piece.stream)
-            self._boundaries[piece.stream] = repeats.advance(before, piece.table, stream)
+            before = self._boundaries.get(piece.stream, (stream, repeats.Boundary()))[1]
+            reached = repeats.advance(before, piece.table, stream, now=datetime.now(UTC))
+            self._boundaries[piece.stream] = (stream, reached)
+            self._tell(stream, reached)
+
+    def _tell(self, stream: Stream, reached: repeats.Boundary) -> None:
+        """Say, once per reading, what is odd about a stream's cursor field."""
+        if reached.clamped is not None:
+            message = f"stream {stream.name!r} has {stream.cursor_field} {reached.clamped}, which is in the future"
+            self._notice_once("cursor_in_the_future", f"{message}; it counts as now", stream)
+        if reached.forgotten:
+            message = f"stream {stream.name!r} has more records within its lookback than can be remembered"
+            self._notice_once("lookback_too_wide", f"{message}; some may be delivered again", stream)
+
+    def _notice_once(self, code: str, message: str, stream: Stream) -> None:
+        if code not in self._told:
+            self._told.add(code)
+            self._active.run.notice(Notice(code, message, stream=stream.name))
 
     def _seal(self, *, done: bool) -> None:
         """Hand the group to the committer; the one before must be sealed first."""
@@ -220,16 +249,18 @@ class Reading:
             segments=tuple(segments),
             letters=tuple(self._letters),
             schemas=tuple(self._unstored()),
-            boundaries={name: repeats.to_value(one) for name, one in self._boundaries.items()},
         )
         contents = tuple(one.content for one in finished)
-        self._sealing = self._committer.submit(FinishedGroup(group=group, contents=contents))
-        self._sealing.add_done_callback(lambda future, versions=self._versions: self._stored(future, versions))
+        remembered = tuple(self._boundaries.values())
+        self._sealing = self._committer.submit(
+            FinishedGroup(group=group, contents=contents, boundaries=remembered)
+        )
+        self._sealing.add_done_callback(partial(self._stored, self._versions))
         self.cursor = self._reached if self._reached is not None else self.cursor
         self._group = self._new_group()
         self._letters, self._versions, self._boundaries = [], {}, {}
 
-    def _stored(self, future: Future[None], versions: dict[str, set[int]]) -> None:
+    def _stored(self, versions: dict[str, set[int]], future: Future[None]) -> None:
         if future.exception() is None:
             for name, numbers in versions.items():
                 self._intake_of(name).schema.stored(numbers)

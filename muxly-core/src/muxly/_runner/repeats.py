@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from muxly.stream import Stream
 
-__all__ = ["MOST_DIGESTS", "Boundary", "Kept", "advance", "drop_repeats"]
+__all__ = ["MOST_DIGESTS", "Boundary", "Kept", "advance", "drop_repeats", "joined"]
 
 MOST_DIGESTS = 100_000
 """So many records are remembered per stream: 1.6 MB of digests, 2.2 MB as a stored state, and at
@@ -191,6 +191,19 @@ def advance(boundary: Boundary, table: pa.Table, stream: Stream, *, now: datetim
     added = _added(table, values, near) if near is not None and near.true_count else []
     groups, forgotten = _merged(before, added, floor, keyed=bool(stream.primary_key))
     return evolve(before, greatest=greatest, groups=groups, clamped=clamped, forgotten=forgotten)
+
+
+def joined(one: Boundary, other: Boundary, stream: Stream) -> Boundary:
+    """The boundary after what two boundaries tell of was sealed, in either order."""
+    if other.greatest is None:
+        return one
+    if one.greatest is None or not _ordered(one.greatest, other.greatest):
+        return other
+    greatest = max(one.greatest, other.greatest)
+    floor = floor_of(greatest, stream.lookback)
+    added = [(value, digest) for value, packed in other.groups if value >= floor for digest in _unpacked(packed)]
+    groups, forgotten = _merged(one, added, floor, keyed=bool(stream.primary_key))
+    return Boundary(greatest, groups, clamped=other.clamped or one.clamped, forgotten=forgotten)
 
 
 def _values(table: pa.Table, stream: Stream) -> pa.Array | None:

@@ -80,9 +80,7 @@ def _refuse_unknown(pipeline: Pipeline, offered: Sequence[str], select: Sequence
         if not known and not is_pattern(name):
             close = difflib.get_close_matches(name, offered, n=1)
             hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(sorted(offered)) or 'none'}"
-            raise ConfigurationError(
-                f"the connector has no stream {name!r}; {hint}", path=("streams", name)
-            )
+            raise ConfigurationError(f"the connector has no stream {name!r}; {hint}", path=("streams", name))
 
 
 def definition(stream: Stream) -> dict[str, Any]:

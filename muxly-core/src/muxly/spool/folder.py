@@ -160,7 +160,7 @@ class FolderSpool:
     def list(self) -> set[str]:
         """The names of all published files."""
         try:
-            return {name for name in os.listdir(self.folder) if name.endswith(_SUFFIX)}
+            return {one.name for one in self.folder.iterdir() if one.suffix == _SUFFIX}
         except FileNotFoundError:
             return set()
 
@@ -183,7 +183,7 @@ class FolderSpool:
         """
         leftovers = [name for name in self.list() if name not in named]
         if self.folder.exists():
-            leftovers += [name for name in os.listdir(self.folder) if self._is_older(name, token)]
+            leftovers += [one.name for one in self.folder.iterdir() if self._is_older(one.name, token)]
         self.delete(leftovers)
         return len(leftovers)
 

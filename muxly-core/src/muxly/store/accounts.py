@@ -49,9 +49,7 @@ def add(connection: Connection, ledger: Ledger, route: str, stream: str, **sums:
     added = {name: accounts.c[name] + count for name, count in changes.items()}
     if connection.execute(update(accounts).where(*here).values(**added)).rowcount == 0:
         connection.execute(
-            insert(accounts).values(
-                run=ledger.run, pipeline=ledger.pipeline, route=route, stream=stream, **changes
-            )
+            insert(accounts).values(run=ledger.run, pipeline=ledger.pipeline, route=route, stream=stream, **changes)
         )
 
 

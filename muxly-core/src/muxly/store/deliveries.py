@@ -11,7 +11,7 @@ from muxly._ids import new_id
 from muxly.errors import FencedError
 from muxly.store import accounts, letters, positions, values
 from muxly.store.ranges import choose
-from muxly.store.rows import StoredDelivery, StoredSegment
+from muxly.store.rows import Generations, StoredDelivery, StoredSegment
 from muxly.store.tables import deliveries, route_positions, schema_versions, segments, streams
 
 if TYPE_CHECKING:
@@ -405,12 +405,14 @@ def supersede(ledger: Ledger, route: str, stream: str, *, generation: int) -> in
         return count
 
 
-def generations(ledger: Ledger, stream: str) -> tuple[int, int]:
-    """The newest generation of a stream, and the newest one that is wholly sealed."""
+def generations(ledger: Ledger, stream: str) -> Generations:
+    """Which full reads of a stream are in its log."""
     with ledger.read() as connection:
         row = connection.execute(
-            select(streams.c.generation, streams.c.sealed_generation).where(
+            select(streams.c.generation, streams.c.sealed_generation, streams.c.head).where(
                 streams.c.pipeline == ledger.pipeline, streams.c.stream == stream
             )
         ).one_or_none()
-    return (0, 0) if row is None else (row.generation, row.sealed_generation)
+    if row is None:
+        return Generations(newest=0, sealed=0, head=0)
+    return Generations(newest=row.generation, sealed=row.sealed_generation, head=row.head)

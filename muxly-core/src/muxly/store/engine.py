@@ -5,39 +5,24 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, create_engine, event, exc, make_url, text
 
 from muxly.errors import RetryableError, StoreError
-from muxly.store import sqlite_file
+from muxly.store import postgres, sqlite_file
 from muxly.store.faults import place, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, RootTransaction
 
 __all__ = ["now", "open_engine", "reading", "sqlite_url", "transaction"]
 
 _TURN = "muxly_turn"
 _BEGIN = "muxly_begin"
 _TURN_SECONDS = 60.0
-# A dead peer is noticed within a minute; a stopped holder's row locks are given up by the server.
-_POSTGRES = {
-    "application_name": "muxly",
-    "connect_timeout": 10,
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-_SESSION = (
-    "SELECT set_config('idle_in_transaction_session_timeout', '30s', false), "
-    "set_config('lock_timeout', '10s', false), "
-    "CASE WHEN current_setting('synchronous_commit') = 'off' "
-    "THEN set_config('synchronous_commit', 'on', false) END"
-)
 
 
 def sqlite_url(path: object) -> str:
@@ -60,7 +45,7 @@ def open_engine(url: str) -> Engine:
             SQLite file is damaged or lies on a network file system.
     """
     parsed = _parsed(url)
-    return _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _postgres(parsed)
+    return _sqlite(parsed) if parsed.get_backend_name() == "sqlite" else postgres.open_server(parsed)
 
 
 def _parsed(url: str) -> URL:
@@ -100,32 +85,6 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))
 
 
-def _postgres(url: URL) -> Engine:
-    given = {key: value for key, value in _POSTGRES.items() if key not in url.query}
-    try:
-        engine = create_engine(
-            url.set(drivername="postgresql+psycopg"),
-            # Prepared statements do not survive a pooler between us and the server.
-            connect_args={**given, "prepare_threshold": None},
-            hide_parameters=True,
-            pool_size=4,
-            max_overflow=12,
-            pool_pre_ping=True,
-        )
-    except ImportError as cause:
-        raise StoreError(
-            f'a store in PostgreSQL needs its driver ({cause}); install it: pip install "muxly-core[postgres]"'
-        ) from cause
-    event.listen(engine, "connect", _prepare_session)
-    return engine
-
-
-def _prepare_session(connection: Any, _record: object) -> None:
-    # An acknowledged commit must survive a crash of the server, whatever its default is.
-    connection.execute(_SESSION)
-    connection.commit()
-
-
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction that writes: committed and durable at the end, undone by any exception.
@@ -137,17 +96,29 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     Raises:
         RetryableError: The store is busy or the connection was lost; nothing was committed.
         StoreError: The store is damaged, full or unreadable, or the connection was lost
-            during COMMIT and nobody knows whether it took place.
+            during COMMIT and the server could not be asked whether it took place.
     """
     with _turn(engine), translated(engine), engine.connect() as connection, connection.begin() as begun:
         yield connection
-        try:
+        if engine.dialect.name == "sqlite":
             begun.commit()
-        except exc.DBAPIError as cause:
-            if not cause.connection_invalidated:
-                raise
+        else:
+            _commit_remotely(engine, connection, begun)
+
+
+def _commit_remotely(engine: Engine, connection: Connection, begun: RootTransaction) -> None:
+    number = postgres.transaction_number(connection)
+    try:
+        begun.commit()
+    except exc.DBAPIError as cause:
+        if not cause.connection_invalidated or number is None:
+            raise
+        fate = postgres.fate(engine, number)
+        if fate == "aborted":
+            raise
+        if fate != "committed":
             raise StoreError(
-                f"the store {place(engine)}: the connection was lost during COMMIT ({cause.orig}), so it is "
+                f"the store {place(engine)}: the connection was lost during COMMIT ({cause.orig}), and it is "
                 "not known whether that was stored; run again: the next run goes on from what the store holds"
             ) from cause
 

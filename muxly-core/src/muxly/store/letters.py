@@ -39,9 +39,7 @@ class StoredLetter:
     letter: Letter
 
 
-def store(
-    connection: Connection, ledger: Ledger, route: str, found: Iterable[Letter], now: datetime
-) -> None:
+def store(connection: Connection, ledger: Ledger, route: str, found: Iterable[Letter], now: datetime) -> None:
     """Store dead letters in the transaction that accounts for them."""
     rows = [
         {
@@ -68,9 +66,7 @@ def waiting(
     ledger: Ledger, *, route: str | None = None, stream: str | None = None, limit: int | None = None
 ) -> list[StoredLetter]:
     """Dead letters that were not replayed, oldest first."""
-    query = select(dead_letters).where(
-        dead_letters.c.pipeline == ledger.pipeline, dead_letters.c.replayed_at.is_(None)
-    )
+    query = select(dead_letters).where(dead_letters.c.pipeline == ledger.pipeline, dead_letters.c.replayed_at.is_(None))
     if route is not None:
         query = query.where(dead_letters.c.route == route)
     if stream is not None:

@@ -56,6 +56,7 @@ def unfinished(ledger: Ledger, stream: str, options_digest: str) -> StoredPlan |
         stream=stream,
         generation=row.generation,
         cursor=_decoded(row.cursor),
+        boundary=_decoded(row.boundary),
         schema=row.schema,
         partitions=tuple(
             StoredPartition(
@@ -100,11 +101,13 @@ def store(
         now = ledger.now(connection)
         _discard_unfinished(connection, ledger, stream)
         generation = _generation(connection, ledger, stream, children, from_start)
+        boundary_text = connection.execute(select(streams.c.boundary).where(*_is(ledger, stream))).scalar()
         plan = StoredPlan(
             id=new_id(),
             stream=stream,
             generation=generation,
             cursor=cursor,
+            boundary=_decoded(boundary_text),
             schema=schema,
             partitions=tuple(
                 StoredPartition(
@@ -122,6 +125,7 @@ def store(
                 generation=generation,
                 options_digest=options_digest,
                 cursor=_encoded(cursor),
+                boundary=boundary_text,
                 schema=schema,
                 state="open",
                 created_at=now,
@@ -148,15 +152,11 @@ def _partition_row(plan: str, one: StoredPartition) -> dict[str, Any]:
     }
 
 
-def _generation(
-    connection: Connection, ledger: Ledger, stream: str, children: Iterable[str], from_start: bool
-) -> int:
+def _generation(connection: Connection, ledger: Ledger, stream: str, children: Iterable[str], from_start: bool) -> int:
     """The generation of a new plan; a plan from the start begins the next one."""
     family = [stream, *children]
     mine = streams.c.pipeline == ledger.pipeline
-    found = connection.execute(
-        select(streams.c.generation).where(mine, streams.c.stream.in_(family))
-    ).scalars()
+    found = connection.execute(select(streams.c.generation).where(mine, streams.c.stream.in_(family))).scalars()
     generation = max(found, default=0)
     if from_start:
         generation += 1
@@ -222,9 +222,7 @@ def set_cursor(ledger: Ledger, stream: str, cursor: Cursor) -> None:
     """Set the stream's cursor by hand; its unfinished plan is discarded, its boundary forgotten."""
     with ledger.write() as connection:
         _discard_unfinished(connection, ledger, stream)
-        connection.execute(
-            update(streams).where(*_is(ledger, stream)).values(cursor=_encoded(cursor), boundary=None)
-        )
+        connection.execute(update(streams).where(*_is(ledger, stream)).values(cursor=_encoded(cursor), boundary=None))
 
 
 def reset(ledger: Ledger, names: Iterable[str]) -> None:

@@ -84,9 +84,7 @@ def add_stream(
     now: datetime,
 ) -> None:
     """Begin the log of a stream, with its routes at its beginning."""
-    connection.execute(
-        insert(streams).values(pipeline=ledger.pipeline, stream=stream, parent=parent, updated_at=now)
-    )
+    connection.execute(insert(streams).values(pipeline=ledger.pipeline, stream=stream, parent=parent, updated_at=now))
     for route in routes:
         _add(connection, ledger, route, stream, 0, now)
 
@@ -144,9 +142,7 @@ def _position(row: Row[Any]) -> RoutePosition:
 def change(connection: Connection, ledger: Ledger, route: str, stream: str, **changes: Any) -> None:
     """Change columns of one route's position."""
     connection.execute(
-        update(route_positions)
-        .where(*_is(ledger, route, stream))
-        .values(updated_at=ledger.now(connection), **changes)
+        update(route_positions).where(*_is(ledger, route, stream)).values(updated_at=ledger.now(connection), **changes)
     )
 
 
@@ -242,6 +238,16 @@ def detach(ledger: Ledger, route: str, names: Iterable[str]) -> None:
             change(connection, ledger, route, stream, detached_at=ledger.now(connection))
 
 
+def detached(connection: Connection, ledger: Ledger, stream: str) -> list[str]:
+    """The routes that let the stream's records go."""
+    query = select(route_positions.c.route).where(
+        route_positions.c.pipeline == ledger.pipeline,
+        route_positions.c.stream == stream,
+        route_positions.c.detached_at.is_not(None),
+    )
+    return list(connection.execute(query).scalars())
+
+
 def replay(ledger: Ledger, route: str, stream: str, after: int) -> int:
     """Set a route back, so that it delivers everything after that position again.
 
@@ -291,7 +297,5 @@ def forget(ledger: Ledger, route: str) -> int:
         for (_route, stream), count in waiting.items():
             accounts.add(connection, ledger, route, stream, dropped=count)
         for table in (deliveries, route_positions):
-            connection.execute(
-                table.delete().where(table.c.pipeline == ledger.pipeline, table.c.route == route)
-            )
+            connection.execute(table.delete().where(table.c.pipeline == ledger.pipeline, table.c.route == route))
     return sum(waiting.values())

@@ -42,9 +42,7 @@ def first_kept(ledger: Ledger, stream: str) -> int | None:
 def files(ledger: Ledger) -> set[str]:
     """The spool's files that some row names."""
     with ledger.read() as connection:
-        query = select(segments.c.file).where(
-            segments.c.pipeline == ledger.pipeline, segments.c.file.is_not(None)
-        )
+        query = select(segments.c.file).where(segments.c.pipeline == ledger.pipeline, segments.c.file.is_not(None))
         return {name for name in connection.execute(query.distinct()).scalars() if name is not None}
 
 

@@ -44,6 +44,7 @@ class StoredPlan:
         stream: The stream it reads.
         generation: The stream's generation its records belong to.
         cursor: What the stream's cursor becomes when it is done; None = from its partitions.
+        boundary: The stream's tie boundary when the plan was made.
         schema: Arrow IPC bytes of the schema, if the connector knew it.
         partitions: All of them, in order; those still open are read.
     """
@@ -52,6 +53,7 @@ class StoredPlan:
     stream: str
     generation: int
     cursor: Cursor = None
+    boundary: Any = None
     schema: bytes | None = None
     partitions: tuple[StoredPartition, ...] = ()
 
@@ -234,3 +236,18 @@ class StoredDelivery:
     letters: tuple[str, ...] = ()
     marked: int = 0
     attempts: int = 0
+
+
+@frozen(kw_only=True)
+class Generations:
+    """The full reads of a stream.
+
+    Args:
+        newest: The one that was begun last.
+        sealed: The last one that is wholly sealed.
+        head: The last position of the stream's log.
+    """
+
+    newest: int
+    sealed: int
+    head: int

@@ -69,9 +69,7 @@ def _move_cursor(connection: Connection, group: WrittenGroup) -> None:
         .values(**moved)
     )
     if changed.rowcount != 1:
-        raise FencedError(
-            f"the partition {group.partition!r} was read on by somebody else; this reading is given up"
-        )
+        raise FencedError(f"the partition {group.partition!r} was read on by somebody else; this reading is given up")
 
 
 def _store_schemas(connection: Connection, ledger: Ledger, group: WrittenGroup, now: datetime) -> None:
@@ -103,9 +101,7 @@ def _append(
         rows = [_row(ledger, group, one, now) for one in found]
         connection.execute(insert(segments), rows)
     for stream, (head, _generation) in heads.items():
-        connection.execute(
-            update(streams).where(*_is(ledger, stream)).values(head=head, updated_at=now)
-        )
+        connection.execute(update(streams).where(*_is(ledger, stream)).values(head=head, updated_at=now))
     for stream, kept in group.boundaries.items():
         connection.execute(update(streams).where(*_is(ledger, stream)).values(boundary=values.encode(kept)))
     return found
@@ -124,18 +120,14 @@ def _head(
     now: datetime,
 ) -> tuple[int, int]:
     """The stream's last position, and the generation of the plan being read."""
-    generation = connection.execute(
-        select(plans_table.c.generation).where(plans_table.c.id == plan)
-    ).scalar_one()
+    generation = connection.execute(select(plans_table.c.generation).where(plans_table.c.id == plan)).scalar_one()
     query = select(streams.c.head, streams.c.generation).where(*_is(ledger, segment.stream))
     row = connection.execute(query).one_or_none()
     if row is None:
         positions.add_stream(connection, ledger, segment.stream, routes, parent=segment.parent, now=now)
         row = connection.execute(query).one()
     if row.generation < generation:
-        connection.execute(
-            update(streams).where(*_is(ledger, segment.stream)).values(generation=generation)
-        )
+        connection.execute(update(streams).where(*_is(ledger, segment.stream)).values(generation=generation))
     return row.head, generation
 
 
@@ -190,6 +182,8 @@ def _count(connection: Connection, ledger: Ledger, group: WrittenGroup, now: dat
     for stream in {one.stream for one in group.segments}:
         records = sum(one.records for one in group.segments if one.stream == stream)
         accounts.add(connection, ledger, "", stream, sealed=records)
+        for route in positions.detached(connection, ledger, stream):
+            accounts.add(connection, ledger, route, stream, dropped=records)
     for stream in {one.stream for one in group.letters}:
         mine = [one for one in group.letters if one.stream == stream]
         accounts.add(connection, ledger, "", stream, rejected=len(mine))

@@ -41,9 +41,7 @@ class UtcTime(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> Any:
         """The column's type in that database."""
-        return dialect.type_descriptor(
-            DateTime(timezone=True) if dialect.name == "postgresql" else String(27)
-        )
+        return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else String(27))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         """A moment as the database keeps it; one without time zone is refused."""
@@ -103,6 +101,7 @@ plans = Table(
     Column("generation", BigInteger, nullable=False),
     Column("options_digest", String(64), nullable=False),
     Column("cursor", Text),
+    Column("boundary", Text),
     Column("schema", LargeBinary),
     Column("state", String(9), nullable=False),
     Column("created_at", UtcTime, nullable=False),

@@ -1,0 +1,1 @@
+"""Where work executes: factories of ``concurrent.futures.Executor``."""

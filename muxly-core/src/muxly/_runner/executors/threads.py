@@ -1,0 +1,72 @@
+"""Threads of this process that never keep it alive, so that a reading that hangs can be left behind."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Task = tuple["Future[Any]", "Callable[[], Any]"]
+
+
+class DaemonThreads(Executor):
+    """A pool of daemon threads, started as work comes.
+
+    Args:
+        threads: How many work at the same time, 1 or more.
+        name: What the threads are called.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._most, self._name = threads, name
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._idle = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Ask for a call; the future has what it returns or raises."""
+        future: Future[Any] = Future()
+        self._tasks.put((future, lambda: fn(*args, **kwargs)))
+        with self._lock:
+            if not self._idle and len(self._threads) < self._most:
+                self._start()
+        return future
+
+    def _start(self) -> None:
+        name = f"{self._name}-{len(self._threads)}"
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            task = self._tasks.get()
+            with self._lock:
+                self._idle -= 1
+            if task is None:
+                self._tasks.put(None)
+                return
+            _do(*task)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads when their work is done; waits for them only if asked to."""
+        self._tasks.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+
+def _do(future: Future[Any], work: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - the future raises it
+        future.set_exception(error)

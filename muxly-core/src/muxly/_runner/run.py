@@ -1,0 +1,415 @@
+"""One run of a pipeline, from its lease to its result."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, field, frozen
+
+from muxly import _plugins
+from muxly._runner.active import ActiveRun
+from muxly._runner.committer import Committer
+from muxly._runner.deliver import RouteWorker
+from muxly._runner.extract import Extraction
+from muxly._runner.results import summarise
+from muxly._runner.session import Home, Session, open_session
+from muxly._runner.subscriptions import (
+    check_modes,
+    chosen,
+    defined,
+    definition,
+    routes_of,
+    rules_of,
+)
+from muxly.component import Notice
+from muxly.errors import ConfigurationError, FencedError, RetryableError, StreamError
+from muxly.pipeline import Pipeline, RunResult, StreamRules
+from muxly.store import accounts, engine, plans, positions, retention, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+    from os import PathLike
+
+    from muxly.connector import Connector
+    from muxly.options import Secret
+    from muxly.pipeline import Route
+    from muxly.stream import Stream
+
+def _names(value: Sequence[str] | str) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _objects(value: Sequence[object]) -> tuple[object, ...]:
+    return tuple(value)
+
+
+_LOOK_SECONDS = 0.2
+
+
+@frozen(kw_only=True)
+class RunOptions:
+    """How one run differs from another of the same pipeline; see ``run``."""
+
+    params: Mapping[str, Any] | None = None
+    stop: threading.Event | None = None
+    select: tuple[str, ...] = field(default=(), converter=_names)
+    routes: tuple[str, ...] = field(default=(), converter=_names)
+    limit: int | None = None
+    full_refresh: bool = False
+    observers: tuple[object, ...] = field(default=(), converter=_objects)
+    on_change: Callable[[ActiveRun], None] = lambda active: None
+
+
+def run(
+    pipeline_or_path: Pipeline | str | PathLike[str],
+    name: str | None = None,
+    *,
+    home: str | PathLike[str] = ".muxly",
+    store: str | Secret | None = None,
+    profile: str | None = None,
+    sets: Sequence[str] = (),
+    dry_run: bool = False,
+    **options: Any,
+) -> RunResult:
+    """Run a pipeline once: deliver what waits, read what is new, deliver that.
+
+    Args:
+        pipeline_or_path: A ``Pipeline``, or the path of a configuration file.
+        name: Which pipeline of the file; not needed if it has only one.
+        home: Folder of the store and the spool; a relative one starts at the configuration
+            file's folder, or at the working folder for a ``Pipeline``.
+        store: URL of the store; None = a SQLite file in ``home``.
+        profile: Which profile of the file.
+        sets: Values to put in place of the file's, as ``"pipelines.daily.parallel=8"``.
+        dry_run: Read, but deliver nothing and keep nothing; routers are only checked.
+        **options: ``params``, given to components as ``run.params``, JSON values;
+            ``stop``, a ``threading.Event`` that, set from any thread, stops the run at the end
+            of a group; ``select``, names or globs of streams; ``routes``, names of the only
+            routes that deliver; ``limit``, so many records of each stream with a throw-away
+            ledger; ``full_refresh``, deliver the backlog, then read from the start;
+            ``observers``, objects with ``@muxly.hookimpl`` methods; ``on_change``, called from
+            any thread when there is progress to show.
+
+    Returns:
+        What was read and delivered, by stream and route. It is also returned when routes or
+        streams failed: ``raise_for_status()`` raises then.
+
+    Raises:
+        ConfigurationError: The configuration is wrong; nothing was read or written.
+        LeaseHeldError: Another run of the pipeline is under way.
+        StoreError: The store cannot be used as it is.
+    """
+    chosen_options = RunOptions(**options)
+    pipeline, place, events = _resolve(
+        pipeline_or_path, name, home=home, store=store, profile=profile, sets=sets
+    )
+    if chosen_options.limit is not None or dry_run:
+        from muxly._runner.rehearsal import rehearse
+
+        return rehearse(pipeline, chosen_options, dry_run=dry_run)
+    if not events:
+        return execute(pipeline, place, chosen_options)
+    from muxly._runner.events import EventLog, deliver_events
+
+    log = EventLog()
+    observed = evolve(chosen_options, observers=(*chosen_options.observers, log))
+    try:
+        return execute(pipeline, place, observed)
+    finally:
+        deliver_events(log, pipeline.name, events, place)
+
+
+def _resolve(
+    pipeline_or_path: Pipeline | str | PathLike[str],
+    name: str | None,
+    *,
+    home: str | PathLike[str],
+    store: str | Secret | None,
+    profile: str | None,
+    sets: Sequence[str],
+) -> tuple[Pipeline, Home, Mapping[str, Route]]:
+    """The pipeline, where its state is, and the routes of its events."""
+    if isinstance(pipeline_or_path, Pipeline):
+        return pipeline_or_path, Home(folder=Path(home), store=store), {}
+    from muxly import config
+
+    configuration = config.load(Path(pipeline_or_path), profile=profile, sets=sets)
+    folder = configuration.home if str(home) == ".muxly" else Path(configuration.folder, home)
+    pipeline = configuration.pipeline(name or only_name(list(configuration.pipelines)))
+    return pipeline, Home(folder=folder, store=store or configuration.store_url), configuration.events
+
+
+def only_name(names: Sequence[str]) -> str:
+    """The one pipeline's name.
+
+    Raises:
+        ConfigurationError: There are several, or none.
+    """
+    if len(names) != 1:
+        raise ConfigurationError(
+            f"say which pipeline: {', '.join(names)}" if names else "the configuration has no pipeline"
+        )
+    return names[0]
+
+
+def execute(pipeline: Pipeline, home: Home, options: RunOptions) -> RunResult:
+    """Run a pipeline in a home; see ``run``."""
+    _check_names(pipeline, options.routes)
+    hooks, broken = _plugins.observers(options.observers)
+    fences: list[Callable[[FencedError], None]] = []
+    with open_session(
+        home, pipeline.name, command="run", params=options.params, on_fenced=lambda error: fences[0](error)  # noqa: PLW0108 - the list is filled later
+    ) as session:
+        active = ActiveRun(
+            pipeline,
+            session.ledger,
+            session.spool,
+            hooks,
+            run_id=session.ledger.run,
+            params=options.params,
+            stop=options.stop,
+            on_change=options.on_change,
+        )
+        fences.append(active.fence)
+        for error in broken:
+            active.run.notice(Notice("observer_unavailable", str(error)))
+        return _Execution(active, session, options).run()
+
+
+def _check_names(pipeline: Pipeline, routes: Sequence[str]) -> None:
+    import difflib
+
+    names = [route.name for route in pipeline.routes]
+    for name in routes:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(names)}"
+            raise ConfigurationError(f"the pipeline {pipeline.name!r} has no route {name!r}; {hint}")
+
+
+class _Execution:
+    """The steps of one run, in order."""
+
+    def __init__(self, active: ActiveRun, session: Session, options: RunOptions) -> None:
+        self._active, self._session, self._options = active, session, options
+        self._pipeline, self._ledger = active.pipeline, active.ledger
+        self._connector: Connector = copy.deepcopy(active.pipeline.connector)
+        self._streams: dict[str, Stream] = {}
+        self._extraction: Extraction | None = None
+        self._workers: dict[str, RouteWorker] = {}
+        self._error: BaseException | None = None
+
+    def run(self) -> RunResult:
+        """Everything from sweeping to the result."""
+        self._active.tell("muxly_run_started")
+        known = self._prepare()
+        try:
+            if self._options.full_refresh and self._error is None:
+                self._deliver_backlog()
+                plans.reset(self._ledger, self._streams)
+            self._work(known)
+        finally:
+            self._close()
+        return self._finish()
+
+    def _prepare(self) -> frozenset[str]:
+        """Sweep, learn the streams, take up the positions; returns the streams known before."""
+        ledger = self._ledger
+        self._session.spool.sweep(named=retention.files(ledger), token=ledger.token)
+        before = positions.definitions(ledger)
+        self._active.streams.update({name: defined(name, kept) for name, kept in before.items()})
+        self._refuse_removed_routes()
+        self._learn_streams()
+        self._active.streams.update(self._streams)
+        for stream in self._active.streams.values():
+            check_modes(self._pipeline, stream, rules_of(self._pipeline, stream.name) or StreamRules())
+        self._register()
+        accounts.open_run(ledger, positions.pending(ledger))
+        return frozenset(before)
+
+    def _learn_streams(self) -> None:
+        """Open the connector; if that fails, only what waits is delivered."""
+        backoff, tries = self._pipeline.retry, 1
+        while True:
+            try:
+                self._connector.open(self._active.run)
+                self._streams = chosen(self._pipeline, list(self._connector.streams()), self._options.select)
+                return
+            except ConfigurationError:
+                self._connector.close()
+                raise
+            except RetryableError as error:
+                self._connector.close()
+                if backoff.spent(tries):
+                    self._error = error
+                    return
+                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                tries += 1
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                self._error = error
+                return
+
+    def _refuse_removed_routes(self) -> None:
+        names = {route.name for route in self._pipeline.routes}
+        waiting: dict[str, int] = {}
+        for (route, _stream), count in positions.pending(self._ledger).items():
+            if route not in names and count:
+                waiting[route] = waiting.get(route, 0) + count
+        if waiting:
+            route, count = min(waiting.items())
+            raise ConfigurationError(
+                f"route {route!r} is not in the pipeline {self._pipeline.name!r} any more, and {count} records wait "
+                f"for it; `muxly routes rename {route} NEW` gives them to another route, "
+                f"`muxly routes discard {route}` gives them up",
+                path=("routes",),
+            )
+
+    def _register(self) -> None:
+        names = {**self._active.streams, **self._streams}
+        late = positions.register(
+            self._ledger,
+            {name: routes_of(self._pipeline, name) for name in names},
+            {name: definition(stream) for name, stream in self._streams.items()},
+        )
+        for one in late:
+            self._active.run.notice(
+                Notice(
+                    "route_added",
+                    f"route {one.route!r} begins with what is read from now on; "
+                    f"`muxly replay --route {one.route}` delivers what the spool keeps of stream {one.stream!r}",
+                    level="info",
+                    stream=one.stream,
+                )
+            )
+
+    def _deliver_backlog(self) -> None:
+        self._active.finish_reading()
+        self._start_workers()
+        self._wait(None)
+        self._active.reading_done = False
+
+    def _start_workers(self) -> None:
+        served = positions.every(self._ledger)
+        for one in served:
+            self._active.heads.setdefault(one.stream, 0)
+        for route in self._pipeline.routes:
+            if not self._options.routes or route.name in self._options.routes:
+                streams = {
+                    one.stream: self._active.streams[one.stream]
+                    for one in served
+                    if one.route == route.name and one.stream in self._active.streams and not one.detached
+                }
+                self._workers[route.name] = RouteWorker(self._active, route, streams)
+        for worker in self._workers.values():
+            worker.start()
+
+    def _work(self, known: frozenset[str]) -> None:
+        """Read and deliver at the same time, until both are done."""
+        reader = None if self._error is not None else self._new_reader(known)
+        self._start_workers()
+        if reader is None:
+            self._active.finish_reading()
+            self._wait(None)
+            return
+        reader.start()
+        self._wait(reader)
+
+    def _new_reader(self, known: frozenset[str]) -> threading.Thread:
+        pipeline = self._pipeline
+        committer = Committer(
+            self._active,
+            lambda stream: routes_of(pipeline, stream),
+            lambda: self._extraction.readers() if self._extraction is not None else 0,
+        )
+        extraction = self._extraction = Extraction(
+            self._active, self._connector, self._streams, committer, limit=self._options.limit, known=known
+        )
+
+        def read() -> None:
+            committer.start()
+            try:
+                extraction.run()
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                self._error = error
+            finally:
+                committer.stop()
+                self._active.finish_reading()
+
+        return threading.Thread(target=read, name="muxly-extraction", daemon=True)
+
+    def _wait(self, reader: threading.Thread | None) -> None:
+        """Wait for reading and routes; leave behind what hangs."""
+        until: float | None = None
+        while (reader is not None and reader.is_alive()) or any(one.alive for one in self._workers.values()):
+            self._active.wait(_LOOK_SECONDS)
+            if self._active.stop.is_set() and until is None:
+                until = time.monotonic() + self._pipeline.grace_seconds
+            if until is not None and time.monotonic() > until:
+                self._leave_behind("did not end within the grace time")
+                return
+            self._leave_stalled_routes()
+            if reader is not None and self._extraction is not None:
+                reader = self._leave_stalled_reading(reader, self._extraction)
+
+    def _leave_stalled_routes(self) -> None:
+        for name, worker in self._workers.items():
+            if worker.alive and worker.stalled_seconds() > self._pipeline.stall_seconds:
+                seconds = self._pipeline.stall_seconds
+                worker.abandon(StreamError(f"route {name!r} made no progress for {seconds:g} s: stalled"))
+
+    def _leave_stalled_reading(self, reader: threading.Thread, extraction: Extraction) -> threading.Thread | None:
+        if extraction.stalled_seconds() <= self._pipeline.stall_seconds:
+            return reader
+        extraction.abandon(f"made no progress for {self._pipeline.stall_seconds:g} s: stalled")
+        self._active.finish_reading()
+        return None
+
+    def _leave_behind(self, why: str) -> None:
+        for name, worker in self._workers.items():
+            if worker.alive:
+                worker.abandon(StreamError(f"route {name!r} {why}"))
+        if self._extraction is not None and not self._active.reading_done:
+            self._extraction.abandon(why)
+
+    def _close(self) -> None:
+        try:
+            self._connector.close()
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            message = f"closing the connector raised {type(error).__name__}: {error}"
+            self._active.run.notice(Notice("close_failed", message))
+        self._active.run.end()
+
+    def _finish(self) -> RunResult:
+        """Prune, account, and write the result down."""
+        if self._active.fenced is None:
+            self._prune()
+        with self._ledger.read() as connection:
+            now: datetime = engine.now(connection)
+        result = summarise(self._active, self._extraction, self._workers, finished_at=now, error=self._error)
+        if self._active.fenced is None:
+            runs.finish(self._ledger, state=result.state, error=result.error, result=_stored(result))
+        self._active.tell("muxly_run_finished", result=result)
+        return evolve(result, notices=tuple(self._active.notices))
+
+    def _prune(self) -> None:
+        names = retention.prune(
+            self._ledger,
+            keep_seconds=self._pipeline.retention_seconds,
+            keep_bytes=self._pipeline.retention_bytes,
+        )
+        self._session.spool.delete(names)
+
+
+def _stored(result: RunResult) -> dict[str, Any]:
+    """The result's numbers for the run's row."""
+    routes = {
+        name: {"delivered": one.delivered, "rejected": one.rejected, "pending": one.pending, "error": one.error}
+        for name, one in result.routes.items()
+    }
+    streams = {name: {"sealed": one.sealed, "error": one.error} for name, one in result.streams.items()}
+    return {"routes": routes, "streams": streams}

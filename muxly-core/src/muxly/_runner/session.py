@@ -1,0 +1,142 @@
+"""A session: the right to write one pipeline's ledger and spool, held from beginning to end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from attrs import frozen
+
+from muxly._ids import new_id
+from muxly.errors import FencedError, MuxlyError
+from muxly.options import Secret
+from muxly.spool import FolderSpool, SpoolLock
+from muxly.store import leases, runs
+from muxly.store.engine import open_engine, sqlite_url
+from muxly.store.ledger import Ledger
+from muxly.store.upgrade import ensure_current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sqlalchemy import Engine
+
+
+@frozen(kw_only=True)
+class Home:
+    """Where a pipeline's store and spool are.
+
+    Args:
+        folder: The folder ``.muxly``.
+        store: URL of the store; None = a SQLite file in the folder.
+    """
+
+    folder: Path
+    store: str | Secret | None = None
+
+    def engine(self) -> Engine:
+        """The store, opened, and upgraded if that is safe.
+
+        Raises:
+            StoreError: It cannot be used as it is.
+        """
+        url = self.store or sqlite_url(self.folder / "store.sqlite")
+        if isinstance(url, Secret):
+            url = url.reveal()
+        engine = open_engine(url)
+        ensure_current(engine)
+        return engine
+
+    def spool(self, pipeline: str) -> FolderSpool:
+        """The pipeline's spool."""
+        return FolderSpool(self.folder / "spool" / quote(pipeline, safe=""))
+
+    def lock(self, pipeline: str, holder: str) -> SpoolLock:
+        """The operating system's lock on that spool."""
+        path = self.folder / "spool" / f"{quote(pipeline, safe='')}.lock"
+        return SpoolLock(path, pipeline=pipeline, holder=holder)
+
+
+@frozen(kw_only=True)
+class Session:
+    """The right to write, while the ``with`` block of ``open_session`` lasts.
+
+    Args:
+        ledger: The pipeline's ledger.
+        spool: The pipeline's spool, swept.
+        holder: How this process names itself to others.
+    """
+
+    ledger: Ledger
+    spool: FolderSpool
+    holder: str
+
+
+@contextmanager
+def open_session(
+    home: Home,
+    pipeline: str,
+    *,
+    command: str,
+    params: Mapping[str, Any] | None = None,
+    on_fenced: Callable[[FencedError], None] = lambda error: None,
+) -> Iterator[Session]:
+    """Take the pipeline's lock and lease, and keep them alive.
+
+    Args:
+        home: Where the store and the spool are.
+        pipeline: The pipeline's name.
+        command: What is being done, for the run's row.
+        params: What the trigger passed.
+        on_fenced: Told when the lease is lost.
+
+    Raises:
+        LeaseHeldError: Another run holds it; names the holder.
+        StoreError: The store cannot be used.
+    """
+    run = new_id()
+    holder = f"process {os.getpid()} on {socket.gethostname()} (run {run})"
+    lock = home.lock(pipeline, holder)
+    lock.acquire()
+    try:
+        engine = home.engine()
+        try:
+            spool = home.spool(pipeline)
+            place = f"{socket.gethostname()}:{spool.folder.resolve()}"
+            ledger = leases.acquire(engine, pipeline, run, holder=holder, spool=place)
+            with _heartbeat(ledger, on_fenced):
+                runs.start(ledger, holder=holder, command=command, params=params or {})
+                yield Session(ledger=ledger, spool=spool, holder=holder)
+            leases.release(ledger)
+        finally:
+            engine.dispose()
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _heartbeat(ledger: Ledger, on_fenced: Callable[[FencedError], None]) -> Iterator[None]:
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(leases.TTL_SECONDS / 3):
+            try:
+                leases.renew(ledger)
+            except FencedError as error:
+                on_fenced(error)
+                return
+            except MuxlyError:
+                continue  # the store is away for a moment; the lease lasts two more beats
+
+    thread = threading.Thread(target=beat, name="muxly-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
