@@ -135,6 +135,7 @@ class RouteWorker:
         seen = (self._active.heads.get(name, 0), self._active.reading_done)
         try:
             desk = _Desk(self, serving, stream)
+            desk.deliver_letters()
             while not self._active.stop.is_set() and desk.deliver_next():
                 self.progress()
             if not self._active.stop.is_set():
@@ -228,13 +229,19 @@ class _Desk:
         self._ledger = self._active.ledger
         rules = rules_of(self._active.pipeline, stream.name) or StreamRules()
         self._mode: Mode = mode_of(self._route, stream, rules)
-        self._options = _options(self._route, self._mode)
+        self._options = route_options(self._route, self._mode)
         if self._mode == "replace":
             self._supersede()
 
     def _supersede(self) -> None:
         sealed = deliveries.generations(self._ledger, self._stream.name).sealed
         deliveries.supersede(self._ledger, self._route.name, self._stream.name, generation=sealed)
+
+    def deliver_letters(self) -> None:
+        """Deliver again the dead letters that a replay asked for."""
+        for stored in deliveries.open_letters(self._ledger, self._route.name):
+            if stored.stream == self._stream.name:
+                self.deliver(PreparedLetters(self._active, stored, self._stream))
 
     def deliver_next(self) -> bool:
         """Deliver the next delivery to its end; False if nothing waits."""
@@ -396,7 +403,7 @@ class _Desk:
             positions.change(connection, self._ledger, self._route.name, self._stream.name, completed=generation)
 
 
-def _options(route: Route, mode: Mode) -> dict[str, Any]:
+def route_options(route: Route, mode: Mode) -> dict[str, Any]:
     """The route's options that a delivery keeps until it ends."""
     columns = route.columns
     return {

@@ -15,6 +15,7 @@ from muxly._runner.active import ActiveRun
 from muxly._runner.committer import Committer
 from muxly._runner.deliver import RouteWorker
 from muxly._runner.extract import Extraction
+from muxly._runner.replay import Replay, set_back
 from muxly._runner.results import summarise
 from muxly._runner.session import Home, Session, open_session
 from muxly._runner.subscriptions import (
@@ -61,6 +62,7 @@ class RunOptions:
     routes: tuple[str, ...] = field(default=(), converter=_names)
     limit: int | None = None
     full_refresh: bool = False
+    replay: Replay | None = None
     observers: tuple[object, ...] = field(default=(), converter=_objects)
     on_change: Callable[[ActiveRun], None] = lambda active: None
 
@@ -92,6 +94,7 @@ def run(
             of a group; ``select``, names or globs of streams; ``routes``, names of the only
             routes that deliver; ``limit``, so many records of each stream with a throw-away
             ledger; ``full_refresh``, deliver the backlog, then read from the start;
+            ``replay``, deliver again from the spool, and do not touch the source;
             ``observers``, objects with ``@muxly.hookimpl`` methods; ``on_change``, called from
             any thread when there is progress to show.
 
@@ -159,7 +162,7 @@ def only_name(names: Sequence[str]) -> str:
 
 def execute(pipeline: Pipeline, home: Home, options: RunOptions) -> RunResult:
     """Run a pipeline in a home; see ``run``."""
-    _check_names(pipeline, options.routes)
+    _check_names(pipeline, [*options.routes, *([options.replay.route] if options.replay else [])])
     hooks, broken = _plugins.observers(options.observers)
     fences: list[Callable[[FencedError], None]] = []
     with open_session(
@@ -224,12 +227,15 @@ class _Execution:
         before = positions.definitions(ledger)
         self._active.streams.update({name: defined(name, kept) for name, kept in before.items()})
         self._refuse_removed_routes()
-        self._learn_streams()
+        if self._options.replay is None:
+            self._learn_streams()
         self._active.streams.update(self._streams)
         for stream in self._active.streams.values():
             check_modes(self._pipeline, stream, rules_of(self._pipeline, stream.name) or StreamRules())
         self._register()
         accounts.open_run(ledger, positions.pending(ledger))
+        if self._options.replay is not None:
+            set_back(ledger, self._pipeline, self._options.replay, self._active.streams)
         return frozenset(before)
 
     def _learn_streams(self) -> None:
@@ -310,7 +316,8 @@ class _Execution:
 
     def _work(self, known: frozenset[str]) -> None:
         """Read and deliver at the same time, until both are done."""
-        reader = None if self._error is not None else self._new_reader(known)
+        reading = self._error is None and self._options.replay is None
+        reader = self._new_reader(known) if reading else None
         self._start_workers()
         if reader is None:
             self._active.finish_reading()

@@ -11,7 +11,7 @@ from sqlalchemy import URL, create_engine, event, exc, make_url, text
 
 from muxly.errors import RetryableError, StoreError
 from muxly.store import postgres, sqlite_file
-from muxly.store.faults import place, translated
+from muxly.store.faults import place, said, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def _commit_remotely(engine: Engine, connection: Connection, begun: RootTransact
             raise
         if fate != "committed":
             raise StoreError(
-                f"the store {place(engine)}: the connection was lost during COMMIT ({cause.orig}), and it is "
+                f"the store {place(engine)}: the connection was lost during COMMIT ({said(cause)}), and it is "
                 "not known whether that was stored; run again: the next run goes on from what the store holds"
             ) from cause
 

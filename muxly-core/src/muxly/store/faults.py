@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-__all__ = ["damaged", "place", "translated"]
+__all__ = ["damaged", "place", "said", "translated"]
 
 _AGAIN = {
     "08": "the connection failed",
@@ -64,6 +64,11 @@ def damaged(where: object, what: str) -> StoreError:
     )
 
 
+def said(error: exc.DBAPIError) -> str:
+    """The first line of what the database said."""
+    return str(error.orig).strip().partition("\n")[0]
+
+
 @contextmanager
 def translated(engine: Engine, *, writes: bool = True) -> Iterator[None]:
     """Turn database errors inside into `RetryableError` or `StoreError`.
@@ -108,16 +113,16 @@ def _of_sqlite(where: str, error: sqlite3.Error) -> MuxlyError | None:
 
 def _of_postgres(where: str, error: exc.DBAPIError) -> MuxlyError | None:
     state = getattr(error.orig, "sqlstate", None) or ""
-    said = str(error.orig).strip().partition("\n")[0]
+    what = said(error)
     reason = _AGAIN_EXACTLY.get(state) or _AGAIN.get(state[:2])
     if reason or error.connection_invalidated:
-        return RetryableError(f"the store {where}: {reason or 'the connection was lost'} ({said})")
+        return RetryableError(f"the store {where}: {reason or 'the connection was lost'} ({what})")
     if state in _NO_TABLES:
-        return StoreError(f"the store {where} has not the tables it should ({said}); run `muxly db upgrade`")
+        return StoreError(f"the store {where} has not the tables it should ({what}); run `muxly db upgrade`")
     if not state and isinstance(error, exc.OperationalError | exc.InterfaceError):
-        return _of_connecting(where, said)
+        return _of_connecting(where, what)
     if state[:2] in {"28", "3D"} or state == "42501":
-        return StoreError(f"the store {where}: {said}; {_STEPS[state[:2]]}")
+        return StoreError(f"the store {where}: {what}; {_STEPS[state[:2]]}")
     return None
 
 

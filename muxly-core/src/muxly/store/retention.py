@@ -154,13 +154,7 @@ def _give_up_deliveries(connection: Connection, ledger: Ledger, stream: str, pos
     )
 
 
-def missing(found: Sequence[StoredSegment], after: int) -> int | None:
-    """The first position after ``after`` whose segment is not kept, up to the last kept one."""
-    expected = after + 1
-    for one in found:
-        if one.position <= after:
-            continue
-        if one.position != expected or one.state != "sealed":
-            return expected
-        expected += 1
-    return None
+def missing(kept: Sequence[StoredSegment], after: int, head: int) -> int | None:
+    """The first position after ``after``, and up to the head, that cannot be delivered any more."""
+    whole = {one.position for one in kept if one.state == "sealed"}
+    return next((position for position in range(after + 1, head + 1) if position not in whole), None)

@@ -1,0 +1,106 @@
+"""Replays: delivering again from the spool, without touching the source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from muxly._runner.subscriptions import matches, mode_of, rules_of
+from muxly.errors import ConfigurationError
+from muxly.pipeline import StreamRules
+from muxly.store import deliveries, letters, positions, retention
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from muxly.pipeline import Pipeline, Route
+    from muxly.store.ledger import Ledger
+    from muxly.stream import Stream
+
+_NEEDS_FORCE = ("overwrite", "replace")
+
+
+@frozen(kw_only=True)
+class Replay:
+    """What is to be delivered again.
+
+    Args:
+        route: The route's name.
+        streams: Names or globs; all by default.
+        after: The position after which everything is delivered again; 0 = from the first.
+        partial: Whether to begin at the first segment that the spool still keeps.
+        dead_letters: Whether the route's dead letters are delivered again, and nothing else.
+        force: Whether old dead letters may go into ``overwrite`` or ``replace``.
+    """
+
+    route: str
+    streams: tuple[str, ...] = ("*",)
+    after: int = 0
+    partial: bool = False
+    dead_letters: bool = False
+    force: bool = False
+
+
+def set_back(ledger: Ledger, pipeline: Pipeline, replay: Replay, streams: Mapping[str, Stream]) -> int:
+    """Put what is to be replayed back before its route.
+
+    Returns:
+        How many records that are.
+
+    Raises:
+        ConfigurationError: The spool does not keep all of it, or the mode needs ``force``;
+            nothing was changed.
+    """
+    route = next(one for one in pipeline.routes if one.name == replay.route)
+    if replay.dead_letters:
+        return _letters_back(ledger, pipeline, route, replay, streams)
+    starts = {
+        one.stream: _start(ledger, one.stream, replay)
+        for one in positions.every(ledger)
+        if one.route == route.name and matches(one.stream, replay.streams)
+    }
+    return sum(positions.replay(ledger, route.name, stream, start) for stream, start in starts.items())
+
+
+def _start(ledger: Ledger, stream: str, replay: Replay) -> int:
+    """The position after which a stream is delivered again."""
+    kept = retention.log(ledger, stream)
+    head = deliveries.generations(ledger, stream).head
+    missing = retention.missing(kept, replay.after, head)
+    if missing is None:
+        return replay.after
+    if not replay.partial:
+        raise ConfigurationError(
+            f"stream {stream!r}: the spool does not keep position {missing} any more (it is at {head}); "
+            "`--partial` delivers what it keeps, `muxly run --full-refresh` reads it again"
+        )
+    later = [one.position for one in kept if one.position > replay.after]
+    return min(later, default=head + 1) - 1
+
+
+def _letters_back(
+    ledger: Ledger, pipeline: Pipeline, route: Route, replay: Replay, streams: Mapping[str, Stream]
+) -> int:
+    open_ids = {name for one in deliveries.open_letters(ledger, route.name) for name in one.letters}
+    waiting = [
+        one
+        for one in letters.waiting(ledger, route=route.name)
+        if matches(one.letter.stream, replay.streams) and one.id not in open_ids
+    ]
+    by_stream: dict[str, list[str]] = {}
+    for one in waiting:
+        by_stream.setdefault(one.letter.stream, []).append(one.id)
+    for name in by_stream:
+        mode = mode_of(route, streams[name], rules_of(pipeline, name) or StreamRules())
+        if mode in _NEEDS_FORCE and not replay.force:
+            raise ConfigurationError(
+                f"route {route.name!r} delivers stream {name!r} in mode {mode}: old dead letters could undo newer "
+                "records there; `--force` delivers them all the same"
+            )
+    for name, ids in by_stream.items():
+        from muxly._runner.deliver import route_options
+
+        mode = mode_of(route, streams[name], rules_of(pipeline, name) or StreamRules())
+        deliveries.store_letters_delivery(ledger, route.name, name, ids, route_options(route, mode))
+    return len(waiting)
