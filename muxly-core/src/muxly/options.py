@@ -14,6 +14,7 @@ in the generated reference all come from that line. Names that begin with an und
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
 
 import attrs
@@ -143,16 +144,24 @@ def _as_secret(value: Any) -> Any:
     return Secret.from_reference(value) if _references.has_reference(value) else Secret(value)
 
 
-def _is_secret(annotation: object) -> bool:
+def _as_path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value
+
+
+def _converter(annotation: object) -> Callable[[Any], Any] | None:
+    """Text may be given where a secret or a path is wanted."""
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    return any(part.strip().rsplit(".", 1)[-1] == "Secret" for part in text.split("|"))
+    kinds = {part.strip().rsplit(".", 1)[-1] for part in text.split("|")}
+    if "Secret" in kinds:
+        return _as_secret
+    return _as_path if "Path" in kinds and "str" not in kinds else None
 
 
 def _options_only(_cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Leave out private names, and let text be given where a secret is wanted."""
+    """Leave out private names, and convert text to secrets and paths."""
     public = [one for one in fields if not one.name.startswith("_")]
     return [
-        one.evolve(converter=_as_secret) if one.converter is None and _is_secret(one.type) else one for one in public
+        one.evolve(converter=_converter(one.type)) if one.converter is None else one for one in public
     ]
 
 
