@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine, exc, insert, make_url, select, text, update
+from sqlalchemy import Engine, exc, insert, select, update
 
 from muxly.errors import RetryableError, StoreError
 from muxly.store.engine import now, open_engine, reading, sqlite_url, transaction
@@ -259,135 +257,3 @@ def _path(engine: Engine) -> Path:
     path = path_of(engine)
     assert path is not None
     return path
-
-
-# PostgreSQL
-
-
-def test_postgres_forms_of_url_mean_the_same(postgres_url: str) -> None:
-    rest = postgres_url.partition("://")[2]
-    for scheme in ("postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
-        engine = open_engine(f"{scheme}://{rest}")
-        assert engine.dialect.driver == "psycopg"
-        with reading(engine) as connection:
-            assert connection.scalar(text("SELECT 1")) == 1
-        engine.dispose()
-
-
-def test_postgres_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StoreError, match=r'pip install "muxly-core\[postgres\]"'):
-        open_engine("postgresql://localhost/x")
-
-
-def test_postgres_commits_survive_a_crash_even_if_the_server_is_set_otherwise(postgres_url: str) -> None:
-    name = make_url(postgres_url).database
-    engine = open_engine(postgres_url)
-    with transaction(engine) as connection:
-        connection.exec_driver_sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    engine.dispose()
-    with reading(engine) as connection:
-        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
-    engine.dispose()
-
-
-def test_postgres_connection_lost_in_a_transaction_is_worth_another_try(opened: _Open, postgres_url: str) -> None:
-    engine = opened(postgres_url)
-
-    def lose() -> None:
-        with transaction(engine) as connection:
-            _kill(engine, connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
-            connection.execute(insert(leases).values(pipeline="a", token=1))
-
-    with pytest.raises(RetryableError, match="the server ended the connection"):
-        lose()
-    _add(engine, "b")
-    assert _pipelines(engine) == ["b"]
-
-
-def test_postgres_connection_lost_at_commit_is_never_called_undone(opened: _Open, postgres_url: str) -> None:
-    engine = opened(postgres_url)
-
-    def lose() -> None:
-        with transaction(engine) as connection:
-            connection.execute(insert(leases).values(pipeline="a", token=1))
-            _kill(engine, connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
-
-    with pytest.raises(StoreError, match=r"lost during COMMIT .* not known whether"):
-        lose()
-
-
-def test_postgres_connection_lost_while_idle_is_not_noticed(opened: _Open, postgres_url: str) -> None:
-    engine = opened(postgres_url)
-    with reading(engine) as connection:
-        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-    other = open_engine(postgres_url)
-    _kill(other, pid)
-    _add(engine, "a")
-    engine.dispose()
-    other.dispose()
-
-
-def test_postgres_deadlock_is_worth_another_try(opened: _Open, postgres_url: str) -> None:
-    engine = opened(postgres_url)
-    _add(engine, "a")
-    _add(engine, "b")
-    both = threading.Barrier(2)
-
-    def lock(first: str, second: str) -> None:
-        with transaction(engine) as connection:
-            connection.execute(update(leases).where(leases.c.pipeline == first).values(token=1))
-            both.wait(20)
-            connection.execute(update(leases).where(leases.c.pipeline == second).values(token=2))
-
-    with ThreadPoolExecutor(2) as pool:
-        tries = [pool.submit(lock, "a", "b"), pool.submit(lock, "b", "a")]
-        errors = [error for error in (one.exception() for one in tries) if error is not None]
-    engine.dispose()
-    (error,) = errors
-    with pytest.raises(RetryableError, match="another transaction was in the way"):
-        raise error
-
-
-def test_postgres_that_does_not_answer_is_worth_another_try() -> None:
-    engine = open_engine("postgresql://u:secret@127.0.0.1:1/x")
-    with pytest.raises(RetryableError, match=r"postgresql://127\.0\.0\.1:1/x cannot be reached") as caught:
-        _pipelines(engine)
-    assert "secret" not in str(caught.value)
-
-
-def test_postgres_database_that_is_not_there_is_named(postgres_url: str) -> None:
-    url = make_url(postgres_url).set(database="no_such").render_as_string(hide_password=False)
-    with pytest.raises(StoreError, match="create the database, or correct its name"):
-        _pipelines(open_engine(url))
-
-
-def test_postgres_standby_is_worth_another_try(opened: _Open, postgres_url: str) -> None:
-    engine = opened(postgres_url)
-    with transaction(engine) as connection:
-        connection.exec_driver_sql(
-            f"ALTER DATABASE {make_url(postgres_url).database} SET default_transaction_read_only = on"
-        )
-    engine.dispose()
-    with pytest.raises(RetryableError, match="takes no writes"):
-        _add(engine, "a")
-
-
-def test_postgres_transaction_of_a_stopped_process_is_ended_by_the_server(postgres_url: str) -> None:
-    engine = open_engine(postgres_url)
-
-    def stand_still() -> None:
-        with transaction(engine) as connection:
-            assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "30s"
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
-            time.sleep(0.5)
-            connection.exec_driver_sql("SELECT 1")
-
-    with pytest.raises(RetryableError, match="idle for too long"):
-        stand_still()
-    engine.dispose()
-
-
-def _kill(engine: Engine, pid: int) -> None:
-    with reading(engine) as other:
-        other.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)")

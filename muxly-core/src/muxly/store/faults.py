@@ -126,9 +126,9 @@ def _of_postgres(where: str, error: exc.DBAPIError) -> MuxlyError | None:
     return None
 
 
-def _of_connecting(where: str, said: str) -> MuxlyError:
+def _of_connecting(where: str, what: str) -> MuxlyError:
     """A refused connection carries no SQLSTATE, only libpq's sentence (psycopg 3, `Connection.connect`)."""
     for clue, prefix in (("password", "28"), ("does not exist", "3D"), ("pg_hba.conf", "28")):
-        if clue in said:
-            return StoreError(f"the store {where}: {said}; {_STEPS[prefix]}")
-    return RetryableError(f"the store {where} cannot be reached ({said})")
+        if clue in what:
+            return StoreError(f"the store {where}: {what}; {_STEPS[prefix]}")
+    return RetryableError(f"the store {where} cannot be reached ({what})")
