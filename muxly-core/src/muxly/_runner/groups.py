@@ -45,6 +45,10 @@ class _Open:
         self.waiting_records = self.waiting_bytes = 0
         self.replaces: dict[tuple[Any, ...], None] = {}
 
+    @property
+    def bytes(self) -> int:
+        return self.writer.bytes + self.waiting_bytes
+
     def add(self, table: pa.Table) -> None:
         self.waiting.append(table)
         self.waiting_records += table.num_rows
@@ -58,6 +62,17 @@ class _Open:
         if tables:
             for batch in _batches(tables):
                 self.writer.append(batch)
+
+
+def _pieces(table: pa.Table, limit_bytes: int) -> Iterator[pa.Table]:
+    """The table in pieces that fit a segment, but for a single record that does not."""
+    size = table.nbytes
+    if size <= limit_bytes:
+        yield table
+        return
+    records = max(1, table.num_rows * limit_bytes // size)
+    for start in range(0, table.num_rows, records):
+        yield table.slice(start, records)
 
 
 def _batches(tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
@@ -97,8 +112,15 @@ class GroupBuilder:
             if replaced:
                 self._replaced.setdefault(stream, (version, {}))[1].update(replaced)
             return
+        for piece in _pieces(table, self._segment_bytes):
+            self._add_piece(stream, version, piece, replaced)
+            replaced = {}
+
+    def _add_piece(
+        self, stream: str, version: int, table: pa.Table, replaced: dict[tuple[Any, ...], None]
+    ) -> None:
         current = self._open.get(stream)
-        if current is not None and (current.version != version or current.writer.bytes >= self._segment_bytes):
+        if current is not None and (current.version != version or current.bytes + table.nbytes > self._segment_bytes):
             self._end(stream)
             current = None
         if current is None:

@@ -128,9 +128,10 @@ class Reading:
         if batch.cursor is not None:
             self._reached = batch.cursor
             if self._stream.sorted:
+                pieces_bytes = self._tail_bytes
                 self._keep_tail()
                 self._returnable = True
-                if self._due():
+                if self._due(pieces_bytes):
                     self._seal(done=False)
         elif self._tail_bytes > _TAIL_BYTES:
             self._keep_tail()
@@ -138,10 +139,12 @@ class Reading:
         if self._active.stop.is_set():
             raise StoppedError("the run was asked to stop")
 
-    def _due(self) -> bool:
+    def _due(self, step_bytes: int) -> bool:
+        """Whether the group ends here: it is old, or one more step would make its segment too big."""
         pipeline = self._active.pipeline
         old = time.monotonic() - self._group.started_at >= pipeline.segment_seconds
-        return self._group.bytes >= pipeline.segment_bytes or (old and not self._group.empty)
+        full = self._group.bytes + step_bytes > pipeline.segment_bytes
+        return not self._group.empty and (old or full)
 
     def finish(self) -> None:
         """The partition ended: seal the rest, and wait until it is sealed."""

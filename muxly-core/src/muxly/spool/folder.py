@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from muxly._ids import new_id
 from muxly.errors import CorruptSegmentError, LeaseHeldError, SpoolError
@@ -85,6 +86,7 @@ class FolderSpool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._mapped: WeakValueDictionary[tuple[str, int], pa.Buffer] = WeakValueDictionary()
 
     def draft(self, token: int) -> Draft:
         """A new temporary file.
@@ -131,13 +133,16 @@ class FolderSpool:
             os.close(descriptor)
 
     def open(self, name: str, offset: int, length: int) -> pa.Buffer:
-        """A part of a file, mapped into memory.
+        """A part of a file, mapped into memory once for all who read it at the same time.
 
         Raises:
             CorruptSegmentError: The file is gone or shorter.
         """
         import pyarrow as pa
 
+        mapped = self._mapped.get((name, offset))
+        if mapped is not None:
+            return mapped
         path = self.folder / name
         try:
             with pa.memory_map(str(path), "r") as file:
@@ -146,7 +151,8 @@ class FolderSpool:
                         f"the spool file {path} is {file.size()} bytes long, not {offset + length}"
                     )
                 file.seek(offset)
-                return file.read_buffer(length)
+                mapped = self._mapped[name, offset] = file.read_buffer(length)
+                return mapped
         except FileNotFoundError as error:
             raise CorruptSegmentError(f"the spool file {path} is missing") from error
         except OSError as error:
