@@ -45,7 +45,7 @@ class Catalogue(BaseHTTPRequestHandler):
         self._answer(200, json.dumps({"type": "FeatureCollection", "features": page}).encode(), {})
 
     def _matches(self, one: dict[str, Any], start_ms: float, magnitude: float) -> bool:
-        return one["properties"]["time"] >= start_ms and one["properties"]["mag"] >= magnitude
+        return bool(one["properties"]["time"] >= start_ms and one["properties"]["mag"] >= magnitude)
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
