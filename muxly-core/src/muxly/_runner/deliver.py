@@ -241,7 +241,7 @@ class _Desk:
         """Deliver again the dead letters that a replay asked for."""
         for stored in deliveries.open_letters(self._ledger, self._route.name):
             if stored.stream == self._stream.name:
-                self.deliver(PreparedLetters(self._active, stored, self._stream))
+                self.deliver(PreparedLetters(self._active, stored, self._route, self._stream))
 
     def deliver_next(self) -> bool:
         """Deliver the next delivery to its end; False if nothing waits."""
@@ -258,7 +258,7 @@ class _Desk:
         if stored is None:
             return False
         try:
-            self.deliver(PreparedDelivery(self._active, stored, self._stream))
+            self.deliver(PreparedDelivery(self._active, stored, self._route, self._stream))
         except DamagedSegmentError as error:
             retention.quarantine(self._ledger, error.segment)
             raise StreamError(

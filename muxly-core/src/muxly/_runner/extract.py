@@ -276,6 +276,7 @@ class Extraction:
             stream=stream,
             plan=plan,
             partition=partition,
+            allowed=self._allowed,
             on_count=self._count,
         )
 
@@ -303,6 +304,10 @@ class Extraction:
             with self._lock:
                 self._waiting_for_room -= 1
                 self._progress_at = time.monotonic()
+
+    def _allowed(self, name: str, records: int) -> int:
+        """How many of so many more records the limit allows."""
+        return records if self._limit is None else max(0, min(records, self._limit - self._taken(name)))
 
     def _taken(self, name: str) -> int:
         return self.results.get(name, StreamResult()).sealed

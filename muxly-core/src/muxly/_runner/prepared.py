@@ -11,6 +11,7 @@ from attrs import evolve
 from muxly._runner import fingerprint, schemas
 from muxly._runner.selection import Selection
 from muxly.errors import CorruptSegmentError
+from muxly.pipeline import Columns
 from muxly.router import Delivery
 from muxly.spool import read_segment, verify
 from muxly.store import deliveries, letters
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from muxly._runner.active import ActiveRun
     from muxly.batch import Rejected
+    from muxly.pipeline import Route
     from muxly.stream import Stream
 
 
@@ -43,6 +45,7 @@ class PreparedDelivery:
     Args:
         active: The run.
         stored: The delivery as the ledger keeps it.
+        route: Its route as it is configured now; the stored columns and filter count.
         stream: Its stream, with the keys the mode needs.
 
     Raises:
@@ -50,13 +53,13 @@ class PreparedDelivery:
         ConfigurationError: The route's columns or filter do not fit the stream.
     """
 
-    def __init__(self, active: ActiveRun, stored: StoredDelivery, stream: Stream) -> None:
+    def __init__(self, active: ActiveRun, stored: StoredDelivery, route: Route, stream: Stream) -> None:
         self.stored = stored
         self._active = active
         self._segments = deliveries.segments_of(active.ledger, stored)
         self._buffers = [self._opened(one) for one in self._segments if one.file is not None]
-        schema = self._newest_schema()
-        self.selection = Selection(stored.options, schema, stream)
+        self._schema = self._newest_schema()
+        self.selection = _selection(stored, route, self._schema, stream)
         self._masks = [self.selection.mask(batch) for batch in self._raw()]
         self.filtered = sum(mask.false_count for mask in self._masks if mask is not None)
         self.count = stored.records - self.filtered
@@ -83,7 +86,7 @@ class PreparedDelivery:
             begin = self.stored.first_offset if segment.position == self.stored.first_position else 0
             end = self.stored.last_offset if segment.position == self.stored.last_position else segment.records
             for batch in _between(read_segment(buffer), begin, end):
-                yield schemas.fit(batch, self.selection.input_schema)
+                yield schemas.fit(batch, self._schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The batches as the router gets them."""
@@ -189,6 +192,13 @@ class PreparedDelivery:
                 at += batch.num_rows
 
 
+def _selection(stored: StoredDelivery, route: Route, schema: pa.Schema, stream: Stream) -> Selection:
+    """What the delivery selects: as the route was configured when the delivery was stored."""
+    options = stored.options
+    columns = Columns(include=options["include"], exclude=options["exclude"], rename=options["rename"])
+    return Selection.of(evolve(route, columns=columns, where=options["where"]), schema, stream, options["mode"])
+
+
 def _between(batches: Iterable[pa.RecordBatch], begin: int, end: int) -> Iterator[pa.RecordBatch]:
     """The records from one number up to before another."""
     at = 0
@@ -226,10 +236,11 @@ class PreparedLetters:
     Args:
         active: The run.
         stored: The delivery that names them.
+        route: Its route.
         stream: Their stream.
     """
 
-    def __init__(self, active: ActiveRun, stored: StoredDelivery, stream: Stream) -> None:
+    def __init__(self, active: ActiveRun, stored: StoredDelivery, route: Route, stream: Stream) -> None:
         self.stored = stored
         self.filtered = 0
         self.count = stored.records
@@ -239,7 +250,7 @@ class PreparedLetters:
         ]
         tables = [pa.ipc.open_stream(one.letter.record).read_all() for one in self._letters]
         self._table = pa.concat_tables(tables, promote_options="permissive")
-        self.selection = Selection(stored.options, self._table.schema, stream)
+        self.selection = _selection(stored, route, self._table.schema, stream)
 
     def delivery(self, state: Any, on_mark: Callable[[int], None]) -> Delivery:
         """What the router is given."""

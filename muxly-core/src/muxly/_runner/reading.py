@@ -80,6 +80,7 @@ class Reading:
         stream: The stream being read.
         plan: The plan.
         partition: The partition.
+        allowed: How many of so many more records of a stream are taken.
         on_count: Told stream, records, repeats and rejected records of each batch.
     """
 
@@ -92,11 +93,12 @@ class Reading:
         stream: Stream,
         plan: StoredPlan,
         partition: StoredPartition,
+        allowed: Callable[[str, int], int],
         on_count: Callable[[str, int, int, int], None],
     ) -> None:
         self._active, self._committer, self._intake_of = active, committer, intake_of
         self._stream, self._plan, self._partition = stream, plan, partition
-        self._on_count = on_count
+        self._allowed, self._on_count = allowed, on_count
         self.id = new_id()
         self.cursor: Cursor = partition.cursor
         self._reached: Cursor = None
@@ -183,7 +185,8 @@ class Reading:
             return _Piece(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
         table, version, refused = intake.schema.conform(table)
         kept = repeats.drop_repeats(table, intake.stream, self._expected_of(intake.stream))
-        self._expected[name], table = kept.expected, kept.table
+        self._expected[name] = kept.expected
+        table = kept.table.slice(0, self._allowed(name, kept.table.num_rows))
         rejected = [*batch.rejected, *unfit, *refused]
         self._on_count(name, table.num_rows, kept.dropped, len(rejected))
         return _Piece(

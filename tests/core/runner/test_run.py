@@ -1,0 +1,306 @@
+"""Runs of pipelines: reading, sealing and delivering together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import muxly
+from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+
+FAST = muxly.Backoff(first_seconds=0.001, limit_seconds=0.01, attempts=3)
+
+
+def pipeline(
+    connector: muxly.Connector, *routers: muxly.Router, route: dict[str, Any] | None = None, **options: Any
+) -> muxly.Pipeline:
+    """A pipeline with routes named r0, r1, ... that gives up after three fast attempts."""
+    routes = [
+        muxly.Route(f"r{number}", router, retry=FAST, **(route or {})) for number, router in enumerate(routers)
+    ]
+    return muxly.Pipeline("daily", connector, routes=routes, retry=FAST, **options)
+
+
+def ids(router: CollectingRouter, stream: str = "numbers") -> list[int]:
+    """The ids that arrived, sorted."""
+    return sorted(record["id"] for record in router.records(stream))
+
+
+def reads(source: FakeConnector) -> int:
+    """How many batches were read."""
+    return [call.method for call in source.calls].count("read")
+
+
+def every(count: int) -> list[int]:
+    """All ids of a fake stream."""
+    return list(range(count))
+
+
+def test_every_route_gets_every_record_and_the_source_is_read_once(tmp_path: Path) -> None:
+    source, first, second = FakeConnector(records=1000), CollectingRouter(), CollectingRouter()
+    result = muxly.run(pipeline(source, first, second), home=tmp_path)
+    assert (result.state, result.error) == ("succeeded", None)
+    assert ids(first) == ids(second) == every(1000)
+    assert reads(source) == 10
+
+
+def test_second_run_delivers_only_what_is_new(tmp_path: Path) -> None:
+    router = CollectingRouter(token="new")
+    muxly.run(pipeline(FakeConnector(records=300), router), home=tmp_path)
+    result = muxly.run(pipeline(FakeConnector(records=300), router), home=tmp_path)
+    assert result.routes["r0"].delivered == 0
+    result = muxly.run(pipeline(FakeConnector(records=450), router), home=tmp_path)
+    assert result.routes["r0"].delivered == 150
+    assert ids(router) == every(450)
+
+
+def test_failed_route_keeps_its_backlog_and_the_others_see_nothing_twice(tmp_path: Path) -> None:
+    good, bad = CollectingRouter(), ChaosRouter(faults=[Fault(method="deliver", action="RouteError")])
+    source = FakeConnector(records=200)
+    chosen = pipeline(source, good, bad)
+    first = muxly.run(chosen, home=tmp_path)
+    assert first.state == "partial"
+    assert first.routes["r1"].pending == 200
+    second = muxly.run(chosen, home=tmp_path)
+    assert second.state == "succeeded"
+    assert (second.routes["r1"].pending_before, second.routes["r1"].delivered) == (200, 200)
+    assert ids(good) == ids(bad) == every(200)
+    assert reads(source) == 2
+
+
+def test_route_that_is_not_required_does_not_spoil_the_run(tmp_path: Path) -> None:
+    bad = ChaosRouter(faults=[Fault(method="deliver", action="RouteError")])
+    result = muxly.run(pipeline(FakeConnector(), bad, route={"required": False}), home=tmp_path)
+    assert result.state == "succeeded"
+    assert result.routes["r0"].error is not None
+
+
+def test_retryable_error_is_tried_again_under_the_same_id(tmp_path: Path) -> None:
+    router = ChaosRouter(faults=[Fault(method="deliver", action="RetryableError", after=True)])
+    result = muxly.run(pipeline(FakeConnector(records=100), router), home=tmp_path)
+    assert result.state == "succeeded"
+    delivered = [call.key for call in router.calls if call.method == "deliver"]
+    assert len(set(delivered)) == 1 < len(delivered)
+    assert ids(router) == every(100)
+
+
+def test_slow_route_does_not_delay_the_others(tmp_path: Path) -> None:
+    slow = ChaosRouter(faults=[Fault(method="deliver", action="sleep", seconds=1.5)])
+    fast = CollectingRouter()
+    seen: list[float] = []
+    began = time.monotonic()
+
+    def look(active: object) -> None:
+        if not seen and len(fast.records()) == 500:
+            seen.append(time.monotonic() - began)
+
+    result = muxly.run(pipeline(FakeConnector(records=500), slow, fast), home=tmp_path, on_change=look)
+    assert result.state == "succeeded"
+    assert seen and seen[0] < 1.5 <= time.monotonic() - began
+
+
+def test_bad_record_becomes_a_dead_letter_and_the_rest_is_delivered(tmp_path: Path) -> None:
+    router = ChaosRouter(reject=[17, 18, 90], reject_by="error")
+    result = muxly.run(pipeline(FakeConnector(records=100), router, route={"max_rejected": 3}), home=tmp_path)
+    assert result.state == "succeeded"
+    assert (result.routes["r0"].delivered, result.routes["r0"].rejected) == (97, 3)
+    assert ids(router) == [number for number in range(100) if number not in (17, 18, 90)]
+
+
+def test_receipt_tells_which_records_were_rejected(tmp_path: Path) -> None:
+    router = ChaosRouter(reject=[5, 6])
+    result = muxly.run(pipeline(FakeConnector(records=50), router, route={"max_rejected": 2}), home=tmp_path)
+    assert (result.routes["r0"].delivered, result.routes["r0"].rejected) == (48, 2)
+
+
+def test_more_rejected_records_than_allowed_stop_the_route(tmp_path: Path) -> None:
+    router = ChaosRouter(reject=[5, 6])
+    result = muxly.run(pipeline(FakeConnector(records=50), router, route={"max_rejected": 1}), home=tmp_path)
+    assert result.state == "partial"
+    assert result.routes["r0"].pending == 50
+    assert "max_rejected" in str(result.routes["r0"].error)
+
+
+def test_reading_goes_on_at_the_last_sealed_cursor_after_an_error(tmp_path: Path) -> None:
+    source = FakeConnector(records=500, faults=[Fault(method="read", action="RetryableError", at=3)])
+    router = CollectingRouter()
+    result = muxly.run(pipeline(source, router), home=tmp_path)
+    assert result.state == "succeeded"
+    assert ids(router) == every(500)
+
+
+def test_bug_in_reading_fails_the_run_and_keeps_the_cursor(tmp_path: Path) -> None:
+    source = FakeConnector(records=500, faults=[Fault(method="read", action="ValueError", at=2)])
+    router = CollectingRouter()
+    chosen = pipeline(source, router)
+    assert muxly.run(chosen, home=tmp_path).state == "failed"
+    assert muxly.run(chosen, home=tmp_path).state == "succeeded"
+    assert ids(router) == every(500)
+
+
+def test_spent_quota_seals_what_was_read_and_says_when_to_go_on(tmp_path: Path) -> None:
+    source = FakeConnector(records=500, faults=[Fault(method="read", action="QuotaError", at=3)])
+    router = CollectingRouter()
+    chosen = pipeline(source, router)
+    first = muxly.run(chosen, home=tmp_path)
+    assert first.state == "partial"
+    assert ids(router) == every(len(ids(router))) != every(500)
+    second = muxly.run(chosen, home=tmp_path)
+    assert second.state == "succeeded"
+    assert ids(router) == every(500)
+
+
+def test_full_read_replaces_what_was_there(tmp_path: Path) -> None:
+    router = CollectingRouter(token="full")
+    rules = {"numbers": {"read": "full"}}
+    for count in (100, 40, 0):
+        result = muxly.run(pipeline(FakeConnector(records=count), router, streams=rules), home=tmp_path)
+        assert result.state == "succeeded", result.error
+        assert [record["id"] for record in router.alive()] == every(count)
+
+
+def test_replace_route_on_an_incremental_stream_names_read_full(tmp_path: Path) -> None:
+    with pytest.raises(muxly.ConfigurationError, match="read: full"):
+        muxly.run(pipeline(FakeConnector(), CollectingRouter(), route={"mode": "replace"}), home=tmp_path)
+
+
+def test_overwrite_carries_whole_groups_and_their_values(tmp_path: Path) -> None:
+    router = CollectingRouter()
+    source = FakeConnector(records=1000, by_day=True, per_day=250)
+    result = muxly.run(pipeline(source, router, route={"mode": "overwrite"}), home=tmp_path)
+    assert result.state == "succeeded", result.error
+    assert ids(router) == every(1000)
+
+
+def test_children_are_delivered_as_streams_of_their_own(tmp_path: Path) -> None:
+    router, source = CollectingRouter(), FakeConnector(records=60, children=True)
+    result = muxly.run(pipeline(source, router), home=tmp_path)
+    assert result.state == "succeeded", result.error
+    assert router.records("numbers.parts") == source.expected("numbers.parts")
+
+
+def test_partitions_are_read_in_parallel_and_nothing_is_lost(tmp_path: Path) -> None:
+    router = CollectingRouter()
+    result = muxly.run(pipeline(FakeConnector(records=2000, partitions=8), router), home=tmp_path)
+    assert result.state == "succeeded", result.error
+    assert ids(router) == every(2000)
+
+
+def test_unreadable_records_become_dead_letters_of_reading(tmp_path: Path) -> None:
+    result = muxly.run(pipeline(FakeConnector(records=100, bad=[3, 4]), CollectingRouter()), home=tmp_path)
+    assert result.streams["numbers"].rejected == 2
+    assert result.streams["numbers"].sealed == 98
+
+
+def test_second_run_at_once_is_refused_and_names_the_holder(tmp_path: Path) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    class Held(CollectingRouter):
+        def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+            entered.set()
+            leave.wait(10)
+            return super().deliver(delivery)
+
+    chosen = pipeline(FakeConnector(), Held())
+    thread = threading.Thread(target=lambda: muxly.run(chosen, home=tmp_path))
+    thread.start()
+    try:
+        assert entered.wait(10)
+        with pytest.raises(muxly.LeaseHeldError, match="being run by process"):
+            muxly.run(chosen, home=tmp_path)
+    finally:
+        leave.set()
+        thread.join()
+
+
+def test_two_pipelines_run_at_once_in_one_process(tmp_path: Path) -> None:
+    routers = [CollectingRouter(), CollectingRouter()]
+    results: list[muxly.RunResult] = []
+
+    def work(number: int) -> None:
+        one = muxly.Pipeline(f"p{number}", FakeConnector(), routes=[muxly.Route("r", routers[number])])
+        results.append(muxly.run(one, home=tmp_path))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one.state for one in results] == ["succeeded", "succeeded"]
+    assert ids(routers[0]) == ids(routers[1]) == every(1000)
+
+
+def test_stop_ends_an_endless_stream_at_a_group(tmp_path: Path) -> None:
+    stop, router = threading.Event(), CollectingRouter()
+    source = FakeConnector(endless=True, batch_seconds=0.01)
+    threading.Timer(0.5, stop.set).start()
+    result = muxly.run(pipeline(source, router, segment_seconds=0.05), home=tmp_path, stop=stop)
+    assert result.state == "stopped"
+    assert ids(router) == every(len(ids(router)))
+    assert result.routes["r0"].balanced
+
+
+def test_hanging_route_is_marked_stalled_and_the_others_finish(tmp_path: Path) -> None:
+    hung = ChaosRouter(faults=[Fault(method="deliver", action="sleep", seconds=60)])
+    good = CollectingRouter()
+    result = muxly.run(pipeline(FakeConnector(), hung, good, stall_seconds=0.5), home=tmp_path)
+    assert result.state == "partial"
+    assert "stalled" in str(result.routes["r0"].error)
+    assert ids(good) == every(1000)
+
+
+def test_removed_route_with_a_backlog_refuses_the_run(tmp_path: Path) -> None:
+    bad = ChaosRouter(faults=[Fault(method="deliver", action="RouteError")])
+    muxly.run(pipeline(FakeConnector(), CollectingRouter(), bad), home=tmp_path)
+    with pytest.raises(muxly.ConfigurationError, match="muxly routes rename r1 NEW"):
+        muxly.run(pipeline(FakeConnector(), CollectingRouter()), home=tmp_path)
+
+
+def test_limit_reads_a_part_and_moves_no_cursor(tmp_path: Path) -> None:
+    router = CollectingRouter(token="limit")
+    result = muxly.run(
+        pipeline(FakeConnector(records=1000), router, route={"mode": "append"}), home=tmp_path, limit=150
+    )
+    assert result.state != "failed", result.error
+    assert len(router.records()) == 150
+    assert not any(tmp_path.iterdir())
+
+
+def test_dry_run_delivers_nothing(tmp_path: Path) -> None:
+    router = CollectingRouter()
+    result = muxly.run(pipeline(FakeConnector(records=100), router), home=tmp_path, dry_run=True)
+    assert result.routes["r0"].delivered == 100
+    assert router.records() == []
+    assert not any(tmp_path.iterdir())
+
+
+def test_full_refresh_delivers_the_backlog_and_reads_again(tmp_path: Path) -> None:
+    router = CollectingRouter(token="refresh")
+    chosen = pipeline(FakeConnector(records=100), router, route={"mode": "append"})
+    muxly.run(chosen, home=tmp_path)
+    result = muxly.run(chosen, home=tmp_path, full_refresh=True)
+    assert result.state == "succeeded", result.error
+    assert len(router.records()) == 200
+
+
+def test_observers_hear_of_the_run_and_never_break_it(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Observer:
+        @muxly.hookimpl
+        def muxly_run_started(self, run: muxly.Run) -> None:
+            heard.append(f"started {run.pipeline}")
+
+        @muxly.hookimpl
+        def muxly_run_finished(self, result: muxly.RunResult) -> None:
+            heard.append(result.state)
+            raise RuntimeError("observer")
+
+    result = muxly.run(pipeline(FakeConnector(), CollectingRouter()), home=tmp_path, observers=[Observer()])
+    assert heard == ["started daily", "succeeded"]
+    assert result.state == "succeeded"
+    assert [notice.code for notice in result.notices] == ["observer_failed"]
