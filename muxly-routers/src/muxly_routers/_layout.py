@@ -114,7 +114,7 @@ def folder_name(label: str, text: str | None) -> str:
         text: The value as text; None for a missing one.
     """
     value = NULL_TEXT if text is None else _escaped(text)
-    name = f"{_escaped(label)}={value}"
+    name = f"{_escaped_label(label)}={value}"
     if len(name) > _LONGEST:
         # "~" is always escaped elsewhere, so a cut name never equals one that was not cut.
         name = f"{name[: _LONGEST - 13]}~{_hash(f'{label}={text}')}"
@@ -127,5 +127,10 @@ def is_cut(name: str) -> bool:
 
 
 def _escaped(text: str) -> str:
-    quoted = quote(text, safe="", errors="surrogatepass").replace("~", "%7E")
-    return "%" + f"{ord(text[0]):02X}" + quoted[1:] if quoted[:1] in (".", "-") else quoted
+    return quote(text, safe="", errors="surrogatepass").replace("~", "%7E")
+
+
+def _escaped_label(label: str) -> str:
+    """The same, and not a hidden name or one that looks like an option of a command."""
+    escaped = _escaped(label)
+    return f"%{ord(label[0]):02X}{escaped[1:]}" if escaped[:1] in (".", "-") else escaped

@@ -47,6 +47,12 @@ class Partitions:
                     f"column {key.column!r} of partition_by is not among the columns "
                     f"({', '.join(schema.names)}); change partition_by or the route's columns"
                 )
+            if key.label in schema.names and (key.part is not None or key.label != key.column):
+                raise muxly.RouteError(
+                    f"partition_by: the folders {key.label}=... would be read as the column {key.label!r}, "
+                    f"which is there too; name them with 'as', as in '{key.part}({key.column}) as "
+                    f"{key.column}_{key.part or 'folder'}'"
+                )
         dropped = self._dropped()
         return pa.schema([one for one in schema if one.name not in dropped], metadata=schema.metadata)
 
@@ -90,16 +96,26 @@ def _codes(indices: list[pa.Array], sizes: list[int]) -> pa.Array:
 
 
 def _runs(batch: pa.RecordBatch, codes: pa.Array) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """The records of each code together, in their order, each with the number of the first."""
-    ends = pc.run_end_encode(codes)
-    if len(ends.values) == 1:
+    """The records of each code, in their order, each with the number of the first."""
+    runs = pc.run_end_encode(codes)
+    if len(runs.values) == 1:
         yield batch, 0
         return
     order = pc.sort_indices(codes)
-    ordered = batch.take(order)
+    try:
+        ordered = batch.take(order)
+    except pa.ArrowNotImplementedError:
+        # Some types can only be sliced: the codes come again and again then, as in the batch.
+        yield from _slices(batch, runs)
+        return
+    for rows, start in _slices(ordered, pc.run_end_encode(codes.take(order))):
+        yield rows, order[start].as_py()
+
+
+def _slices(batch: pa.RecordBatch, runs: pa.RunEndEncodedArray) -> Iterator[tuple[pa.RecordBatch, int]]:
     start = 0
-    for end in pc.run_end_encode(codes.take(order)).run_ends.to_pylist():
-        yield ordered.slice(start, end - start), order[start].as_py()
+    for end in runs.run_ends.to_pylist():
+        yield batch.slice(start, end - start), start
         start = end
 
 

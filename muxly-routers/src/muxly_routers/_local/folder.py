@@ -47,31 +47,32 @@ class Folder:
         """The path of something in it, for messages."""
         return f"{self.path}/{name}"
 
-    def child(self, name: str, *, make: bool = False) -> Folder:
+    def child(self, name: str, *, make: bool = False, sync: bool = True) -> Folder:
         """A folder in it, never through a link.
 
         Args:
             name: One component.
-            make: Whether to make it, durably, if it is missing.
+            make: Whether to make it if it is missing.
+            sync: Whether a folder that was made is durable at once; else by a later ``sync``.
         """
         with failures_at(self.place(name), "open the folder"):
-            if make:
-                self._make(name)
+            if make and self._make(name) and sync:
+                os.fsync(self.fd)
             return Folder(os.open(name, _FOLDER, dir_fd=self.fd), self.place(name))
 
-    def _make(self, name: str) -> None:
+    def _make(self, name: str) -> bool:
         try:
             os.mkdir(name, dir_fd=self.fd)
         except FileExistsError:
-            return
-        os.fsync(self.fd)
+            return False
+        return True
 
-    def walk(self, names: Iterable[str], *, make: bool = False) -> Folder:
+    def walk(self, names: Iterable[str], *, make: bool = False, sync: bool = True) -> Folder:
         """The folder at the end of that way; the caller closes it."""
         here = Folder(os.dup(self.fd), self.path)
         for name in names:
             with here:
-                deeper = here.child(name, make=make)
+                deeper = here.child(name, make=make, sync=sync)
             here = deeper
         return here
 

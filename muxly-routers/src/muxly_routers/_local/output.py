@@ -44,6 +44,7 @@ class Output:
         self._shared = run.shared("muxly_routers.encoded", EncodedFiles)
         self._claims = run.shared(f"muxly_routers.file.claims.{run.id}", _Claims)
         self._told: set[str] = set()
+        self._durable: set[Folders] = set()
 
     def deliver(self, delivery: muxly.Delivery) -> None:
         """Write a delivery as its mode wants it."""
@@ -75,8 +76,18 @@ class Output:
         self._root.close()
 
     def _append(self, delivery: muxly.Delivery) -> None:
-        with self._root.walk(self._folder(delivery.stream), make=True) as base:
+        folder = self._folder(delivery.stream)
+        with self._root.walk(folder, make=True) as base:
             self._write(delivery, base, self._settings.keys, "")
+        self._sync_above(folder)
+
+    def _sync_above(self, folder: Folders) -> None:
+        """Make the way to a stream's folder durable, once: a run that ended early may have made it."""
+        if folder not in self._durable:
+            for depth in range(len(folder)):
+                with self._root.walk(folder[:depth]) as above:
+                    above.sync()
+            self._durable.add(folder)
 
     def _stage(self, delivery: muxly.Delivery) -> None:
         assert delivery.generation is not None, "a delivery in mode replace has a generation"

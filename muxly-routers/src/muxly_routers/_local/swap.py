@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import muxly
 from muxly_routers._local import rename
+from muxly_routers._local.draft import same_bytes
 from muxly_routers._local.failures import failures_at
 from muxly_routers._local.work import STAGED
 
@@ -24,9 +25,20 @@ def reveal(folder: Folder) -> None:
     for way, name in list(folder.files()):
         if not name.endswith(STAGED):
             continue
-        with folder.walk(way) as inner, failures_at(inner.place(name), "publish"):
-            rename.give_name(inner, name, inner, name.removesuffix(STAGED))
+        with folder.walk(way) as inner:
+            _reveal_file(inner, name, name.removesuffix(STAGED))
             inner.sync()
+
+
+def _reveal_file(folder: Folder, staged: str, name: str) -> None:
+    with failures_at(folder.place(name), "publish"):
+        try:
+            rename.give_name(folder, staged, folder, name)
+        except FileExistsError:
+            # An earlier attempt ended here, and the delivery was repeated since.
+            if not same_bytes(folder, staged, folder, name):
+                raise muxly.ConflictError(f"{folder.place(name)} is there already with other content") from None
+            folder.remove(staged)
 
 
 def check_ours(folder: Folder) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Shape", "Writing"]
 
 # Each open file has a descriptor and records that wait; more folders are written in further passes.
-_OPEN_FILES = 32
+_OPEN_FILES = 48
 _WAITING_BYTES = 64 * 1024 * 1024
 
 
@@ -97,7 +97,7 @@ class Writing:
         first = next(batches, None)
         if first is None or self._is_there(()):
             return
-        key = (self.delivery.digest, self.shape.encoding, schema.serialize().to_pybytes())
+        key = (self.delivery.digest, self.delivery.delivered, self.shape.encoding, schema.serialize().to_pybytes())
         file = self.shared.find(key)
         try:
             if file is not None:
@@ -195,13 +195,13 @@ class Writing:
 
     def _publish(self) -> None:
         for folders, draft in self._settled.items():
-            with self.base.walk(folders, make=True) as folder:
+            with self.base.walk(folders, make=True, sync=False) as folder:
                 draft.publish(folder, self.shape.name)
         # Also those that were there: the attempt that wrote them may have ended before this.
-        for folders in {*self._settled, *self._there}:
-            for depth in range(len(folders), -1, -1):
-                with self.base.walk(folders[:depth]) as folder:
-                    folder.sync()
+        written = {*self._settled, *self._there}
+        for way in {folders[:depth] for folders in written for depth in range(len(folders) + 1)}:
+            with self.base.walk(way) as folder:
+                folder.sync()
 
     def _discard(self) -> None:
         for draft in [*self._settled.values(), *(file.draft for file in self._open.values())]:
