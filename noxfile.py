@@ -17,7 +17,6 @@ MODULES = {path.parts[0]: path.parts[2] for path in sorted(Path().glob("muxly-*/
 """The import package of every member of the workspace, by the name of its distribution."""
 
 SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
-EXAMPLES = sorted(path.parent for path in Path("docs/examples").glob("*/pyproject.toml"))
 
 
 def _sync(session: nox.Session, group: str, *options: str, bytecode: bool = False) -> None:
@@ -49,9 +48,6 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
-    for example in EXAMPLES:
-        # Apart from the rest: an example stands for a stranger's distribution.
-        session.run("mypy", str(example / "src"), env={"MYPYPATH": str(example / "src")})
     session.run("lint-imports", "--no-logo")
 
 
@@ -89,7 +85,6 @@ def packages(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """The suite with branch coverage, also of the processes that tests start."""
     _sync(session, "coverage", bytecode=True)
-    _install_examples(session)
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-n2", *session.posargs)
     session.run("coverage", "combine", "--quiet")
@@ -104,13 +99,7 @@ def matrix(session: nox.Session) -> None:
 
 def _test(session: nox.Session) -> None:
     _sync(session, "test", bytecode=True)
-    _install_examples(session)
     session.run("pytest", "-n2", *session.posargs)
-
-
-def _install_examples(session: nox.Session) -> None:
-    for example in EXAMPLES:
-        session.install("--quiet", f"./{example}")
 
 
 def _look_into(session: nox.Session, wheel: Path) -> None:
