@@ -19,9 +19,7 @@ def pipeline(
     connector: muxly.Connector, *routers: muxly.Router, route: dict[str, Any] | None = None, **options: Any
 ) -> muxly.Pipeline:
     """A pipeline with routes named r0, r1, ... that gives up after three fast attempts."""
-    routes = [
-        muxly.Route(f"r{number}", router, retry=FAST, **(route or {})) for number, router in enumerate(routers)
-    ]
+    routes = [muxly.Route(f"r{number}", router, retry=FAST, **(route or {})) for number, router in enumerate(routers)]
     return muxly.Pipeline("daily", connector, routes=routes, retry=FAST, **options)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
-from muxly._runner import repeats
 from muxly.errors import FencedError
 from muxly.spool.segments import ALIGNMENT
 from muxly.store import plans, seals
@@ -125,6 +124,8 @@ class Committer:
         self, finished: list[FinishedGroup], groups: list[WrittenGroup]
     ) -> tuple[list[WrittenGroup], dict[tuple[str, str], Boundary]]:
         """The groups with the boundary that holds once each is sealed, in their order."""
+        from muxly._runner import repeats  # loads pyarrow; whoever submits a group has it already
+
         reached: dict[tuple[str, str], Boundary] = {}
         told: list[WrittenGroup] = []
         for one, group in zip(finished, groups, strict=True):
@@ -138,6 +139,8 @@ class Committer:
         return told, reached
 
     def _stored_boundary(self, stream: str) -> Boundary:
+        from muxly._runner import repeats
+
         return repeats.Boundary.from_state(plans.boundary(self._active.ledger, stream))
 
     def _publish(self, finished: list[FinishedGroup]) -> list[WrittenGroup]:

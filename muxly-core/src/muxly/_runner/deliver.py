@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from muxly._runner.prepared import DamagedSegmentError, PreparedDelivery, PreparedLetters
 from muxly._runner.subscriptions import mode_of, rules_of
 from muxly.batch import Rejected
 from muxly.component import Notice
@@ -30,11 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from muxly._runner.active import ActiveRun
+    from muxly._runner.prepared import PreparedDelivery, PreparedLetters
+
+    Prepared = PreparedDelivery | PreparedLetters
     from muxly.pipeline import Route
     from muxly.router import Mode, Router
 
 _IDLE_SECONDS = 0.5
-Prepared = PreparedDelivery | PreparedLetters
 
 
 class RouteWorker:
@@ -241,6 +242,8 @@ class _Desk:
         """Deliver again the dead letters that a replay asked for."""
         for stored in deliveries.open_letters(self._ledger, self._route.name):
             if stored.stream == self._stream.name:
+                from muxly._runner.prepared import PreparedLetters
+
                 self.deliver(PreparedLetters(self._active, stored, self._route, self._stream))
 
     def deliver_next(self) -> bool:
@@ -257,6 +260,8 @@ class _Desk:
         )
         if stored is None:
             return False
+        from muxly._runner.prepared import DamagedSegmentError, PreparedDelivery  # loads pyarrow
+
         try:
             self.deliver(PreparedDelivery(self._active, stored, self._route, self._stream))
         except DamagedSegmentError as error:
@@ -359,6 +364,8 @@ class _Desk:
 
     def _rejected(self, prepared: Prepared, error: RejectedError) -> None:
         """Split the delivery, or keep its one record as a dead letter."""
+        from muxly._runner.prepared import PreparedLetters
+
         if isinstance(prepared, PreparedLetters) or prepared.stored.options["mode"] == "overwrite":
             raise RouteError(
                 f"route {self._route.name!r}: {error}; deliveries in mode {prepared.stored.options['mode']} "

@@ -111,9 +111,7 @@ class _Events(Connector):
             yield Batch(pa.Table.from_pylist(self._records, schema=schema()))
 
 
-def deliver_events(
-    log: EventLog, pipeline: str, routes: Mapping[str, Route], home: Home
-) -> RunResult | None:
+def deliver_events(log: EventLog, pipeline: str, routes: Mapping[str, Route], home: Home) -> RunResult | None:
     """Deliver a run's events; routes that fail keep them for the next run.
 
     Args:

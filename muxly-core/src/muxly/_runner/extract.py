@@ -12,8 +12,6 @@ from attrs import evolve
 from muxly._runner import fingerprint
 from muxly._runner.active import sentence
 from muxly._runner.executors.threads import DaemonThreads
-from muxly._runner.growth import GrowingSchema
-from muxly._runner.reading import Intake, Reading
 from muxly._runner.room import wait_for_room
 from muxly._runner.subscriptions import check_modes, is_pattern, rules_of
 from muxly.component import Notice
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
 
     from muxly._runner.active import ActiveRun
     from muxly._runner.committer import Committer
+    from muxly._runner.reading import Intake, Reading
     from muxly.connector import Connector
     from muxly.store.rows import StoredPartition, StoredPlan
 
@@ -269,6 +268,8 @@ class Extraction:
                 self._readings -= 1
 
     def _reading(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> Reading:
+        from muxly._runner.reading import Reading  # loads pyarrow, which a run with nothing new does not need
+
         return Reading(
             self._active,
             self._committer,
@@ -336,6 +337,9 @@ class Extraction:
             return self._intakes[name]
 
     def _new_intake(self, name: str) -> Intake:
+        from muxly._runner.growth import GrowingSchema
+        from muxly._runner.reading import Intake
+
         rules = rules_of(self._active.pipeline, name)
         stream = self._streams.get(name) or Stream(name)
         modes = check_modes(self._active.pipeline, stream, rules or StreamRules())

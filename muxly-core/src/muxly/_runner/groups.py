@@ -116,9 +116,7 @@ class GroupBuilder:
             self._add_piece(stream, version, piece, replaced)
             replaced = {}
 
-    def _add_piece(
-        self, stream: str, version: int, table: pa.Table, replaced: dict[tuple[Any, ...], None]
-    ) -> None:
+    def _add_piece(self, stream: str, version: int, table: pa.Table, replaced: dict[tuple[Any, ...], None]) -> None:
         current = self._open.get(stream)
         if current is not None and (current.version != version or current.bytes + table.nbytes > self._segment_bytes):
             self._end(stream)

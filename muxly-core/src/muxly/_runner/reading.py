@@ -258,9 +258,7 @@ class Reading:
         )
         contents = tuple(one.content for one in finished)
         remembered = tuple(self._boundaries.values())
-        self._sealing = self._committer.submit(
-            FinishedGroup(group=group, contents=contents, boundaries=remembered)
-        )
+        self._sealing = self._committer.submit(FinishedGroup(group=group, contents=contents, boundaries=remembered))
         self._sealing.add_done_callback(partial(self._stored, self._versions))
         self.cursor = self._reached if self._reached is not None else self.cursor
         self._group = self._new_group()

@@ -81,8 +81,7 @@ def rehearse(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunRe
 
 def _with_understudies(pipeline: Pipeline) -> Pipeline:
     routes = [
-        evolve(route, mode=_mode(pipeline, route), router=Understudy(actor=route.router))
-        for route in pipeline.routes
+        evolve(route, mode=_mode(pipeline, route), router=Understudy(actor=route.router)) for route in pipeline.routes
     ]
     return evolve(pipeline, routes=routes)
 

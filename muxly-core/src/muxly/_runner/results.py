@@ -102,7 +102,7 @@ def _route_stream(
     sums: Mapping[tuple[str, str], Mapping[str, int]],
     pending: int,
 ) -> RouteResult:
-    mine = dict(sums.get((route.name, stream), {}))
+    mine: dict[str, Any] = dict(sums.get((route.name, stream), {}))
     if matches(stream, route.streams):
         mine["sealed"] = sums.get(("", stream), {}).get("sealed", 0)
     failed = active.failed.get((route.name, stream))

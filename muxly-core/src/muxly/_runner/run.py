@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from muxly.pipeline import Route
     from muxly.stream import Stream
 
+
 def _names(value: Sequence[str] | str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
@@ -108,9 +109,7 @@ def run(
         StoreError: The store cannot be used as it is.
     """
     chosen_options = RunOptions(**options)
-    pipeline, place, events = _resolve(
-        pipeline_or_path, name, home=home, store=store, profile=profile, sets=sets
-    )
+    pipeline, place, events = _resolve(pipeline_or_path, name, home=home, store=store, profile=profile, sets=sets)
     if chosen_options.limit is not None or dry_run:
         from muxly._runner.rehearsal import rehearse
 
@@ -166,7 +165,11 @@ def execute(pipeline: Pipeline, home: Home, options: RunOptions) -> RunResult:
     hooks, broken = _plugins.observers(options.observers)
     fences: list[Callable[[FencedError], None]] = []
     with open_session(
-        home, pipeline.name, command="run", params=options.params, on_fenced=lambda error: fences[0](error)  # noqa: PLW0108 - the list is filled later
+        home,
+        pipeline.name,
+        command="run",
+        params=options.params,
+        on_fenced=lambda error: fences[0](error),  # noqa: PLW0108 - the list is filled later
     ) as session:
         active = ActiveRun(
             pipeline,

@@ -234,24 +234,23 @@ def _unknown_columns(route: Route, known: list[str] | None) -> Iterator[Configur
             yield ConfigurationError(f"there is no column {name!r}; {hint}", path=path)
 
 
-def _mode_problems(
-    route: Route, names: list[str] | None, stream: Stream, mode: Mode
-) -> Iterator[ConfigurationError]:
+def _mode_problems(route: Route, names: list[str] | None, stream: Stream, mode: Mode) -> Iterator[ConfigurationError]:
     columns = route.columns or _ALL
     yield from _rename_problems(columns, names)
     for key, why in _needed(stream, mode).items():
         if names is not None and key not in names:
             continue
         if key in columns.exclude:
-            path, remedy = ("columns", "exclude", columns.exclude.index(key)), "take it out of `exclude`"
+            place: tuple[str | int, ...] = ("exclude", columns.exclude.index(key))
+            remedy = "take it out of `exclude`"
         elif columns.include is not None and key not in (*columns.include, DELETED_AT):
-            path, remedy = ("columns", "include"), "add it to `include`"
+            place, remedy = ("include",), "add it to `include`"
         else:
             continue
         yield ConfigurationError(
             f"column {key!r} of stream {stream.name!r} cannot be left out: it is {why}, "
             f"which mode {mode} needs; {remedy}",
-            path=path,
+            path=("columns", *place),
         )
 
 

@@ -398,7 +398,7 @@ def supersede(ledger: Ledger, route: str, stream: str, *, generation: int) -> in
             for row in rows
             if row.state == "sealed"
         ]
-        count = sum(waiting)
+        count = int(sum(waiting))
         connection.execute(deliveries.delete().where(*_is(ledger, route, stream), deliveries.c.letters.is_(None)))
         positions.change(connection, ledger, route, stream, position=rows[-1].position, offset=0, rejected=0)
         accounts.add(connection, ledger, route, stream, superseded=count)

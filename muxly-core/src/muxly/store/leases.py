@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
 
@@ -57,13 +57,13 @@ def held(pipeline: str, holder: str) -> str:
     return f"the pipeline {pipeline!r} is being run by {holder}; wait for it, or stop it"
 
 
-def _row(connection: Connection, pipeline: str) -> Row[tuple[int, str | None, str | None, object]]:
+def _row(connection: Connection, pipeline: str) -> Row[Any]:
     query = (
         select(leases.c.token, leases.c.holder, leases.c.spool, leases.c.expires_at)
         .where(leases.c.pipeline == pipeline)
         .with_for_update()
     )
-    row = connection.execute(query).one_or_none()
+    row: Row[Any] | None = connection.execute(query).one_or_none()
     if row is None:
         connection.execute(insert(leases).values(pipeline=pipeline, token=0))
         row = connection.execute(query).one()
