@@ -62,6 +62,7 @@ def _get(url: str) -> Any:
         with urllib.request.urlopen(url, timeout=30) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 429 or error.code >= 500:
             wait = error.headers.get("Retry-After", "")
             seconds = float(wait) if wait.isdigit() else None
