@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,11 @@ def tracked() -> tuple[Path, ...]:
     return tuple(sorted(path for path in paths if path.is_file()))
 
 
+def names() -> list[str]:
+    """Their paths from the root."""
+    return [path.relative_to(ROOT).as_posix() for path in tracked()]
+
+
 @cache
 def texts() -> dict[str, str]:
     """The text files among them, by path from the root."""
@@ -79,6 +85,16 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """The modules that a file imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "muxly")
 
 
 def requirements(table: dict[str, Any]) -> Iterator[str]:
@@ -142,6 +158,20 @@ def test_packages_are_typed(package: Path) -> None:
 
 
 @pytest.mark.parametrize("member", MEMBERS)
+def test_what_a_distribution_imports_it_requires(member: str) -> None:
+    declared = {re.split(r"[\[<>=!~; ]", one, maxsplit=1)[0].lower() for one in requirements(project(member))}
+    # What is installed for editing tells no names of packages.
+    providers = {**packages_distributions(), **{path.name: [path.parts[-3]] for path in PACKAGES}}
+    missing = set()
+    for file, tree in modules().items():
+        if file.startswith(f"{member}/src/"):
+            own = file.split("/")[2]
+            names = {name.partition(".")[0] for name in imported(tree)} - sys.stdlib_module_names - {own}
+            missing |= {name for name in names if not declared & {one.lower() for one in providers.get(name, [name])}}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("member", MEMBERS)
 def test_entry_points_lead_to_modules(member: str) -> None:
     table = project(member)["project"]
     groups = {**table.get("entry-points", {}), "scripts": table.get("scripts", {})}
@@ -154,7 +184,7 @@ def test_entry_points_lead_to_modules(member: str) -> None:
 
 def test_git_holds_no_lock_file_and_no_generated_file() -> None:
     unwanted = re.compile(r"(^|/)(uv\.lock|pylock.*\.toml|\.muxly|__pycache__|site|dist|build|\.venv)(/|$)")
-    assert [name for name in texts() if unwanted.search(name)] == []
+    assert [name for name in names() if unwanted.search(name)] == []
 
 
 def test_files_name_no_registry_and_no_folder_of_one_machine() -> None:
@@ -165,6 +195,11 @@ def test_files_name_no_registry_and_no_folder_of_one_machine() -> None:
 def test_nothing_is_left_for_later() -> None:
     found = [(name, match.group()) for name, text in texts().items() for match in UNFINISHED.finditer(text)]
     assert found == []
+
+
+def test_packages_hold_code_only() -> None:
+    inside = [name for name in names() if re.match(r"muxly-[a-z-]+/src/", name)]
+    assert [name for name in inside if not name.endswith((".py", "/py.typed"))] == []
 
 
 def test_text_files_end_with_one_newline() -> None:
@@ -271,16 +306,6 @@ def test_plugins_may_import_no_part_of_the_machinery() -> None:
     machinery = private | (children & (MACHINERY - {"__main__"}))
     assert set(contract("public-part")["forbidden_modules"]) == {f"muxly.{name}" for name in machinery}
     assert set(contract("plugins-are-islands")["modules"]) == {path.name for path in PACKAGES} - {"muxly"}
-
-
-def imported(tree: ast.Module) -> Iterator[str]:
-    """The modules that a file imports, wherever in it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module == "muxly")
 
 
 def test_examples_use_only_the_public_part() -> None:
