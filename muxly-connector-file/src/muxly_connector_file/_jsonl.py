@@ -106,6 +106,8 @@ def _fast(data: bytes, expected: pa.Schema) -> pa.Table | None:
         dated = pa.schema([one.with_type(_untimed(one.type)) for one in table.schema])
         if dated != table.schema:
             table = _parsed(data, dated)
+        # Arrow lets text through that is not UTF-8, and makes broken lists of nulls.
+        table.validate(full=True)
     except _REFUSED:
         return None
     if table.num_rows != _records_in(data) or any(_inexact(column) for column in table.columns):
@@ -154,10 +156,12 @@ def depth_of(line: bytes) -> int:
 
 
 def _records_in(data: bytes) -> int:
+    """How many records the lines hold; -1 if a line cannot be one, such as ``null``."""
     lines = data.count(b"\n") + (not data.endswith(b"\n"))
-    if b"\n\n" in data or b"\n\r" in data or b" \n" in data or data[:1] in b"\r\n \t":
-        return sum(1 for line in data.split(b"\n") if line.strip())
-    return lines
+    if data.count(b"\n{") + data.startswith(b"{") == lines:
+        return lines
+    filled = [line for line in map(bytes.strip, data.split(b"\n")) if line]
+    return len(filled) if all(line.startswith(b"{") for line in filled) else -1
 
 
 def _untimed(kind: pa.DataType) -> pa.DataType:

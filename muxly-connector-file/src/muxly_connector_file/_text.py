@@ -266,7 +266,7 @@ class _Source:
     def overlong(self, line: int, limit: int, *, unclosed: bool) -> Overlong:
         """Take one line that is no whole record, keeping only its first bytes."""
         kept, size, end = b"", 0, 0
-        while not end and self.fill(1):
+        while not end and self.fill(_STEP):
             start = self._buffer
             end = _first_line_end(start)
             part = start[: end or len(start)]

@@ -127,7 +127,8 @@ def _same(text: pa.StringArray, values: pa.Array, kind: pa.DataType) -> bool:
         return not _any(text, r"^[01]$")
     if pa.types.is_floating(kind):
         return not _any(text, _CODE) and not _inexact(text, values)
-    return True
+    # That a time without a zone is meant in UTC is not for us to guess.
+    return not (pa.types.is_timestamp(kind) and kind.tz) or _every(text, rf":\d.*{_ZONE}")
 
 
 def _inexact(text: pa.StringArray, values: pa.Array) -> bool:
