@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from muxly._runner.filter_engine import connect, wrong
+from muxly._runner.filter_engine import engine, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import duckdb
 
 __all__ = ["MOST_CHARACTERS", "Condition", "nodes_of", "parsed", "serialized"]
 
@@ -76,7 +74,7 @@ class Condition:
     columns: tuple[str, ...]
 
 
-def parsed(engine: duckdb.DuckDBPyConnection, expression: str) -> Condition:
+def parsed(expression: str) -> Condition:
     """Parse and check the text of a filter.
 
     Raises:
@@ -87,7 +85,7 @@ def parsed(engine: duckdb.DuckDBPyConnection, expression: str) -> Condition:
     if not expression.strip():
         raise wrong("it is empty; leave it out to deliver every record")
     try:
-        tree = _only_expression(engine, expression)
+        tree = _only_expression(expression)
         nodes = list(nodes_of(tree))
         for node in nodes:
             _check_node(node)
@@ -97,11 +95,11 @@ def parsed(engine: duckdb.DuckDBPyConnection, expression: str) -> Condition:
     return Condition(expression, json.dumps(tree), tuple(columns))
 
 
-def _only_expression(engine: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
+def _only_expression(expression: str) -> dict[str, Any]:
     # The line break ends a comment, so that the parenthesis closes.
-    found = serialized(engine, f"SELECT (\n{expression}\n)")
+    found = serialized(f"SELECT (\n{expression}\n)")
     if found["error"]:
-        raise wrong(f"{found['error_message']}{_position(found)}{_word_of_sql(engine, expression)}")
+        raise wrong(f"{found['error_message']}{_position(found)}{_word_of_sql(expression)}")
     statements = found["statements"]
     node: dict[str, Any] = statements[0]["node"] if len(statements) == 1 else {"type": "several"}
     alone = node["type"] == "SELECT_NODE" and len(node["select_list"]) == 1
@@ -126,17 +124,17 @@ def _position(found: dict[str, Any]) -> str:
     return f" (character {max(1, int(position) - len('SELECT ('))})" if position else ""
 
 
-def _word_of_sql(engine: duckdb.DuckDBPyConnection, expression: str) -> str:
+def _word_of_sql(expression: str) -> str:
     """A hint, if a column may have the name of one of SQL's own words, such as ``at``."""
-    rows = engine.sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'").fetchall()
+    rows = engine().sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'").fetchall()
     words = {word for (word,) in rows} - _USUAL_WORDS
     used = [word for word in re.findall(r"[a-z_]+", expression.casefold()) if word in words]
     return f'; {used[0]} is a word of SQL: if it is a column, write "{used[0]}" in double quotes' if used else ""
 
 
-def serialized(engine: duckdb.DuckDBPyConnection, statement: str) -> dict[str, Any]:
+def serialized(statement: str) -> dict[str, Any]:
     """A statement as the engine's parse tree; parsed, neither bound nor executed."""
-    [[text]] = engine.sql("SELECT json_serialize_sql(?::VARCHAR)", params=[statement]).fetchall()
+    [[text]] = engine().sql("SELECT json_serialize_sql(?::VARCHAR)", params=[statement]).fetchall()
     tree: dict[str, Any] = json.loads(text)
     return tree
 
@@ -172,9 +170,7 @@ def _check_node(node: dict[str, Any]) -> None:
 @lru_cache(maxsize=1)
 def _functions() -> dict[str, frozenset[tuple[str, str | None]]]:
     """Kinds and stabilities of every function that the engine has; the same in all engines."""
-    engine = connect()
-    rows = engine.sql("SELECT function_name, function_type, stability FROM duckdb_functions()").fetchall()
-    engine.close()
+    rows = engine().sql("SELECT function_name, function_type, stability FROM duckdb_functions()").fetchall()
     known: dict[str, set[tuple[str, str | None]]] = {}
     for name, kind, stability in rows:
         known.setdefault(name, set()).add((kind, stability))

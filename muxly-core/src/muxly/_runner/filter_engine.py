@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from muxly.errors import ConfigurationError
@@ -9,16 +10,26 @@ from muxly.errors import ConfigurationError
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["connect", "engine_error", "wrong"]
+__all__ = ["engine", "engine_error", "wrong"]
+
+_thread = threading.local()
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """A new engine in memory: one thread, UTC, a locked configuration. About 40 ms.
+def engine() -> duckdb.DuckDBPyConnection:
+    """This thread's engine, made when it is first asked for and freed with the thread.
 
     Raises:
         ConfigurationError: DuckDB is not installed.
     """
-    engine: duckdb.DuckDBPyConnection = _duckdb().connect(
+    if not hasattr(_thread, "engine"):
+        _thread.engine = _connect()
+    own: duckdb.DuckDBPyConnection = _thread.engine
+    return own
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """A new engine in memory: one thread, UTC, a locked configuration. Takes about 40 ms."""
+    made: duckdb.DuckDBPyConnection = _duckdb().connect(
         ":memory:",
         config={
             "allow_community_extensions": "false",
@@ -33,9 +44,9 @@ def connect() -> duckdb.DuckDBPyConnection:
         },
     )
     for setting in ("SET TimeZone = 'UTC'", "SET lock_configuration = true"):
-        engine.execute(setting)
-        engine.complete()
-    return engine
+        made.execute(setting)
+        made.complete()
+    return made
 
 
 def _duckdb() -> Any:

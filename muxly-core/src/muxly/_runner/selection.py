@@ -29,7 +29,7 @@ _ALL = Columns()
 
 @define(eq=False)
 class Selection:
-    """The records and columns of one stream that one route delivers. Made and used in one thread.
+    """The records and columns of one stream that one route delivers.
 
     The filter sees the stream's own columns, also those that are left out or renamed after it. In
     mode ``upsert`` tombstones always pass it: a record must be deleted also when nothing but its
@@ -104,7 +104,7 @@ class Selection:
             return None
         mask = self._filter.mask(batch)
         if self._tombstones is not None:
-            mask = pc.or_kleene(mask, batch.column(self._tombstones).is_valid())
+            mask = pc.or_(mask, batch.column(self._tombstones).is_valid())
         return mask
 
     def project(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -114,11 +114,6 @@ class Selection:
         if batch.schema.equals(self.schema, check_metadata=True):
             return batch
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.schema) if self.schema.names else batch
-
-    def close(self) -> None:
-        """Give the filter's memory back."""
-        if self._filter is not None:
-            self._filter.close()
 
 
 def _index(schema: pa.Schema, name: str) -> int | None:

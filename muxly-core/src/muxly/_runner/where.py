@@ -12,18 +12,15 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from muxly._runner.expressions import nodes_of, parsed, serialized
-from muxly._runner.filter_engine import connect, engine_error, wrong
+from muxly._runner.filter_engine import engine, engine_error, wrong
 from muxly.errors import RouteError
 
 if TYPE_CHECKING:
-    import duckdb
-
     from muxly._runner.expressions import Condition
 
 __all__ = ["Filter", "check_where"]
@@ -52,15 +49,14 @@ def check_where(expression: str, schema: pa.Schema | None = None) -> None:
             column with the nearest name, or an expression that is not true or false.
     """
     if schema is None:
-        with closing(connect()) as engine:
-            _check_columns(parsed(engine, expression), None)
+        _check_columns(parsed(expression), None)
         return
-    with closing(Filter(expression, schema)) as ready:
-        _check_columns(ready.condition, schema)
-        try:
-            ready.mask(pa.RecordBatch.from_pylist([], schema=schema))
-        except RouteError as error:
-            raise wrong(error.message.removeprefix("where: ")) from None
+    ready = Filter(expression, schema)
+    _check_columns(ready.condition, schema)
+    try:
+        ready.mask(pa.RecordBatch.from_pylist([], schema=schema))
+    except RouteError as error:
+        raise wrong(error.message.removeprefix("where: ")) from None
 
 
 def _check_columns(condition: Condition, schema: pa.Schema | None) -> None:
@@ -80,7 +76,7 @@ def _unknown_column(name: str, schema: pa.Schema | None) -> str:
 
 
 class Filter:
-    """A filter ready to run on batches of one schema, in one thread.
+    """A filter ready to run on batches of one schema, in any thread; each has its own engine.
 
     Args:
         expression: The text of ``where``.
@@ -91,31 +87,31 @@ class Filter:
     """
 
     def __init__(self, expression: str, schema: pa.Schema) -> None:
-        self._engine = connect()
-        self.condition = parsed(self._engine, expression)
+        self.condition = parsed(expression)
         self._places = {name: _place(name, schema) for name in self.condition.columns}
         self._names = _unmistakable(self.condition.columns)
-        self._query = _query(self._engine, self.condition, self._names)
+        self._query = _query(self.condition, self._names)
 
     def mask(self, batch: pa.RecordBatch) -> pa.Array:
-        """Which records pass: true, false or null, in the batch's order.
+        """Which records pass, in the batch's order; null counts as false.
 
         Raises:
             RouteError: The expression fails on a value, or is not true or false.
         """
-        self._engine.register(_RECORDS, pa.Table.from_batches([self._projected(batch)]))
+        own = engine()
+        own.register(_RECORDS, pa.Table.from_batches([self._projected(batch)]))
         try:
-            result = self._engine.sql(self._query).to_arrow_table().column(0)
+            result = own.sql(self._query).to_arrow_table().column(0)
         except Exception as error:
             if not isinstance(error, engine_error()):
                 raise
             raise RouteError(f"where: {self.condition.text!r} fails: {_said(error)}") from None
         finally:
-            self._engine.unregister(_RECORDS)
+            own.unregister(_RECORDS)
         if not pa.types.is_boolean(result.type):
             said = f"gives {result.type}, not true or false; compare it with something"
             raise RouteError(f"where: {self.condition.text!r} {said}")
-        return result.combine_chunks()
+        return result.combine_chunks().fill_null(False)
 
     def _projected(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = {
@@ -124,10 +120,6 @@ class Filter:
         }
         columns[""] = pa.nulls(batch.num_rows)
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
-
-    def close(self) -> None:
-        """Give the engine's memory back."""
-        self._engine.close()
 
 
 def _readable(column: pa.Array) -> pa.Array:
@@ -169,15 +161,15 @@ def _unmistakable(columns: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def _query(engine: duckdb.DuckDBPyConnection, condition: Condition, names: dict[str, str]) -> str:
+def _query(condition: Condition, names: dict[str, str]) -> str:
     tree = json.loads(condition.tree)
     for node in nodes_of(tree):
         if node["class"] == "COLUMN_REF":
             first, *rest = node["column_names"]
             node["column_names"] = [_RECORDS, names[first], *rest]
-    statement = serialized(engine, "SELECT 1 FROM records")
+    statement = serialized("SELECT 1 FROM records")
     statement["statements"][0]["node"]["select_list"] = [tree]
-    [[query]] = engine.sql("SELECT json_deserialize_sql(?::JSON)", params=[json.dumps(statement)]).fetchall()
+    [[query]] = engine().sql("SELECT json_deserialize_sql(?::JSON)", params=[json.dumps(statement)]).fetchall()
     return str(query)
 
 
