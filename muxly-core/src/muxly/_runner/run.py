@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve, field, frozen
 
 from muxly import _plugins
-from muxly._runner.active import ActiveRun
+from muxly._runner.active import ActiveRun, sentence
+from muxly._runner.checks import check_routes
 from muxly._runner.committer import Committer
 from muxly._runner.deliver import RouteWorker
 from muxly._runner.extract import Extraction
@@ -19,16 +20,14 @@ from muxly._runner.replay import Replay, set_back
 from muxly._runner.results import summarise
 from muxly._runner.session import Home, Session, open_session
 from muxly._runner.subscriptions import (
-    check_modes,
     chosen,
     defined,
     definition,
     routes_of,
-    rules_of,
 )
 from muxly.component import Notice
 from muxly.errors import ConfigurationError, FencedError, RetryableError, StreamError
-from muxly.pipeline import Pipeline, RunResult, StreamRules
+from muxly.pipeline import Pipeline, RunResult
 from muxly.store import accounts, engine, plans, positions, retention, runs
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from os import PathLike
 
+    from muxly.config import Configuration
     from muxly.connector import Connector
     from muxly.options import Secret
     from muxly.pipeline import Route
@@ -69,7 +69,7 @@ class RunOptions:
 
 
 def run(
-    pipeline_or_path: Pipeline | str | PathLike[str],
+    pipeline_or_path: Pipeline | Configuration | str | PathLike[str],
     name: str | None = None,
     *,
     home: str | PathLike[str] = ".muxly",
@@ -82,7 +82,8 @@ def run(
     """Run a pipeline once: deliver what waits, read what is new, deliver that.
 
     Args:
-        pipeline_or_path: A ``Pipeline``, or the path of a configuration file.
+        pipeline_or_path: A ``Pipeline``, the path of a configuration file, or a configuration
+            that ``muxly.config.load`` made.
         name: Which pipeline of the file; not needed if it has only one.
         home: Folder of the store and the spool; a relative one starts at the configuration
             file's folder, or at the working folder for a ``Pipeline``.
@@ -127,7 +128,7 @@ def run(
 
 
 def _resolve(
-    pipeline_or_path: Pipeline | str | PathLike[str],
+    pipeline_or_path: Pipeline | Configuration | str | PathLike[str],
     name: str | None,
     *,
     home: str | PathLike[str],
@@ -140,7 +141,11 @@ def _resolve(
         return pipeline_or_path, Home(folder=Path(home), store=store), {}
     from muxly import config
 
-    configuration = config.load(Path(pipeline_or_path), profile=profile, sets=sets)
+    configuration = (
+        pipeline_or_path
+        if isinstance(pipeline_or_path, config.Configuration)
+        else config.load(Path(pipeline_or_path), profile=profile, sets=sets)
+    )
     folder = configuration.home if str(home) == ".muxly" else Path(configuration.folder, home)
     pipeline = configuration.pipeline(name or only_name(list(configuration.pipelines)))
     return pipeline, Home(folder=folder, store=store or configuration.store_url), configuration.events
@@ -213,12 +218,15 @@ class _Execution:
     def run(self) -> RunResult:
         """Everything from sweeping to the result."""
         self._active.tell("muxly_run_started")
-        known = self._prepare()
         try:
+            known = self._prepare()
             if self._options.full_refresh and self._error is None:
                 self._deliver_backlog()
                 plans.reset(self._ledger, self._streams)
             self._work(known)
+        except BaseException as error:
+            runs.finish(self._ledger, state="failed", error=sentence(error), result={})
+            raise
         finally:
             self._close()
         return self._finish()
@@ -233,8 +241,7 @@ class _Execution:
         if self._options.replay is None:
             self._learn_streams()
         self._active.streams.update(self._streams)
-        for stream in self._active.streams.values():
-            check_modes(self._pipeline, stream, rules_of(self._pipeline, stream.name) or StreamRules())
+        check_routes(self._pipeline, self._active.streams.values(), self._ledger)
         self._register()
         accounts.open_run(ledger, positions.pending(ledger))
         if self._options.replay is not None:

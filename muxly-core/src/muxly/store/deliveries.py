@@ -52,7 +52,7 @@ def following(
     """
     with ledger.read() as connection:
         if found := _open(connection, ledger, route, stream):
-            return found
+            return None if _blocked(connection, ledger, found) else found
         here = positions.get(connection, ledger, route, stream)
         waiting = _waiting(connection, ledger, here)
         if here.detached or not waiting or waiting[0].state == "quarantined":
@@ -87,6 +87,17 @@ def _open(connection: Connection, ledger: Ledger, route: str, stream: str) -> St
     )
     row = connection.execute(query).one_or_none()
     return None if row is None else _delivery(row)
+
+
+def _blocked(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> bool:
+    """Whether a segment of the delivery has been quarantined since."""
+    query = select(segments.c.position).where(
+        segments.c.pipeline == ledger.pipeline,
+        segments.c.stream == delivery.stream,
+        segments.c.position.between(delivery.first_position, delivery.last_position),
+        segments.c.state == "quarantined",
+    )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:

@@ -13,7 +13,7 @@ from muxly.store.ledger import Ledger
 from muxly.store.tables import leases
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Row
+    from sqlalchemy import Connection, Engine
 
 TTL_SECONDS = 30.0
 
@@ -57,13 +57,13 @@ def held(pipeline: str, holder: str) -> str:
     return f"the pipeline {pipeline!r} is being run by {holder}; wait for it, or stop it"
 
 
-def _row(connection: Connection, pipeline: str) -> Row[Any]:
+def _row(connection: Connection, pipeline: str) -> Any:
     query = (
         select(leases.c.token, leases.c.holder, leases.c.spool, leases.c.expires_at)
         .where(leases.c.pipeline == pipeline)
         .with_for_update()
     )
-    row: Row[Any] | None = connection.execute(query).one_or_none()
+    row: Any = connection.execute(query).one_or_none()
     if row is None:
         connection.execute(insert(leases).values(pipeline=pipeline, token=0))
         row = connection.execute(query).one()

@@ -1,0 +1,86 @@
+"""What can be wrong between routes and streams, found before anything is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from muxly._runner.subscriptions import check_modes, matches, rules_of
+from muxly.errors import ConfigurationError
+from muxly.store import deliveries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pyarrow as pa
+
+    from muxly.pipeline import Pipeline, Route
+    from muxly.router import Mode
+    from muxly.store.ledger import Ledger
+    from muxly.stream import Stream
+
+
+def check_routes(pipeline: Pipeline, streams: Iterable[Stream], ledger: Ledger | None = None) -> None:
+    """Check modes, columns and filters of all routes against the streams that are known.
+
+    Args:
+        pipeline: Its routes and rules.
+        streams: With the keys that the rules gave them.
+        ledger: Knows the schemas of earlier runs; None = only declared ones are known.
+
+    Raises:
+        ConfigurationError: All that is wrong, one problem a line; ``path`` is the first one's.
+    """
+    problems = list(_problems(pipeline, list(streams), ledger))
+    if problems:
+        raise ConfigurationError("\n".join(str(one) for one in problems), path=problems[0].path)
+
+
+def _problems(pipeline: Pipeline, streams: list[Stream], ledger: Ledger | None) -> Iterator[ConfigurationError]:
+    modes: dict[str, dict[str, Mode]] = {}
+    for stream in streams:
+        rules = rules_of(pipeline, stream.name)
+        try:
+            modes[stream.name] = {} if rules is None else check_modes(pipeline, stream, rules)
+        except ConfigurationError as error:
+            yield error
+    for route in pipeline.routes:
+        if route.columns is not None or route.where is not None:
+            served = [one for one in streams if route.name in modes.get(one.name, {})]
+            yield from _selection_problems(route, served, modes, ledger)
+        if streams and not any(matches(one.name, route.streams) for one in streams):
+            yield from _unmatched(route, streams)
+
+
+def _selection_problems(
+    route: Route, streams: list[Stream], modes: dict[str, dict[str, Mode]], ledger: Ledger | None
+) -> Iterator[ConfigurationError]:
+    from muxly._runner.selection import selection_problems  # loads pyarrow, for routes that select only
+
+    known = {one.name: (one, _schema(one, ledger)) for one in streams}
+    for problem in selection_problems(route, known, {one.name: modes[one.name][route.name] for one in streams}):
+        message = f"route {route.name!r}: {problem}"
+        yield ConfigurationError(message, path=("routes", route.name, *problem.path))
+
+
+def _schema(stream: Stream, ledger: Ledger | None) -> pa.Schema | None:
+    from muxly._runner import schemas
+
+    stored = None if ledger is None else deliveries.newest_schema(ledger, stream.name)
+    return stream.schema if stored is None else schemas.schema_from_bytes(stored[1])
+
+
+def _unmatched(route: Route, streams: list[Stream]) -> Iterator[ConfigurationError]:
+    """A stream that a route names, not matches by a glob, and that there is not."""
+    import difflib
+
+    from muxly._runner.subscriptions import is_pattern
+
+    names = [one.name for one in streams]
+    for number, name in enumerate(route.streams):
+        if not is_pattern(name):
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(sorted(names))}"
+            yield ConfigurationError(
+                f"route {route.name!r}: there is no stream {name!r}; {hint}",
+                path=("routes", route.name, "streams", number),
+            )
