@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UTC = dt.UTC
-AT = dt.datetime(2024, 2, 29, 23, 59, 59, 123456)
+AT = dt.datetime(2024, 2, 29, 23, 59, 59, 123456)  # noqa: DTZ001
 
 
 class Bytes:
@@ -247,7 +247,21 @@ def test_csv_is_read_by_duckdb_and_polars(tmp_path: Path) -> None:
     assert polars.read_csv(path).rows() == rows
 
 
-FORMULAS = ("=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1+1", '"=1', "＝1", "＠x", "%0A=1", "|cmd")
+FORMULAS = (
+    "=1+1",
+    "+1+1",
+    "-1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    " =1+1",
+    '"=1',
+    "\uff1d1",
+    "\uff20x",
+    "%0A=1",
+    "|cmd",
+)
 HARMLESS = ("-5", "+49", "-1.5e3", "1,000", "+1,5", "a=b", "x@y.de", "", "plain", "-.5")
 
 
@@ -305,9 +319,9 @@ def test_parquet_is_read_by_duckdb_and_polars(compression: str, tmp_path: Path) 
     path.write_bytes(encoded(encoding("parquet", compression), batch, batch))
     rows = [*batch.to_pylist(), *batch.to_pylist()]
     assert polars.read_parquet(path).to_dicts() == rows
-    assert duckdb.execute("select count(*), sum(n), count(country), sum(price) from read_parquet(?)", [str(path)]).fetchone() == (
-        2 * count, count * (count - 1), 4000, Decimal(count * (count - 1)) / 100,
-    )  # fmt: skip
+    query = "select count(*), sum(n), count(country), sum(price) from read_parquet(?)"
+    total = count * (count - 1)
+    assert duckdb.execute(query, [str(path)]).fetchone() == (2 * count, total, 4000, Decimal(total) / 100)
 
 
 def test_parquet_gives_a_dictionary_to_columns_that_repeat_only(tmp_path: Path) -> None:

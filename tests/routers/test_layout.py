@@ -12,9 +12,34 @@ from muxly_routers import _layout
 from muxly_routers._layout import PartitionKey
 
 HOSTILE = (
-    "", ".", "..", "../../etc/passwd", "/absolute", "a/b", "a\\b", ".hidden", "-rf", "con", "CON.txt", "lpt1", "a.", "a ",
-    "x" * 255, "é", "日本語", "\x00", "new\nline", "\u202e", "%2e%2e", "a:b", "~", "$HOME", "{stream}", "\ud800", "COM1",
-)  # fmt: skip
+    "",
+    ".",
+    "..",
+    "../../etc/passwd",
+    "/absolute",
+    "a/b",
+    "a\\b",
+    ".hidden",
+    "-rf",
+    "con",
+    "CON.txt",
+    "lpt1",
+    "a.",
+    "a ",
+    "x" * 255,
+    "é",
+    "日本語",
+    "\x00",
+    "new\nline",
+    "\u202e",
+    "%2e%2e",
+    "a:b",
+    "~",
+    "$HOME",
+    "{stream}",
+    "\ud800",
+    "COM1",
+)
 SAFE = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9._=-]*")
 
 

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ParquetEncoder"]
 
-_ROW_GROUP_BYTES = 32 * 1024 * 1024
+# Encoding takes several times this much memory while it lasts.
+_ROW_GROUP_BYTES = 16 * 1024 * 1024
 _SAMPLE = 10_000
+_SAMPLE_BYTES = 1024 * 1024
+# Values are encoded so many bytes at a time at most, or pages of large values become very large.
+_PAGE_BYTES = 1024 * 1024
+_PAGE_ROWS = 1024
 # A dictionary pays while the values repeat; with more distinct ones it costs time and gains nothing.
 _REPEATS = 10
 
@@ -86,7 +91,13 @@ def _writer(encoding: Encoding, schema: pa.Schema, sink: Sink, first: pa.Table) 
         compression_level=level,
         use_dictionary=dictionary,
         column_encoding=encodings,
+        write_batch_size=max(1, min(_PAGE_ROWS, _rows_of(first, _PAGE_BYTES))),
     )
+
+
+def _rows_of(table: pa.Table | pa.ChunkedArray, size: int) -> int:
+    """How many of its records have about that size in bytes."""
+    return int(len(table) * size / max(1, table.nbytes))
 
 
 def _settings(first: pa.Table) -> tuple[list[str], dict[str, str]]:
@@ -113,7 +124,7 @@ def _repeats(column: pa.ChunkedArray) -> bool:
         return True
     if not (_is_bytes(kind) or pa.types.is_decimal(kind)):
         return False
-    sample: Any = column.slice(0, _SAMPLE).combine_chunks()
+    sample: Any = column.slice(0, max(100, min(_SAMPLE, _rows_of(column, _SAMPLE_BYTES)))).combine_chunks()
     try:
         return bool(pc.count_distinct(sample).as_py() * _REPEATS <= len(sample))
     except pa.ArrowNotImplementedError:

@@ -127,6 +127,13 @@ class Draft:
                 self.discard()
         self._name = ""
 
+    def take_name(self, name: str) -> None:
+        """Give the settled file a name in the work folder, in place of what has it; durable on return."""
+        with failures_at(self._work.place(name), "publish"):
+            os.rename(self._name, name, src_dir_fd=self._work.fd, dst_dir_fd=self._work.fd)
+        self._name = ""
+        self._work.sync()
+
     def discard(self) -> None:
         """Remove it, unless it was published; may be called more than once."""
         name, self._name = self._name, ""

@@ -136,6 +136,9 @@ class Output:
             _layout.rendered(settings.file_name, names) + settings.encoding.suffix + ending,
             settings.most_folders,
         )
+        if keys:
+            writer = f"{settings}/{delivery.stream.name}/{delivery.mode}"
+            self._work.remember(writer, delivery.id, delivery.digest)
         writing = Writing(self._work, base, shape, delivery, self._shared)
         written = writing.run()
         self._tell_nonfinite(delivery.stream.name, writing.nonfinite)

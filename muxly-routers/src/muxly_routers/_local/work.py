@@ -8,8 +8,10 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+import muxly
 from muxly_routers import _layout
 from muxly_routers._local.draft import Draft
+from muxly_routers._local.failures import failures_at
 
 if TYPE_CHECKING:
     from muxly_routers._local.folder import Folder
@@ -20,7 +22,7 @@ STAGED = ".staged"
 """Ends the name of a file whose folder is not shown yet, so that no ``**/*.parquet`` finds it."""
 
 _FOLDER = ".muxly"
-_DRAFT, _SWAP = ".tmp", ".swap"
+_DRAFT, _SWAP, _LAST = ".tmp", ".swap", ".last"
 
 
 class Work:
@@ -37,7 +39,7 @@ class Work:
 
     def __init__(self, root: Folder, pipeline: str, run: str) -> None:
         self.folder = root.child(_FOLDER, make=True)
-        self._pipeline = hashlib.blake2b(pipeline.encode(), digest_size=6).hexdigest()
+        self._pipeline = _hash(pipeline)
         self._run = _layout.slug(run)
 
     def draft(self) -> Draft:
@@ -64,6 +66,38 @@ class Work:
 
     def _generation_prefix(self, folder: tuple[str, ...]) -> str:
         return f"{self._pipeline}.{_layout.slug('/'.join(folder))}.generation-"
+
+    def remember(self, writer: str, id: str, digest: str) -> None:
+        """Note, durably, which delivery a writer begins; the one before is forgotten.
+
+        A delivery may have files in any folder, so that one with another content under the same
+        id would find no file in its way.
+
+        Args:
+            writer: Names a route and stream as well as can be known here.
+            id: Of the delivery.
+            digest: Of the delivery.
+
+        Raises:
+            ConflictError: It has begun a delivery of this id with another content.
+        """
+        name = f"{self._pipeline}.{_hash(writer)}{_LAST}"
+        if self.folder.kind(name) == "file":
+            with os.fdopen(self.folder.open_file(name), "rb") as file, failures_at(self.folder.place(name), "read"):
+                last = file.read().decode(errors="replace").split()
+            if last == [_hash(id), _hash(digest)]:
+                return
+            if last[:1] == [_hash(id)]:
+                raise muxly.ConflictError(
+                    f"delivery {id} was written with another content before; it is not written again"
+                )
+        draft = self.draft()
+        try:
+            draft.write(f"{_hash(id)} {_hash(digest)}\n".encode())
+            draft.settle()
+            draft.take_name(name)
+        finally:
+            draft.discard()
 
     def sweep(self) -> None:
         """Remove what older runs of this pipeline left behind; what is in use stays."""
@@ -92,3 +126,7 @@ class Work:
     def close(self) -> None:
         """Let go of the folder."""
         self.folder.close()
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
