@@ -1,0 +1,173 @@
+"""The top of the command line: which commands there are, and how every one of them ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from muxly.cli._command import format_text, messages_of, refuse_unknown, shared_options
+from muxly.cli._exits import ExitCode, of_error
+from muxly.cli._messages import Messages, abandon
+
+COMMANDS: dict[str, dict[str, str]] = {
+    "Begin": {
+        "init": "Write a small pipeline that runs at once.",
+        "plugins": "List the installed connectors and routers.",
+        "streams": "List the streams that a connector has.",
+    },
+    "Run": {
+        "check": "Try the connector and every router, without reading or writing records.",
+        "plan": "Show what a run would read and deliver.",
+        "run": "Read what is new, deliver it on every route.",
+        "replay": "Deliver again from the spool, without touching the source.",
+    },
+    "Look and mend": {
+        "runs": "What ran when, and how it ended.",
+        "state": "How far each stream has been read.",
+        "routes": "How far each route has come; rename or give up one.",
+        "segments": "What the spool holds; give up what is damaged.",
+        "dead-letters": "Records that could not be read or delivered.",
+    },
+    "Set up": {
+        "config": "Validate, show and explain the configuration; its JSON Schema.",
+        "db": "The store: its revision, its upgrade, its soundness.",
+        "completion": "Completion of commands for your shell.",
+    },
+}
+EXAMPLES = """\
+muxly init demo && muxly run demo/muxly.yaml
+muxly run                            # every pipeline of ./muxly.yaml
+muxly run pipelines.yaml daily --select 'deals*' --route lake
+muxly replay --route lake            # fill a new route from the spool
+"""
+_TABLE = {name: text for section in COMMANDS.values() for name, text in section.items()}
+
+
+class App(click.Group):
+    """The group of all commands; a command's module is imported when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the help."""
+        return list(_TABLE)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command; imports its module."""
+        import importlib
+
+        if cmd_name not in _TABLE:
+            return None
+        module = importlib.import_module(f"muxly.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """The command of a name; of an unknown one the nearest is told."""
+        refuse_unknown(self, ctx, args)
+        return super().resolve_command(ctx, args)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What Muxly is, and examples."""
+        format_text(self.help or "", EXAMPLES, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """All commands by purpose, without importing one."""
+        for section, commands in COMMANDS.items():
+            with formatter.section(section):
+                formatter.write_dl(list(commands.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Names of commands, for the shell."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name, help=text) for name, text in _TABLE.items() if name.startswith(incomplete)]
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run a command line and end the process.
+
+        Args:
+            args: The words; default those of the process.
+            prog_name: What help calls the program.
+            **extra: What click takes.
+        """
+        messages = Messages()
+        extra = {"obj": messages, **extra, "standalone_mode": False}
+        try:
+            code = super().main(args=args, prog_name=prog_name or "muxly", **extra)
+        except click.ClickException as error:
+            code = _refused(error)
+        except (click.Abort, KeyboardInterrupt):
+            code = ExitCode.INTERRUPTED
+        except BrokenPipeError:
+            code = ExitCode.DELIVERED
+        except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence and no traceback
+            code = _failed(error, messages)
+        _end(code)
+
+
+def _refused(error: click.ClickException) -> int:
+    error.show()
+    return error.exit_code
+
+
+def _failed(error: Exception, messages: Messages) -> ExitCode:
+    """Say what went wrong, and how to learn more about it."""
+    from muxly.errors import MuxlyError
+
+    if messages.tracebacks:
+        import traceback
+
+        messages.write("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(error, MuxlyError):
+        messages.say("error", str(error))
+    else:
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        hint = "" if messages.tracebacks else "; MUXLY_DEBUG=1 shows where it comes from"
+        messages.say("error", f"unexpected {said}{hint}")
+    return of_error(error)
+
+
+def _end(code: object) -> NoReturn:
+    """Leave, with what was written; a reader that went away is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        abandon(sys.stdout)
+    sys.exit(code if isinstance(code, int) else ExitCode.DELIVERED)
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"muxly {version('muxly-core')}")
+        ctx.exit()
+
+
+def _without_command(ctx: click.Context) -> None:
+    """Help on stdout is an answer; help because the command is missing is a mistake."""
+    click.echo(ctx.get_help(), err=True)
+    ctx.exit(ExitCode.USAGE)
+
+
+@click.command(
+    cls=App,
+    name="muxly",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="-q, -v and --log-format may also stand after a command. `muxly COMMAND --help` shows its examples.",
+)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """Read records once, deliver them everywhere, lose nothing."""
+    messages_of(ctx)
+    if ctx.invoked_subcommand is None:
+        _without_command(ctx)
+
+
+app.params += shared_options(hidden=False)

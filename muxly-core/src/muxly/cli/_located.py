@@ -1,0 +1,188 @@
+"""Where a command works: the configuration file, its pipelines, and the home of their state."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from muxly._runner.session import Home
+    from muxly.config import Configuration
+    from muxly.errors import ConfigurationError
+    from muxly.pipeline import Pipeline
+
+DEFAULTS = ("muxly.yaml", "muxly.yml", "muxly.toml", "muxly.json")
+_SUFFIXES = (".yaml", ".yml", ".toml", ".json")
+
+
+@frozen(kw_only=True)
+class Where:
+    """What the command line says about the place of work.
+
+    Args:
+        file: The configuration file; None = the one in the working folder.
+        pipelines: Names of pipelines; none = all, or the only one.
+        home: The folder of state; None = as the configuration says.
+        profile: One of the file's profiles.
+        sets: ``KEY=VALUE`` over the file.
+    """
+
+    file: Path | None
+    pipelines: tuple[str, ...]
+    home: Path | None
+    profile: str | None
+    sets: tuple[str, ...]
+
+    def open(self) -> Project:
+        """Load the configuration.
+
+        Raises:
+            ConfigurationError: There is no file, or it is wrong.
+        """
+        from muxly import config
+
+        configuration = config.load(self.file or default_file(), profile=self.profile, sets=self.sets)
+        return Project(where=self, configuration=configuration)
+
+
+@frozen(kw_only=True)
+class Project:
+    """A configuration that a command works with.
+
+    Args:
+        where: What the command line said.
+        configuration: The file, loaded.
+    """
+
+    where: Where
+    configuration: Configuration
+
+    @property
+    def home(self) -> Home:
+        """The store and the spool of its pipelines."""
+        from muxly._runner.session import Home
+
+        folder = self.where.home.absolute() if self.where.home else self.configuration.home
+        return Home(folder=folder, store=self.configuration.store_url)
+
+    def names(self) -> list[str]:
+        """The pipelines that were asked for; all of the file by default.
+
+        Raises:
+            ConfigurationError: One is unknown, or the file has none.
+        """
+        from muxly.errors import ConfigurationError
+
+        known = list(self.configuration.pipelines)
+        for name in self.where.pipelines:
+            if name not in known:
+                self.configuration.pipeline(name)
+        if not known:
+            raise ConfigurationError(f"{self.configuration.path} has no pipeline; write one under `pipelines:`")
+        return list(dict.fromkeys(self.where.pipelines)) or known
+
+    def name(self) -> str:
+        """The one pipeline that was asked for.
+
+        Raises:
+            ConfigurationError: Several could be meant.
+        """
+        from muxly.errors import ConfigurationError
+
+        names = self.names()
+        if len(names) != 1:
+            raise ConfigurationError(f"say which pipeline with --pipeline: {', '.join(names)}")
+        return names[0]
+
+    def pipeline(self, name: str) -> Pipeline:
+        """One pipeline, built."""
+        return self.configuration.pipeline(name)
+
+    def placed(self, error: ConfigurationError, pipeline: str, route: str | None = None) -> ConfigurationError:
+        """An error with its place in the file, if it says which option it is about."""
+        if not error.path or str(error).startswith(f"{self.configuration.path}:"):
+            return error
+        return self.configuration.placed(error, pipeline=pipeline, route=route)
+
+
+def default_file() -> Path:
+    """The configuration file in the working folder.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    from muxly.errors import ConfigurationError
+
+    found = [Path(name) for name in DEFAULTS if Path(name).exists()]
+    if not found:
+        raise ConfigurationError(
+            f"there is no {DEFAULTS[0]} in {Path.cwd()}; name a file, or let `muxly init` write one"
+        )
+    return found[0]
+
+
+def located(*, words: str = "[FILE] [PIPELINE]...") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command ``-f``, ``-p``, ``--home``, ``--profile`` and ``--set`` as one ``Where``.
+
+    Args:
+        words: How its arguments are shown; empty = it has arguments of its own.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def located_command(*args: Any, **given: Any) -> Any:
+            return command(_where(given), *args, **given)
+
+        found: Callable[..., Any] = located_command
+        for option in reversed(_options()):
+            found = option(found)
+        return click.argument("words", nargs=-1, metavar=words)(found) if words else found
+
+    return decorate
+
+
+def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    path = click.Path(path_type=Path)
+    return [
+        click.option("-f", "--file", type=path, help="The configuration.  [default: ./muxly.yaml, .toml or .json]"),
+        click.option("-p", "--pipeline", "pipelines", multiple=True, metavar="NAME", help="A pipeline of the file."),
+        click.option(
+            "--home", type=path, envvar="MUXLY_HOME", show_envvar=True,
+            help="Folder of state and spool.  [default: .muxly beside the file]",
+        ),
+        click.option("--profile", envvar="MUXLY_PROFILE", show_envvar=True, help="A profile of the file."),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Put a value over the file's."),
+    ]  # fmt: skip
+
+
+def _where(given: dict[str, Any]) -> Where:
+    """Take what belongs to the place out of a command's options."""
+    words: tuple[str, ...] = given.pop("words", ())
+    file: Path | None = given.pop("file")
+    if words and is_file(words[0]):
+        if file is not None:
+            raise click.UsageError(f"both {words[0]!r} and --file name a configuration; name one")
+        file, words = Path(words[0]), words[1:]
+    return Where(
+        file=file,
+        pipelines=(*words, *given.pop("pipelines")),
+        home=given.pop("home"),
+        profile=given.pop("profile"),
+        sets=given.pop("sets"),
+    )
+
+
+def is_file(word: str) -> bool:
+    """Whether a word names a configuration file, and not a pipeline."""
+    return word.lower().endswith(_SUFFIXES) or "/" in word or Path(word).is_file()
+
+
+def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")(command)

@@ -1,0 +1,120 @@
+"""What commands answer: tables for people and JSON for programs, on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from muxly.cli._messages import abandon, coloured, is_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+@frozen
+class Table:
+    """Rows under headings.
+
+    Args:
+        columns: The headings.
+        rows: One text for each heading; numbers are set right.
+        title: Stands above it.
+        numbers: Headings of the columns that hold numbers.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+    numbers: frozenset[str] = field(default=frozenset(), kw_only=True)
+
+    def plain(self) -> str:
+        """The table as text, two spaces between columns."""
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[number]) for line in lines) for number in range(len(self.columns))]
+        shown = ["  ".join(self._cells(line, widths)).rstrip() for line in lines]
+        return "\n".join([*([self.title] if self.title else []), *shown])
+
+    def _cells(self, line: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
+        for name, text, width in zip(self.columns, line, widths, strict=True):
+            yield text.rjust(width) if name in self.numbers else text.ljust(width)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+    """A table of any values; None is shown as a dash, columns of numbers are set right."""
+    held = [tuple(row) for row in rows]
+    places = range(len(columns))
+    numbers = {columns[at] for at in places if held and all(type(row[at]) in (int, type(None)) for row in held)}
+    texts = tuple(tuple(_shown(cell) for cell in row) for row in held)
+    return Table(tuple(columns), texts, title, numbers=frozenset(numbers))
+
+
+def _shown(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    return f"{value:,}" if type(value) is int else " ".join(str(value).split())
+
+
+def write(text: str) -> None:
+    """Write text to stdout; a reader that has seen enough is no error, and what runs goes on."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        abandon(sys.stdout)
+
+
+def write_table(shown: Table) -> None:
+    """Write a table: drawn on a terminal, plain text elsewhere."""
+    if is_terminal(sys.stdout) or (coloured(sys.stdout) and os.environ.get("FORCE_COLOR")):
+        from muxly.cli._screen import drawn
+
+        write(drawn(shown))
+    else:
+        write(shown.plain())
+
+
+def write_json(value: Any, *, one_line: bool = False) -> None:
+    """Write JSON; times become ISO 8601, and what JSON cannot say becomes text."""
+    import json
+
+    write(json.dumps(value, ensure_ascii=False, default=_as_json, indent=None if one_line else 2))
+
+
+def _as_json(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return sorted(value) if isinstance(value, (set, frozenset)) else str(value)
+
+
+def write_listing(columns: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
+    """Write a listing.
+
+    Args:
+        columns: Keys to show as columns; JSON holds all of them.
+        found: What is listed.
+        as_json: Whether as a JSON array.
+        empty: What people are told if there is nothing.
+    """
+    if as_json:
+        write_json(list(found))
+    elif found:
+        headings = [one.replace("_", " ") for one in columns]
+        write_table(table(headings, [[_cell(one.get(key)) for key in columns] for one in found]))
+    else:
+        from muxly.cli._command import current_messages
+
+        current_messages().say("info", empty)
+
+
+def _cell(value: Any) -> object:
+    """A value as a person reads it: times to the second, lists with commas."""
+    if hasattr(value, "isoformat"):
+        return value.isoformat(sep=" ", timespec="seconds") if hasattr(value, "hour") else value.isoformat()
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return value

@@ -1,0 +1,88 @@
+"""``muxly plugins``: what is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from muxly.cli._command import Group
+from muxly.cli._exits import ExitCode
+from muxly.cli._located import as_json
+from muxly.cli._output import write_listing
+
+
+@click.group(
+    cls=Group,
+    name="plugins",
+    default="list",
+    invoke_without_command=False,
+    examples="""
+        muxly plugins                # what `type:` can be
+        muxly plugins --json
+        muxly plugins doctor         # import each one and say what is wrong with it
+    """,
+)
+def command() -> None:
+    """List the installed connectors, routers, schedulers and observers.
+
+    They are found by the metadata of installed distributions; the list imports none of them.
+    """
+
+
+@command.command("list", examples="muxly plugins list --kind router")
+@click.option("--kind", type=click.Choice(["connector", "router", "scheduler", "hooks"]), help="Only these.")
+@as_json
+def list_plugins(kind: str | None, as_json: bool) -> None:
+    """List plugins from metadata alone."""
+    from muxly import _plugins
+
+    found = [_described(one) for one in _plugins.installed() if kind in {None, one.kind}]
+    write_listing(
+        ("kind", "name", "distribution", "version", "problem"),
+        found,
+        as_json=as_json,
+        empty="no plugin is installed; `pip install muxly-connector-file muxly-routers` brings the first ones",
+    )
+
+
+def _described(plugin: Any) -> dict[str, Any]:
+    keys = ("kind", "name", "distribution", "version", "value", "problem")
+    return {key: getattr(plugin, key) for key in keys}
+
+
+@command.command("doctor", examples="muxly plugins doctor")
+@as_json
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Import every plugin and report each.
+
+    The exit code is 1 if one of them cannot be used.
+    """
+    from muxly import _plugins
+
+    found = [{**_described(one), "problem": _problem(one)} for one in _plugins.installed()]
+    shown = [{**one, "state": "broken" if one["problem"] else "works"} for one in found]
+    write_listing(
+        ("kind", "name", "state", "distribution", "version", "problem"), shown, as_json=as_json, empty="no plugin"
+    )
+    if any(one["problem"] for one in found):
+        ctx.exit(ExitCode.FAILED)
+
+
+def _problem(plugin: Any) -> str | None:
+    from muxly import _plugins
+    from muxly.errors import MuxlyError
+
+    if plugin.problem:
+        return str(plugin.problem)
+    try:
+        if plugin.kind == "hooks":
+            plugin.import_value()
+        else:
+            _plugins.load(plugin.kind, plugin.name)
+    except MuxlyError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        return f"{type(error).__name__}: {error}"
+    return None
