@@ -81,7 +81,7 @@ def load(
         if problems.found:
             examiner.everything()
     problems.raise_any()
-    return Configuration(source, profile)
+    return Configuration(source, problems.files, profile)
 
 
 def schema() -> dict[str, Any]:

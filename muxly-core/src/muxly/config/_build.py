@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import types
 import typing
 from functools import lru_cache
@@ -14,6 +15,7 @@ import attrs
 from muxly.config._check import fits
 from muxly.config._envelope import SPECIAL
 from muxly.config._fields import fields, is_model
+from muxly.config._place import quoted
 from muxly.config._quantities import duration_seconds, size_bytes
 from muxly.config._resolved import FromOutside
 from muxly.config._schema import SchemaWriter, is_duration, is_size
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     import cattrs
 
     from muxly.config._place import KeyPath
+
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 
 
 class BuildError(Exception):
@@ -95,7 +100,7 @@ class Builder:
         converter.register_structure_hook(Path, lambda value, _type: self._folder / Path(value).expanduser())
         converter.register_structure_hook(datetime.timedelta, _duration)
         converter.register_structure_hook(datetime.datetime, lambda value, _type: _time(value))
-        converter.register_structure_hook(datetime.date, lambda value, _type: datetime.date.fromisoformat(value))
+        converter.register_structure_hook(datetime.date, lambda value, _type: _date(value))
         return converter
 
     def _chosen(self, value: Any, union: Any) -> Any:
@@ -208,8 +213,18 @@ def _duration(value: Any, _type: Any) -> datetime.timedelta:
     return datetime.timedelta(seconds=duration_seconds(value) if isinstance(value, str) else value)
 
 
+def _date(value: str) -> datetime.date:
+    try:
+        return datetime.date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"expected a date such as 2026-01-31, got {quoted(value)}") from None
+
+
 def _time(value: str) -> datetime.datetime:
-    time = datetime.datetime.fromisoformat(value)
+    try:
+        time = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"expected a time such as 2026-01-31T08:00:00Z, got {quoted(value)}") from None
     if time.tzinfo is None:
         raise ValueError(f'"{value}" has no time zone; add Z for UTC, or an offset such as +02:00')
     return time

@@ -71,7 +71,7 @@ class Components:
             writer = SchemaWriter(documented=self.documented)
             self._schemas[key] = component_schema(writer, model), writer.defs
         schema, defs = self._schemas[key]
-        return {**schema, "properties": {"type": {"const": name}, **schema["properties"]}}, defs
+        return {**schema, "properties": {**schema["properties"], "type": {"const": name}}}, defs
 
 
 class CoreOnly(Components):

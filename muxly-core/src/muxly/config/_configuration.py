@@ -52,12 +52,14 @@ class Configuration:
 
     Args:
         source: What was read.
+        files: The files that were read, the main file first.
         profile: The profile that was chosen; None = none.
     """
 
-    def __init__(self, source: Source, profile: str | None = None) -> None:
+    def __init__(self, source: Source, files: list[str], profile: str | None = None) -> None:
         self._source = source
         self._built: dict[str, Pipeline] = {}
+        self._files = files
         self.profile = profile
 
     @property
@@ -176,7 +178,7 @@ class Configuration:
 
     def _asked(self, ask: Callable[[Examiner], T]) -> T:
         """What an examiner finds, if it finds nothing wrong."""
-        problems = Problems()
+        problems = Problems(files=self._files)
         found = ask(Examiner(self._source, problems))
         problems.raise_any()
         return found

@@ -11,6 +11,7 @@ from muxly.config._envelope import SPOOL_OPTIONS, Job, Spool, Store, open_envelo
 from muxly.config._layers import MISSING, lookup
 from muxly.config._place import KeyPath, Problem, Problems, quoted
 from muxly.config._resolved import read_types
+from muxly.config._shape import shape_at
 from muxly.config._words import nearest, problems_of
 from muxly.errors import PluginError
 from muxly.pipeline import Pipeline, Route, StreamRules
@@ -101,7 +102,7 @@ class Examiner:
     def _pipeline(self, name: str, connector: Connector, routes: list[Route]) -> Pipeline:
         given = lookup(self.source.value, ("pipelines", name))
         options = self._builder.options(Pipeline, given, leave=("connector", "routes", "streams"))
-        spool = self._builder.options(Spool, lookup(self.source.value, ("spool",)) or {})
+        spool = self._builder.options(Spool, self._mapping(("spool",)))
         shared = {SPOOL_OPTIONS[option]: value for option, value in spool.items()}
         rules = {key: self._rules(key, one) for key, one in given.get("streams", {}).items()}
         options = {**shared, **options, "streams": rules, "routes": routes}
@@ -230,10 +231,13 @@ class Examiner:
             return None
 
     def _safe(self, reason: str, path: KeyPath) -> str:
-        """A validator's sentence, unless it repeats a value from outside."""
+        """A validator's sentence, unless it could repeat a secret or a value from outside."""
         value = lookup(self.source.value, path)
-        hidden = value is not MISSING and self.source.resolved.is_outside(path)
-        return "the value is not valid" if hidden and str(value) and str(value) in reason else reason
+        if value is MISSING or str(value) not in reason:
+            return reason
+        shape = shape_at(self.source.shape, path)
+        hidden = self.source.resolved.is_outside(path) or (shape is not None and shape.is_secret())
+        return "the value is not valid" if hidden else reason
 
     def broken(self, path: KeyPath, inner: KeyPath = ()) -> bool:
         """Whether a value is a reference that cannot be resolved; its problem is noted."""

@@ -63,7 +63,11 @@ class _Includer:
         self.limits = attrs.evolve(self.limits, nodes=max(0, self.limits.nodes - len(document.values)))
         real = path.resolve()
         for where, text in self.included(document):
-            self.include(real.parent / text, os.path.join(os.path.dirname(file), text), where, (*outer, real))  # noqa: PTH118, PTH120
+            problem = self.refusal((real.parent / text).resolve(), text, (*outer, real))
+            if problem is None:
+                self.read(real.parent / text, _beside(file, text), (*outer, real))
+            else:
+                self.problems.add(where, ("include",), problem)
         self.layers.append(Layer("include" if outer else "file", document))
 
     def included(self, document: Document) -> list[tuple[Place, str]]:
@@ -74,23 +78,20 @@ class _Includer:
         paths: list[KeyPath] = [(*first, number) for number in range(len(items))] if items is value else [first]
         return [(document.place(at), one) for at, one in zip(paths, items, strict=True) if isinstance(one, str)]
 
-    def include(self, path: Path, file: str, where: Place, outer: tuple[Path, ...]) -> None:
-        real = path.resolve()
-        problem = self.refusal(real, file, outer)
-        if problem is None:
-            self.read(path, file, outer)
-        else:
-            self.problems.add(where, ("include",), problem)
-
-    def refusal(self, real: Path, file: str, outer: tuple[Path, ...]) -> str | None:
+    def refusal(self, real: Path, text: str, outer: tuple[Path, ...]) -> str | None:
         if not real.is_relative_to(self.root):
-            return f"{quoted(file)} lies outside the folder of the main file; move it there"
+            return f"{quoted(text)} lies outside the folder of the main file; move it there"
         if real in outer:
             names = " -> ".join(one.name for one in (*outer[outer.index(real) :], real))
-            return f"{quoted(file)} includes itself: {names}"
+            return f"{quoted(text)} includes itself: {names}"
         if self.files >= self.limits.files:
             return f"more than {self.limits.files} files are included"
-        return None if real.is_file() else f"there is no file {quoted(file)}"
+        return None if real.is_file() else f"there is no file {quoted(text)}"
+
+
+def _beside(file: str, text: str) -> str:
+    """The name of an included file, as the user would write it."""
+    return os.path.normpath(os.path.join(os.path.dirname(file), text))  # noqa: PTH118, PTH120
 
 
 def _profile(layers: list[Layer], name: str, problems: Problems) -> Document:

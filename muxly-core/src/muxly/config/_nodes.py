@@ -9,8 +9,6 @@ from attrs import define, field, frozen
 from muxly.config._place import KeyPath, Place, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from muxly.config._place import Problems
     from muxly.config._text import Limits, Text
 
@@ -160,15 +158,3 @@ def real(digits: str, text: Text, index: int) -> float:
     if number - number != 0:
         raise text.unreadable(index, f"{digits[:20]} is not a finite number; put it in quotes if it is text")
     return number
-
-
-def strings(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
-    """Every text value of a plain document with its path, keys left out."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from strings(item, (*path, key))
-    elif isinstance(value, list):
-        for number, item in enumerate(value):
-            yield from strings(item, (*path, number))

@@ -67,10 +67,12 @@ class Problems:
 
     Args:
         found: What was noted, in any order.
+        files: The files that were read, the main file first.
         unreadable: Files that could not be read on; what follows from their absence is not worth telling.
     """
 
     found: list[Problem] = field(factory=list)
+    files: list[str] = field(factory=list)
     unreadable: list[str] = field(factory=list)
 
     def add(self, place: Place, path: KeyPath, message: str) -> None:
@@ -78,11 +80,12 @@ class Problems:
         self.found.append(Problem(place, path, message))
 
     def sorted(self) -> list[Problem]:
-        """Each problem once, by file, line and column; files in the order they were met."""
-        files = {file: number for number, file in enumerate(dict.fromkeys(one.place.file for one in self.found))}
+        """Each problem once, by file, line and column; what stands in no file comes last."""
+        files = {file: number for number, file in enumerate(self.files)}
+        last = len(files)
         return sorted(
             dict.fromkeys(self.found),
-            key=lambda one: (files[one.place.file], one.place.line, one.place.column, path_text(one.path)),
+            key=lambda one: (files.get(one.place.file, last), *one.place, path_text(one.path), one.message),
         )
 
     def raise_any(self) -> None:

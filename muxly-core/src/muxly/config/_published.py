@@ -24,7 +24,7 @@ def published_schema() -> dict[str, Any]:
     broken: list[str] = []
     for kind in _KINDS:
         writer.defs[kind] = _tagged(kind, writer, broken)
-    schema["properties"]["$schema"] = {"type": "string", "description": "Where editors find this schema."}
+    schema["properties"]["$schema"] = {"description": "Where editors find this schema."}
     comment = {"$comment": "; ".join(broken)} if broken else {}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

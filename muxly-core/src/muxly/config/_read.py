@@ -23,6 +23,7 @@ def read_document(path: Path, file: str, problems: Problems, limits: Limits = LI
         problems: What is wrong is noted here; a file that cannot be read on is an empty document.
         limits: What it may cost.
     """
+    problems.files.append(file)
     try:
         return parse_document(read_text(path, file, limits), path.suffix.lower(), problems, limits)
     except UnreadableError as stop:

@@ -66,6 +66,11 @@ class Shape(NamedTuple):
         """The branch that is a mapping."""
         return next((one for one in self.branches() if _takes(one.schema, "object")), None)
 
+    def is_secret(self) -> bool:
+        """Whether what stands here must not be shown; so it is where nothing is known."""
+        branches = list(self.branches())
+        return not branches or any(one.schema.get("writeOnly") for one in branches)
+
     def names(self) -> list[str]:
         """The keys that are known here: those that are written, and those that have a schema."""
         written = self.value if isinstance(self.value, dict) else {}

@@ -78,11 +78,10 @@ def _masked(value: Any, shape: Shape | None) -> Any:
     if shape is not None:
         shape = shape._replace(value=value)
     if isinstance(value, dict):
-        known = _known(shape)
-        return {key: _masked(item, _child(shape, key) if known else None) for key, item in value.items()}
+        return {key: _masked(item, _child(shape, key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_masked(item, _child(shape, number)) for number, item in enumerate(value)]
-    return _mask(value) if shape is None or _is_secret(shape) else value
+    return _mask(value) if shape is None or shape.is_secret() else value
 
 
 def _mask(value: Any) -> Any:
@@ -92,21 +91,13 @@ def _mask(value: Any) -> Any:
     return value if value is None or isinstance(value, bool) else MASK
 
 
-def _known(shape: Shape | None) -> bool:
-    return shape is not None and next(shape.branches(), None) is not None
-
-
 def _child(shape: Shape | None, key: str | int) -> Shape | None:
     if shape is None:
         return None
-    if key == "type" and shape.schema.get("$ref") in COMPONENT_REFS:
+    refs = {one.get("$ref") for one in shape.schema.get("anyOf", [shape.schema])}
+    if key == "type" and not refs.isdisjoint(COMPONENT_REFS):
         return shape._replace(schema={"type": "string"})
     return shape.child(key)
-
-
-def _is_secret(shape: Shape) -> bool:
-    branches = list(shape.branches())
-    return not branches or any(one.schema.get("writeOnly") for one in branches)
 
 
 def explained(source: Source, path: KeyPath) -> Explanation:

@@ -76,6 +76,9 @@ def read_text(path: Path, file: str, limits: Limits = LIMITS) -> Text:
     try:
         with path.open("rb") as opened:
             content = opened.read(limits.file_bytes + 1)
+    except FileNotFoundError:
+        message = "there is no such file; muxly init writes one to begin with"
+        raise UnreadableError(Problem(Place(file), (), message)) from None
     except OSError as error:
         raise UnreadableError(Problem(Place(file), (), f"cannot read the file: {error.strerror}")) from error
     if len(content) > limits.file_bytes:

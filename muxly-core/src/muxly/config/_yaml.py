@@ -168,7 +168,7 @@ class _Composer:
                 self.anchors[event.anchor] = Node(content, start)
         else:
             content = None
-        if not isinstance(content, str) or content == "":
+        if not isinstance(content, str) or (content == "" and not getattr(event, "style", None)):
             raise self.error(event, "a key is a short text such as pipelines, in quotes if it holds odd characters")
         return content
 

@@ -1,0 +1,35 @@
+"""Shortcuts of the tests of reading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from muxly.config._place import Problems, UnreadableError
+from muxly.config._read import parse_document
+from muxly.config._text import LIMITS, Limits, decoded
+
+if TYPE_CHECKING:
+    from muxly.config._nodes import Document
+
+
+def read(text: str | bytes, suffix: str, limits: Limits = LIMITS) -> Document:
+    """The document of a text that is right."""
+    problems = Problems()
+    document = parse_document(_text(text, suffix), suffix, problems, limits)
+    assert problems.found == []
+    return document
+
+
+def problems_of(text: str | bytes, suffix: str, limits: Limits = LIMITS) -> list[str]:
+    """What is wrong with a text, one line each."""
+    problems = Problems()
+    try:
+        parse_document(_text(text, suffix), suffix, problems, limits)
+    except UnreadableError as stop:
+        problems.found.append(stop.problem)
+    return [str(one) for one in problems.sorted()]
+
+
+def _text(text: str | bytes, suffix: str):  # type: ignore[no-untyped-def]
+    content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    return decoded(content, f"muxly{suffix}")
