@@ -27,7 +27,8 @@ def spool_files(home: Path) -> list[Path]:
 
 def is_draft(file: int) -> bool:
     """Whether a file descriptor is a spool file that is being written."""
-    return os.readlink(f"/proc/self/fd/{file}").endswith(".tmp") and "spool" in os.readlink(f"/proc/self/fd/{file}")
+    name = str(Path(f"/proc/self/fd/{file}").readlink())
+    return name.endswith(".tmp") and "spool" in name
 
 
 def backlog(home: Path, records: int = 300) -> tuple[FakeConnector, muxly.Pipeline]:

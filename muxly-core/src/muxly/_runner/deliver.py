@@ -266,11 +266,7 @@ class _Desk:
             self.deliver(PreparedDelivery(self._active, stored, self._route, self._stream))
         except DamagedSegmentError as error:
             retention.quarantine(self._ledger, error.segment)
-            raise StreamError(
-                f"{error}; it is quarantined and holds up stream {self._stream.name!r}: "
-                f"`muxly segments drop {self._stream.name} {error.segment.position}` gives it up, "
-                "`muxly state set` reads it again"
-            ) from error
+            raise deliveries.quarantined(self._stream.name, error.segment.position, str(error)) from error
         return True
 
     def deliver(self, prepared: Prepared) -> None:

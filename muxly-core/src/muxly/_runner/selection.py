@@ -72,12 +72,13 @@ class Selection:
             ]
         )
         same = list(names) == stream_schema.names
+        number = {name: place for place, name in enumerate(stream_schema.names)}
         upsert = mode == "upsert" and route.where is not None
         return cls(
             schema=schema,
             stream=_seen_by_router(stream, names, schema),
             digest_part=_digest_part(route, mode),
-            places=None if same else tuple(stream_schema.names.index(old) for old in names),
+            places=None if same else tuple(number[old] for old in names),
             tombstones=_index(stream_schema, DELETED_AT) if upsert else None,
             filter=None if route.where is None else Filter(route.where, stream_schema),
         )

@@ -39,16 +39,18 @@ class Home:
     folder: Path
     store: str | Secret | None = None
 
+    def url(self) -> str:
+        """The URL of the store; may hold a password."""
+        url = self.store or sqlite_url(self.folder / "store.sqlite")
+        return url.reveal() if isinstance(url, Secret) else url
+
     def engine(self) -> Engine:
         """The store, opened, and upgraded if that is safe.
 
         Raises:
             StoreError: It cannot be used as it is.
         """
-        url = self.store or sqlite_url(self.folder / "store.sqlite")
-        if isinstance(url, Secret):
-            url = url.reveal()
-        engine = open_engine(url)
+        engine = open_engine(self.url())
         ensure_current(engine)
         return engine
 

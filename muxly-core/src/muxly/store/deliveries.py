@@ -8,7 +8,7 @@ from attrs import evolve
 from sqlalchemy import insert, select, update
 
 from muxly._ids import new_id
-from muxly.errors import FencedError
+from muxly.errors import FencedError, StreamError
 from muxly.store import accounts, letters, positions, values
 from muxly.store.ranges import choose
 from muxly.store.rows import Generations, StoredDelivery, StoredSegment
@@ -48,15 +48,21 @@ def following(
         whole_groups: Whether a new one is exactly one group.
 
     Returns:
-        None = nothing waits, or the next segment is quarantined.
+        None = nothing waits.
+
+    Raises:
+        StreamError: The next segment is quarantined; says how to go on.
     """
     with ledger.read() as connection:
         if found := _open(connection, ledger, route, stream):
-            return None if _blocked(connection, ledger, found) else found
+            _refuse_quarantined(connection, ledger, found)
+            return found
         here = positions.get(connection, ledger, route, stream)
         waiting = _waiting(connection, ledger, here)
-        if here.detached or not waiting or waiting[0].state == "quarantined":
+        if here.detached or not waiting:
             return None
+        if waiting[0].state == "quarantined":
+            raise quarantined(stream, waiting[0].position)
     with ledger.write() as connection:
         waiting, offset = _pass_dropped(connection, ledger, here, waiting)
         chosen = choose(waiting, offset, records=records, bytes=bytes, whole_groups=whole_groups)
@@ -89,15 +95,25 @@ def _open(connection: Connection, ledger: Ledger, route: str, stream: str) -> St
     return None if row is None else _delivery(row)
 
 
-def _blocked(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> bool:
-    """Whether a segment of the delivery has been quarantined since."""
+def _refuse_quarantined(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> None:
+    """Hold a delivery back if one of its segments has been quarantined since."""
     query = select(segments.c.position).where(
         segments.c.pipeline == ledger.pipeline,
         segments.c.stream == delivery.stream,
         segments.c.position.between(delivery.first_position, delivery.last_position),
         segments.c.state == "quarantined",
     )
-    return connection.execute(query.limit(1)).first() is not None
+    position = connection.execute(query.limit(1)).scalar()
+    if position is not None:
+        raise quarantined(delivery.stream, position)
+
+
+def quarantined(stream: str, position: int, why: str = "") -> StreamError:
+    """The error of a segment that is set aside, with the ways out."""
+    return StreamError(
+        f"{why}{'; it' if why else f'the segment {position} of stream {stream!r}'} is quarantined and holds the "
+        f"stream up: `muxly segments drop {stream} {position}` gives it up, `muxly state set` reads it again"
+    )
 
 
 def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:

@@ -35,17 +35,15 @@ def boundary(ledger: Ledger, stream: str) -> Any:
     return None if text is None else values.decode(text)
 
 
-def unfinished(ledger: Ledger, stream: str, options_digest: str) -> StoredPlan | None:
-    """The stream's unfinished plan, if it was made under the same options."""
+def unfinished(ledger: Ledger, stream: str, options_digest: str | None = None) -> StoredPlan | None:
+    """The stream's unfinished plan, if it was made under the same options; None = under any."""
+    query = select(plans).where(
+        plans.c.pipeline == ledger.pipeline, plans.c.stream == stream, plans.c.state == "open"
+    )
+    if options_digest is not None:
+        query = query.where(plans.c.options_digest == options_digest)
     with ledger.read() as connection:
-        row = connection.execute(
-            select(plans).where(
-                plans.c.pipeline == ledger.pipeline,
-                plans.c.stream == stream,
-                plans.c.state == "open",
-                plans.c.options_digest == options_digest,
-            )
-        ).one_or_none()
+        row = connection.execute(query).one_or_none()
         if row is None:
             return None
         found = connection.execute(
