@@ -18,6 +18,9 @@ __all__ = ["either", "fitted", "fitted_array", "unchanged"]
 
 _DOES_NOT_FIT = (pa.ArrowException, OverflowError)
 _EXACT_IN_FLOAT64 = 1 << 53
+_MOST_INT64 = (1 << 63) - 1
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_DAY_SECONDS = 86_400
 
 
 def unchanged(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
@@ -78,9 +81,43 @@ def fitted_array(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array
         return _fitted_struct(array, kind)
     if types.is_list(kind) and is_list(array.type):
         return _fitted_list(array, kind)
-    if types.is_float64(kind) and types.is_integer(array.type):
-        return _integers_as_floats(array)
-    return _cast(array, kind) if _castable(array.type, kind) else (pa.nulls(len(array), kind), array.is_valid())
+    if not _castable(array.type, kind):
+        return pa.nulls(len(array), kind), array.is_valid()
+    try:
+        return array.cast(kind, safe=True), None
+    except _DOES_NOT_FIT:
+        return _where_it_fits(array, kind)
+
+
+def _where_it_fits(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
+    """The values that survive, by kernels where the wrong ones can be computed: they may be all."""
+    wrong = _wrong(array, kind)
+    if wrong is None:
+        return _halved(array, kind)
+    wrong = wrong.fill_null(False)
+    return pc.if_else(wrong, pa.scalar(None, array.type), array).cast(kind, safe=True), wrong
+
+
+def _wrong(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Which values a cast between two types cannot keep; None = only trying tells."""
+    if types.is_integer(array.type) and types.is_float64(kind):
+        return _beyond(array, _EXACT_IN_FLOAT64)
+    if types.is_date64(array.type) and types.is_date32(kind):
+        days = pc.divide(array.view(pa.int64()), _DAY_SECONDS * 1000)
+        return pc.not_equal(pc.multiply(days, _DAY_SECONDS * 1000), array.view(pa.int64()))
+    if types.is_date32(array.type) and types.is_timestamp(kind):
+        return _beyond(array.view(pa.int32()).cast(pa.int64()), _MOST_INT64 // (_DAY_SECONDS * _PER_SECOND[kind.unit]))
+    if types.is_timestamp(kind) or types.is_duration(kind):
+        factor = _PER_SECOND[kind.unit] // _PER_SECOND[getattr(array.type, "unit", "ms")]
+        return _beyond(array.view(pa.int64()), _MOST_INT64 // factor) if factor else None
+    return None
+
+
+def _beyond(numbers: pa.Array, limit: int) -> pa.Array:
+    above = pc.greater(numbers, pa.scalar(limit, numbers.type))
+    if not types.is_signed_integer(numbers.type):
+        return above
+    return pc.or_(above, pc.less(numbers, pa.scalar(-limit, numbers.type)))
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -104,34 +141,18 @@ def _castable(incoming: pa.DataType, kind: pa.DataType) -> bool:
     if types.is_timestamp(kind) and types.is_date(plain):
         return kind.tz is None
     if types.is_floating(kind):
-        return bool(types.is_floating(plain) and plain.bit_width <= kind.bit_width)
+        return bool(types.is_integer(plain) or (types.is_floating(plain) and plain.bit_width <= kind.bit_width))
     return _same_family(plain, kind) and not (types.is_integer(kind) and not types.is_integer(plain))
 
 
-def _cast(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
-    """A safe cast; where it fails, both halves are cast apart until the wrong values stand alone."""
-    try:
-        return array.cast(kind, safe=True), None
-    except _DOES_NOT_FIT:
-        if len(array) == 1:
-            return pa.nulls(1, kind), pa.array([True])
+def _halved(array: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array | None]:
+    """Both halves cast apart, until the wrong values stand alone."""
+    if len(array) == 1:
+        return pa.nulls(1, kind), pa.array([True])
     middle = len(array) // 2
-    parts = [_cast(array[:middle], kind), _cast(array[middle:], kind)]
+    parts = [fitted_array(array[:middle], kind), fitted_array(array[middle:], kind)]
     masks = [_nothing(len(part)) if wrong is None else wrong for part, wrong in parts]
     return pa.concat_arrays([part for part, _ in parts]), pa.concat_arrays(masks)
-
-
-def _integers_as_floats(array: pa.Array) -> tuple[pa.Array, pa.Array | None]:
-    """Integers as float64; those beyond 2**53 do not survive. By kernels: such columns are whole."""
-    try:
-        return array.cast(pa.float64(), safe=True), None
-    except _DOES_NOT_FIT:
-        wrong = pc.greater(array, pa.scalar(_EXACT_IN_FLOAT64, array.type))
-        if types.is_signed_integer(array.type):
-            wrong = pc.or_(wrong, pc.less(array, pa.scalar(-_EXACT_IN_FLOAT64, array.type)))
-        wrong = wrong.fill_null(False)
-        kept = pc.if_else(wrong, pa.scalar(None, array.type), array)
-        return kept.cast(pa.float64(), safe=True), wrong
 
 
 def _fitted_struct(array: pa.StructArray, kind: pa.DataType) -> tuple[pa.Array, pa.Array | None]:

@@ -23,6 +23,8 @@ __all__ = ["DELETED_AT", "Conforming"]
 
 DELETED_AT = "_deleted_at"
 """The reserved column of tombstones: a timestamp, null = alive."""
+# A time that Python does not have: year 0 or 10000, or nanoseconds without pandas.
+_NOT_IN_PYTHON = (ValueError, OverflowError, pa.ArrowException)
 
 
 class Conforming:
@@ -160,9 +162,10 @@ class Conforming:
         for mask, why in self.dropped + self.noted:
             for index in pc.indices_nonzero(mask).to_pylist():
                 reasons.setdefault(index, []).append(why)
-        rows = self.table.take(pa.array(sorted(reasons), pa.int64())) if reasons else self.table.slice(0, 0)
-        for number, index in enumerate(sorted(reasons)):
-            yield Rejected("; ".join(reasons[index]), record=_record(rows, number))
+        places = sorted(reasons)
+        records = _records(self.table.take(pa.array(places, pa.int64()))) if places else []
+        for index, record in zip(places, records, strict=True):
+            yield Rejected("; ".join(reasons[index]), record=record)
 
 
 def _mask(mask: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -183,13 +186,23 @@ def _twin_field(kind: pa.DataType) -> str | None:
     return next((twin for child in inner if (twin := _twin_field(child)) is not None), None)
 
 
-def _record(rows: pa.Table, number: int) -> dict[str, Any]:
-    return {name: _value(column[number]) for name, column in zip(rows.column_names, rows.columns, strict=True)}
+def _records(rows: pa.Table) -> list[dict[str, Any]]:
+    try:
+        records: list[dict[str, Any]] = rows.to_pylist()
+    except _NOT_IN_PYTHON:
+        columns = [[_value(scalar) for scalar in column] for column in rows.columns]
+        records = [dict(zip(rows.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return records
 
 
 def _value(scalar: pa.Scalar) -> Any:
     try:
         return scalar.as_py()
-    except (ValueError, OverflowError, pa.ArrowException):
-        # A time that Python cannot hold: year 0 or 10000, or nanoseconds.
-        return str(scalar.cast(pa.int64()).as_py())
+    except _NOT_IN_PYTHON:
+        return str(scalar.cast(pa.int64()).as_py()) if types.is_temporal(scalar.type) else _shown(scalar)
+
+
+def _shown(scalar: pa.Scalar) -> str:
+    """As Arrow prints it, which holds more times than Python does."""
+    text: str = pa.array([scalar], scalar.type).to_string(skip_new_lines=True)
+    return text

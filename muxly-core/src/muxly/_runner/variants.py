@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -34,7 +35,8 @@ def variant(column: pa.ChunkedArray, mask: pa.Array) -> Iterator[tuple[str, pa.C
     """
     word, kind = _word(canonical(column.type))
     if word == "json":
-        yield word, _as_json(column, mask)
+        with suppress(ValueError, OverflowError, pa.ArrowException):  # a time that Python does not have
+            yield word, _as_json(column, mask)
         return
     values, wrong = fitted(column, kind)
     if wrong is None or not pc.any(pc.and_(wrong.combine_chunks(), mask)).as_py():
@@ -72,12 +74,19 @@ def _word(kind: pa.DataType) -> tuple[str, pa.DataType]:
 
 
 def _as_json(column: pa.ChunkedArray, mask: pa.Array) -> pa.ChunkedArray:
-    texts = [_json(scalar.as_py()) if wrong else None for scalar, wrong in zip(column, mask.to_pylist(), strict=True)]
-    return pa.chunked_array([pa.array(texts, pa.string())])
+    """Each value of the mask as JSON. Row by row: it is what a stream does that changes its shape."""
+    texts = pa.array([_json(value) for value in column.filter(mask).to_pylist()], pa.string())
+    # The number of masked values before each one is its place among the texts.
+    places = pc.cumulative_sum(mask.cast(pa.int64()))
+    places = pc.if_else(mask, pc.subtract(places, 1), pa.scalar(None, pa.int64()))
+    return pa.chunked_array([texts.take(places)])
 
 
 def _json(value: Any) -> str:
-    return json.dumps(_jsonable(value), ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        return json.dumps(_jsonable(value), ensure_ascii=False)
 
 
 def _jsonable(value: Any) -> Any:
