@@ -86,13 +86,10 @@ class File(muxly.Connector):
         factory=dict,
     )
 
-    _run: muxly.Run
-    _files: _layout.Files
-
     def open(self, run: muxly.Run) -> None:
         """Find out where the files are."""
-        self._run = run
-        self._files = _layout.place_of(str(self.path), self.storage)
+        self._run: muxly.Run = run
+        self._files: _layout.Files = _layout.place_of(str(self.path), self.storage)
         self._parts()
 
     def _parts(self) -> dict[str, _layout.Part]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from muxly_connector_file._format import Source
 
+_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+
 
 @contextmanager
 def damaged(source: Source, what: str) -> Iterator[None]:
@@ -67,15 +69,19 @@ def _typed(source: Source, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _without_bad_text(source: Source, batch: pa.RecordBatch, place: str) -> tuple[pa.RecordBatch, tuple[Rejected, ...]]:
-    """Set aside records with text that is not UTF-8, which Parquet files may hold."""
-    why: dict[int, str] = {}
+    """Set aside records with text that is not UTF-8, which Parquet files may hold.
+
+    Raises:
+        pa.ArrowInvalid: Something else is wrong; then no value may be touched.
+    """
     raw = batch
     for index, field in enumerate(batch.schema):
-        if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
-            continue
-        column = batch.column(index).cast(pa.large_binary())
-        raw = raw.set_column(index, field.name, column)
-        for row, value in enumerate(column.to_pylist()):
+        if kind := _BYTES.get(field.type):
+            raw = raw.set_column(index, field.name, batch.column(index).view(kind))
+    raw.validate(full=True)
+    why: dict[int, str] = {}
+    for field, column in zip(batch.schema, raw.columns, strict=True):
+        for row, value in enumerate(column.to_pylist() if field.type in _BYTES else ()):
             if value is not None and not _is_utf8(value):
                 why.setdefault(row, f"column {field.name!r} is not UTF-8 text")
     keep = pa.array([row not in why for row in range(batch.num_rows)])

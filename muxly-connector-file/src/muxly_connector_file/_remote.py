@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from muxly.errors import ConfigurationError
@@ -77,5 +78,7 @@ class RemoteFiles:
 
 
 def _found(id: str, path: str, facts: Mapping[str, Any]) -> FoundFile:
-    version = next((str(facts[key]) for key in _VERSIONS if facts.get(key) is not None), "")
-    return FoundFile(id=id, path=path, size=facts.get("size") or 0, version=version)
+    version = next((facts[key] for key in _VERSIONS if facts.get(key) is not None), "")
+    # Some stores give a time as a datetime in one answer and as a number in another.
+    text = str(version.timestamp() if isinstance(version, datetime) else version)
+    return FoundFile(id=id, path=path, size=facts.get("size") or 0, version=text)
