@@ -303,3 +303,56 @@ def test_observers_hear_of_the_run_and_never_break_it(tmp_path: Path) -> None:
     assert heard == ["started daily", "succeeded"]
     assert result.state == "succeeded"
     assert [notice.code for notice in result.notices] == ["observer_failed"]
+
+
+def test_batch_records_cut_a_segment_into_deliveries(tmp_path: Path) -> None:
+    router = CollectingRouter()
+    result = muxly.run(pipeline(FakeConnector(records=1000), router, route={"batch": {"records": 300}}), home=tmp_path)
+    assert result.state == "succeeded", result.error
+    assert len(router.ids) == 4
+    assert ids(router) == every(1000)
+
+
+def test_batch_seconds_put_segments_together(tmp_path: Path) -> None:
+    patient, hasty = CollectingRouter(), CollectingRouter()
+    routes = [muxly.Route("patient", patient, batch={"seconds": 30}), muxly.Route("hasty", hasty)]
+    source = FakeConnector(records=1000, batch_seconds=0.02)
+    chosen = muxly.Pipeline("daily", source, routes=routes, segment_bytes=4000)
+    assert muxly.run(chosen, home=tmp_path).state == "succeeded"
+    assert len(patient.ids) == 1 < len(hasty.ids)
+    assert ids(patient) == ids(hasty) == every(1000)
+
+
+def test_stale_cursor_fails_the_stream_and_names_the_way_out(tmp_path: Path) -> None:
+    router = CollectingRouter(token="stale")
+    muxly.run(pipeline(FakeConnector(records=100), router), home=tmp_path)
+    stale = FakeConnector(records=150, faults=[Fault(method="plan", action="StaleCursorError")])
+    result = muxly.run(pipeline(stale, router), home=tmp_path)
+    assert result.state == "partial"
+    assert "on_stale_cursor: restart" in str(result.error)
+
+
+@pytest.mark.parametrize("method", ["plan", "read"])
+def test_stale_cursor_restarts_the_stream_if_that_is_allowed(tmp_path: Path, method: str) -> None:
+    router = CollectingRouter()
+    muxly.run(pipeline(FakeConnector(records=100), router), home=tmp_path)
+    faults = [Fault(method=method, action="StaleCursorError", partition="from-100")]
+    stale = FakeConnector(records=150, faults=faults)
+    rules = {"numbers": {"on_stale_cursor": "restart"}}
+    result = muxly.run(pipeline(stale, router, streams=rules), home=tmp_path)
+    assert (result.state, result.error) == ("succeeded", None)
+    assert [notice.code for notice in result.notices] == ["stream_restarted"]
+    assert [record["id"] for record in router.alive()] == every(150)
+
+
+def test_only_the_columns_that_routes_include_are_asked_for(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    class Watched(FakeConnector):
+        def plan(self, stream: muxly.Stream, cursor: muxly.Cursor) -> muxly.Plan:
+            asked.append(stream.columns)
+            return super().plan(stream, cursor)
+
+    chosen = {"columns": {"include": ["id", "name", "changed_at"]}}
+    muxly.run(pipeline(Watched(records=10), CollectingRouter(), route=chosen), home=tmp_path)
+    assert asked == [("id", "changed_at", "name")]

@@ -53,6 +53,7 @@ class RouteWorker:
         self._lock = threading.Lock()
         self._busy: set[str] = set()
         self._idle_at: dict[str, tuple[int, bool]] = {}
+        self._waiting_since: dict[str, float] = {}
         self._rejected = 0
         self._threads: list[threading.Thread] = []
         self._progress_at = time.monotonic()
@@ -118,9 +119,21 @@ class RouteWorker:
         for name in self._known_streams():
             head = self._active.heads.get(name, 0)
             free = name not in self._busy and (self._route.name, name) not in self._active.failed
-            if free and self._idle_at.get(name) != (head, done):
+            if free and self._idle_at.get(name) != (head, done) and (done or self._waited_enough(name)):
+                self._waiting_since.pop(name, None)
                 return name
         return None
+
+    def _waited_enough(self, name: str) -> bool:
+        """Whether a delivery is full, or has waited for more as long as the route's batch says."""
+        limits = self._route.batch
+        if not limits.seconds:
+            return True
+        since = self._waiting_since.setdefault(name, time.monotonic())
+        if time.monotonic() - since >= limits.seconds:
+            return True
+        records, size = deliveries.waiting_size(self._active.ledger, self._route.name, name)
+        return size >= limits.bytes or (limits.records is not None and records >= limits.records)
 
     def _known_streams(self) -> list[str]:
         from muxly._runner.subscriptions import matches

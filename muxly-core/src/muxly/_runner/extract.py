@@ -75,6 +75,7 @@ class Extraction:
         self._ended = threading.Condition()
         self._running = 0
         self._again: list[Stream] = []
+        self._stale: set[str] = set()
         self.results: dict[str, StreamResult] = {}
         self.errors: dict[str, BaseException] = {}
         self.behind: set[str] = set()
@@ -121,7 +122,13 @@ class Extraction:
                 if not again and not self._running:
                     return
             for stream in again:
-                self._guard(stream.name, lambda stream=stream: self._submit(stream, self._plan(stream)))  # type: ignore[misc]
+                self._guard(stream.name, lambda stream=stream: self._plan_again(stream))  # type: ignore[misc]
+
+    def _plan_again(self, stream: Stream) -> None:
+        if stream.name in self._stale:
+            self._stale.discard(stream.name)
+            plans.set_cursor(self._active.ledger, stream.name, None)
+        self._submit(stream, self._plan(stream))
 
     def _begin(self, stream: Stream) -> None:
         """Finish the stream's unfinished plan, or make a new one."""
@@ -136,7 +143,13 @@ class Extraction:
         ledger = self._active.ledger
         full = self._rules(stream.name).read == "full"
         cursor = None if full else plans.stream_cursor(ledger, stream.name)
-        plan = self._patiently(lambda: self._connector.plan(stream, cursor))
+        try:
+            plan = self._patiently(lambda: self._connector.plan(stream, cursor))
+        except StaleCursorError as error:
+            self._accept_restart(stream, error)
+            plans.set_cursor(ledger, stream.name, None)
+            cursor = None
+            plan = self._patiently(lambda: self._connector.plan(stream, None))
         if not isinstance(plan, Plan):
             raise StreamError(f"plan() of {stream.name!r} returned {type(plan).__name__}, not a muxly.Plan")
         return plans.store(
@@ -179,10 +192,15 @@ class Extraction:
             with self._ended:
                 self._running -= 1
                 self._left[stream.name] -= 1
-                whole = not self._left[stream.name] and stream.name not in self.behind
-                if then_again and whole and not self._active.stop.is_set():
+                if not self._left[stream.name] and self._wants_another_plan(stream.name, then_again):
                     self._again.append(stream)
                 self._ended.notify_all()
+
+    def _wants_another_plan(self, name: str, then_again: bool) -> bool:
+        """Whether a stream is planned once more: its unfinished plan is done, or its cursor was stale."""
+        if self._active.stop.is_set() or name in self.behind:
+            return False
+        return then_again or name in self._stale
 
     def _guard(self, name: str, work: Callable[[], None]) -> None:
         """Do some work of a stream; an error becomes the stream's, and others go on."""
@@ -249,7 +267,8 @@ class Extraction:
                     raise
                 except StaleCursorError as error:
                     reading.discard()
-                    self._restart(stream, error)
+                    self._accept_restart(stream, error)
+                    self._stale.add(stream.name)
                     return
                 except BaseException:
                     reading.discard()
@@ -286,6 +305,9 @@ class Extraction:
         batches = self._connector.read(stream, planned, partition.cursor)
         try:
             for batch in batches:
+                if stream.name in self._stale:
+                    reading.discard()
+                    return
                 self._progress_at = time.monotonic()
                 reading.add(batch)
                 self._wait_for_room()
@@ -313,18 +335,14 @@ class Extraction:
     def _taken(self, name: str) -> int:
         return self.results.get(name, StreamResult()).sealed
 
-    def _restart(self, stream: Stream, error: StaleCursorError) -> None:
+    def _accept_restart(self, stream: Stream, error: StaleCursorError) -> None:
         """The source does not know the cursor any more: begin again, if the user allows it."""
         if self._rules(stream.name).on_stale_cursor == "fail":
             raise StreamError(
                 f"{error}; write `on_stale_cursor: restart` for stream {stream.name!r} to read it again from the start"
             ) from error
-        self._active.run.notice(
-            Notice("stream_restarted", f"{error}; the stream is read from the start", stream=stream.name)
-        )
-        plans.set_cursor(self._active.ledger, stream.name, None)
-        with self._ended:
-            self._again.append(stream)
+        message = f"{error}; the stream is read from the start"
+        self._active.run.notice(Notice("stream_restarted", message, stream=stream.name))
 
     def _rules(self, name: str) -> StreamRules:
         return rules_of(self._active.pipeline, name) or StreamRules()

@@ -67,7 +67,8 @@ def chosen(pipeline: Pipeline, offered: Sequence[Stream], select: Sequence[str])
     for one in offered:
         rules = rules_of(pipeline, one.name)
         if rules is not None and (not select or matches(one.name, select)):
-            found[one.name] = ruled(one, rules)
+            stream = ruled(one, rules)
+            found[one.name] = evolve(stream, columns=needed_columns(pipeline, stream))
     _refuse_unknown(pipeline, [one.name for one in offered], select)
     return found
 
@@ -81,6 +82,19 @@ def _refuse_unknown(pipeline: Pipeline, offered: Sequence[str], select: Sequence
             close = difflib.get_close_matches(name, offered, n=1)
             hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(sorted(offered)) or 'none'}"
             raise ConfigurationError(f"the connector has no stream {name!r}; {hint}", path=("streams", name))
+
+
+def needed_columns(pipeline: Pipeline, stream: Stream) -> tuple[str, ...] | None:
+    """The columns that the stream's routes deliver, with its keys; None = all, or that is not known.
+
+    A filter may look at any column, so a route with one needs all.
+    """
+    routes = [route for route in pipeline.routes if matches(stream.name, route.streams)]
+    if not routes or any(one.where is not None or one.columns is None or one.columns.include is None for one in routes):
+        return None
+    wanted = [name for one in routes if one.columns for name in one.columns.include or ()]
+    cursor = (stream.cursor_field,) if stream.cursor_field is not None else ()
+    return tuple(dict.fromkeys([*stream.primary_key, *stream.overwrite_key, *cursor, *wanted]))
 
 
 def definition(stream: Stream) -> dict[str, Any]:

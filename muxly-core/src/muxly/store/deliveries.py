@@ -84,6 +84,14 @@ def following(
         return delivery
 
 
+def waiting_size(ledger: Ledger, route: str, stream: str) -> tuple[int, int]:
+    """Records and bytes in memory of the segments behind a route's position."""
+    with ledger.read() as connection:
+        here = positions.get(connection, ledger, route, stream)
+        waiting = [one for one in _waiting(connection, ledger, here) if one.state == "sealed"]
+    return sum(one.records for one in waiting), sum(one.bytes for one in waiting)
+
+
 def _open(connection: Connection, ledger: Ledger, route: str, stream: str) -> StoredDelivery | None:
     query = (
         select(deliveries)
