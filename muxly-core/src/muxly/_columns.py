@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from muxly import _fidelity
 from muxly.batch import Rejected
 
 if TYPE_CHECKING:
@@ -32,9 +34,7 @@ def to_table(data: Any, schema: pa.Schema | None = None) -> tuple[pa.Table, list
     return pa.Table.from_batches([pa.record_batch(data)]), []
 
 
-def _from_records(
-    records: Sequence[Mapping[str, Any]], schema: pa.Schema | None
-) -> tuple[pa.Table, list[Rejected]]:
+def _from_records(records: Sequence[Mapping[str, Any]], schema: pa.Schema | None) -> tuple[pa.Table, list[Rejected]]:
     columns: dict[str, pa.Array] = {}
     misfits: dict[int, str] = {}
     for name in _names(records):
@@ -84,12 +84,25 @@ def _column(values: list[Any], declared: pa.DataType | None) -> tuple[pa.Array, 
 
 
 def _array(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    """The values, each exactly what it was; Arrow alone would make 1 of 1.5 where integers are wanted."""
     try:
-        return pa.array(values, type=kind)
+        array = _exactly(values, kind)
     except OverflowError:
         if kind is not None:
             raise
         return _wide_integers(values)
+    if kind is None and pa.types.is_timestamp(array.type) and array.type.tz not in (None, "UTC"):
+        return array.cast(pa.timestamp(array.type.unit, "UTC"))
+    return array
+
+
+def _exactly(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    array = pa.array(values, type=kind)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if not _fidelity.is_exact(array, values):
+        raise pa.ArrowInvalid(f"{array.type} does not hold every value as it is")
+    return array
 
 
 def _wide_integers(values: list[Any]) -> pa.Array:
@@ -102,13 +115,17 @@ def _wide_integers(values: list[Any]) -> pa.Array:
 
 
 def _usual_type(values: list[Any]) -> pa.DataType:
-    """The Arrow type of the Python type that most of the values have."""
+    """The Arrow type of the Python type that most of the values have, or of the first value that has one."""
     counts = Counter(type(value) for value in values if value is not None)
     for python_type, _count in counts.most_common():
         try:
             return _array([value for value in values if type(value) is python_type], None).type
         except _DOES_NOT_FIT:
             continue
+    for value in values:
+        with contextlib.suppress(*_DOES_NOT_FIT):
+            if value is not None:
+                return _array([value], None).type
     return pa.string()
 
 
@@ -117,7 +134,7 @@ def _one_by_one(values: list[Any], kind: pa.DataType) -> tuple[pa.Array, dict[in
     kept: list[Any] = []
     for index, value in enumerate(values):
         try:
-            pa.array([value], type=kind)
+            _exactly([value], kind)
             kept.append(value)
         except _DOES_NOT_FIT:
             wrong[index] = f"{_shown(value)} does not fit the type {kind}"

@@ -14,6 +14,7 @@ in the generated reference all come from that line. Names that begin with an und
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
 
@@ -90,6 +91,8 @@ class Secret:
 
         if not isinstance(other, Secret):
             return NotImplemented
+        if self._reference is not None and self._reference == other._reference:
+            return True  # also where the reference cannot be resolved
         return hmac.compare_digest(self.reveal().encode(), other.reveal().encode())
 
     def __hash__(self) -> int:
@@ -133,6 +136,8 @@ def option(
             is wrong; the validators of ``attrs.validators`` fit, and those for ranges,
             lengths, patterns and choices also reach the JSON Schema.
     """
+    if factory is not None and default is not attrs.NOTHING:
+        raise TypeError("an option has a default or a factory, not both")
     if factory is not None:
         return attrs.field(factory=factory, validator=validator, metadata={HELP: help})
     return attrs.field(default=default, validator=validator, metadata={HELP: help})
@@ -148,21 +153,48 @@ def _as_path(value: Any) -> Any:
     return Path(value) if isinstance(value, str) else value
 
 
+def _in_each(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Convert a value, or what a list or dict holds."""
+
+    def converted(value: Any) -> Any:
+        if isinstance(value, list):
+            return [converted(one) for one in value]
+        if isinstance(value, dict):
+            return {key: converted(one) for key, one in value.items()}
+        return convert(value)
+
+    return converted
+
+
 def _converter(annotation: object) -> Callable[[Any], Any] | None:
-    """Text may be given where a secret or a path is wanted."""
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
-    kinds = {part.strip().rsplit(".", 1)[-1] for part in text.split("|")}
+    """Text may be given where a secret or a path is wanted, also inside a list or dict."""
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    kinds = {word.rsplit(".", 1)[-1] for word in re.findall(r"[\w.]+", text)}
     if "Secret" in kinds:
-        return _as_secret
-    return _as_path if "Path" in kinds and "str" not in kinds else None
+        return _in_each(_as_secret)
+    return _in_each(_as_path) if "Path" in kinds and "str" not in kinds else None
 
 
-def _options_only(_cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+def _options_only(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Leave out private names, and convert text to secrets and paths."""
     public = [one for one in fields if not one.name.startswith("_")]
-    return [
-        one.evolve(converter=_converter(one.type)) if one.converter is None else one for one in public
-    ]
+    for one in public:
+        _refuse_traps(cls, one)
+    return [one.evolve(converter=_converter(one.type)) if one.converter is None else one for one in public]
+
+
+def _refuse_traps(cls: type, one: attrs.Attribute[Any]) -> None:
+    """Name what would go wrong only later, far from its cause."""
+    where = f"{cls.__name__}.{one.name}"
+    if isinstance(one.default, list | dict | set):
+        kind = type(one.default).__name__
+        raise TypeError(f"{where}: all components would share this {kind}; write option(..., factory={kind})")
+    known = {field.name for base in cls.__mro__[1:] for field in getattr(base, "__attrs_attrs__", ())}
+    if one.name not in known and any(one.name in vars(base) for base in cls.__mro__[1:]):
+        raise TypeError(
+            f"{where} is a part of the contract and cannot be an option; give the option another name, or, to set "
+            f"{one.name}, leave its annotation away or make it a ClassVar"
+        )
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(option,))
@@ -178,6 +210,7 @@ class Options:
         super().__init_subclass__(**kwargs)
         attrs.define(
             cls,
+            auto_attribs=True,  # otherwise one option without a type would make all plain ones disappear
             slots=False,
             kw_only=True,
             eq=True,
