@@ -102,20 +102,27 @@ def _runs(batch: pa.RecordBatch, codes: pa.Array) -> Iterator[tuple[pa.RecordBat
         yield batch, 0
         return
     order = pc.sort_indices(codes)
-    try:
-        ordered = batch.take(order)
-    except pa.ArrowNotImplementedError:
+    if not _can_be_taken(batch):
         # Some types can only be sliced: the codes come again and again then, as in the batch.
-        yield from _slices(batch, runs)
+        yield from ((batch.slice(start, count), start) for start, count in _spans(runs))
         return
-    for rows, start in _slices(ordered, pc.run_end_encode(codes.take(order))):
-        yield rows, order[start].as_py()
+    for start, count in _spans(pc.run_end_encode(codes.take(order))):
+        # Copies of their own: slices would keep the whole batch until the last folder is written.
+        yield batch.take(order.slice(start, count)), order[start].as_py()
 
 
-def _slices(batch: pa.RecordBatch, runs: pa.RunEndEncodedArray) -> Iterator[tuple[pa.RecordBatch, int]]:
+def _can_be_taken(batch: pa.RecordBatch) -> bool:
+    try:
+        batch.take(pa.array([0]))
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
+
+
+def _spans(runs: pa.RunEndEncodedArray) -> Iterator[tuple[int, int]]:
     start = 0
     for end in runs.run_ends.to_pylist():
-        yield batch.slice(start, end - start), start
+        yield start, end - start
         start = end
 
 

@@ -26,7 +26,7 @@ __all__ = ["Shape", "Writing"]
 
 # Each open file has a descriptor and records that wait; more folders are written in further passes.
 _OPEN_FILES = 48
-_WAITING_BYTES = 64 * 1024 * 1024
+_WAITING_BYTES = 16 * 1024 * 1024
 
 
 @frozen
