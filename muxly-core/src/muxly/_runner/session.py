@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,14 +17,12 @@ from muxly.errors import FencedError, MuxlyError
 from muxly.options import Secret
 from muxly.spool import FolderSpool, SpoolLock
 from muxly.store import leases, runs
-from muxly.store.engine import open_engine, sqlite_url
+from muxly.store.engine import Engine, open_engine, sqlite_url
 from muxly.store.ledger import Ledger
 from muxly.store.upgrade import ensure_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from sqlalchemy import Engine
 
 
 @frozen(kw_only=True)
@@ -109,16 +107,23 @@ def open_session(
         engine = home.engine()
         try:
             spool = home.spool(pipeline)
-            place = f"{socket.gethostname()}:{spool.folder.resolve()}"
-            ledger = leases.acquire(engine, pipeline, run, holder=holder, spool=place)
-            with _heartbeat(ledger, on_fenced):
-                runs.start(ledger, holder=holder, command=command, params=params or {})
-                yield Session(ledger=ledger, spool=spool, holder=holder)
-            leases.release(ledger)
+            ledger = leases.acquire(engine, pipeline, run, holder=holder, spool=spool.identity())
+            try:
+                with _heartbeat(ledger, on_fenced):
+                    runs.start(ledger, holder=holder, command=command, params=params or {})
+                    yield Session(ledger=ledger, spool=spool, holder=holder)
+            finally:
+                _let_go(ledger)
         finally:
             engine.dispose()
     finally:
         lock.release()
+
+
+def _let_go(ledger: Ledger) -> None:
+    """Release the lease; if the store is away it runs out by itself."""
+    with suppress(MuxlyError):
+        leases.release(ledger)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import URL, create_engine, event, exc, make_url, text
+from sqlalchemy import URL, Engine, create_engine, event, exc, make_url, text
 
 from muxly.errors import RetryableError, StoreError
 from muxly.store import postgres, sqlite_file
@@ -16,9 +16,9 @@ from muxly.store.faults import place, said, translated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Connection, Engine, RootTransaction
+    from sqlalchemy import Connection, RootTransaction
 
-__all__ = ["now", "open_engine", "reading", "sqlite_url", "transaction"]
+__all__ = ["Engine", "now", "open_engine", "reading", "sqlite_url", "transaction"]
 
 _TURN = "muxly_turn"
 _BEGIN = "muxly_begin"
