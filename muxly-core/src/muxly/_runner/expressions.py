@@ -45,6 +45,11 @@ _AGGREGATES = _words(
 )
 # A few characters become gigabytes, which no limit of the engine stops.
 _GROWING = _words("array_resize bar format generate_series list_resize lpad printf range repeat rpad")
+# Each makes its argument several times longer; one inside of another multiplies.
+_SWELLING = _words(
+    "array_to_json array_to_string base64 bin concat_ws hex json_array json_object json_pretty json_quote list_concat "
+    "regexp_replace replace row_to_json strftime to_base to_base64 to_binary to_hex to_json url_encode"
+)
 _REFUSED_FUNCTIONS = _UNSTABLE | _AGGREGATES | _GROWING
 # Macros have no stability; these are made of stable functions.
 _MACROS = _words(
@@ -89,6 +94,7 @@ def parsed(expression: str) -> Condition:
         nodes = list(nodes_of(tree))
         for node in nodes:
             _check_node(node)
+            _check_swelling(node)
     except RecursionError:
         raise wrong("it is nested too deeply") from None
     columns = dict.fromkeys(node["column_names"][0] for node in nodes if node["class"] == "COLUMN_REF")
@@ -165,6 +171,25 @@ def _check_node(node: dict[str, Any]) -> None:
         if node.get("filter") or node.get("distinct") or (node.get("order_bys") or {}).get("orders"):
             raise wrong(f"{node['function_name']} with FILTER, DISTINCT or ORDER BY is not taken")
         _check_function(node["function_name"])
+
+
+def _check_swelling(node: dict[str, Any]) -> None:
+    """A kilobyte of nested replacements would fill the memory, which the engine's own limit does not see."""
+    if not _swells(node):
+        return
+    inner = [child for child in nodes_of(list(node.values())) if _swells(child)]
+    if inner:
+        outer, first = node["function_name"], inner[0]["function_name"]
+        raise wrong(f"{first} inside of {outer} is not taken: a few characters could become gigabytes")
+
+
+def _swells(node: dict[str, Any]) -> bool:
+    name = node["function_name"] if node["class"] == "FUNCTION" else None
+    if name != "replace":
+        return name in _SWELLING
+    texts = [one["expression"].get("literal") or {} for one in node["arguments"][1:3]]
+    lengths = [len(one["text"]) for one in texts if one.get("kind") == "STRING"]
+    return len(lengths) < 2 or lengths[1] > lengths[0]
 
 
 @lru_cache(maxsize=1)
