@@ -14,6 +14,7 @@ from muxly.config._check import fits
 from muxly.config._components import Components
 from muxly.config._envelope import open_envelope
 from tests.core.config.components import NUMBERS, SHELF
+from tests.core.config.mutating import changed, paths
 
 _NAMES = st.sampled_from(["a", "b", "c", "type"])
 _SCALARS = (
@@ -107,31 +108,18 @@ _RIGHT: dict[str, Any] = {
 }
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, item in pairs for found in _paths(item, (*path, key)))]
-
-
-def _changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    if not path:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _changed(copy[path[0]], path[1:], new)
-    return copy
-
-
 def test_a_right_configuration_fits_the_envelope() -> None:
     schema, defs = open_envelope()
     assert _agrees(schema, _RIGHT, defs)
 
 
 @settings(max_examples=400)
-@given(st.sampled_from(_paths(_RIGHT)), _VALUES, st.none() | _NAMES)
+@given(st.sampled_from(paths(_RIGHT)), _VALUES, st.none() | _NAMES)
 def test_it_agrees_with_jsonschema_on_mutated_configurations(path: tuple[Any, ...], new: Any, key: str | None) -> None:
     """One place of a right configuration is replaced, or gets one more key."""
     schema, defs = open_envelope()
     new = {**new, key: 1} if isinstance(new, dict) and key else new
-    _agrees(schema, _changed(_RIGHT, path, new), defs)
+    _agrees(schema, changed(_RIGHT, path, new), defs)
 
 
 _OPTIONS = {

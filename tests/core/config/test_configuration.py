@@ -180,6 +180,17 @@ def test_options_of_an_unknown_plugin_are_all_masked(tmp_path: Path) -> None:
     }
 
 
+def test_what_may_be_a_secret_in_open_options_is_masked(tmp_path: Path) -> None:
+    trigger = "{type: webhook, secrets: [s3cr3t], name: hubspot, url: '${URL}'}"
+    job = f"jobs: {{j: {{pipeline: p, triggers: [{trigger}]}}}}"
+    path = write(tmp_path, f"pipelines: {{p: {{connector: NUMBERS, routes: {{r: {{router: SHELF}}}}}}}}\n{job}")
+    configuration = load(path, environ={"URL": "https://me:s3cr3t@x"})
+    (shown,) = configuration.show()["jobs"]["j"]["triggers"]
+    assert shown == {"type": "webhook", "secrets": ["***"], "name": "hubspot", "url": "${URL}"}
+    (shown,) = configuration.show(resolved=True)["jobs"]["j"]["triggers"]
+    assert shown == {"type": "webhook", "secrets": ["***"], "name": "hubspot", "url": "***"}
+
+
 def test_resolved_values_of_open_options_are_shown(tmp_path: Path) -> None:
     path = write(
         tmp_path,

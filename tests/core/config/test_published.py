@@ -16,6 +16,7 @@ from muxly import _plugins, config
 from muxly.config._published import published_schema
 from muxly.errors import PluginError
 from tests.core.config.components import Numbers, Shelf, Unfit
+from tests.core.config.mutating import changed, paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,19 +95,6 @@ _VALUES = st.recursive(
 )
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, item in pairs for found in _paths(item, (*path, key)))]
-
-
-def _changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    if not path:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _changed(copy[path[0]], path[1:], new)
-    return copy
-
-
 def _only_the_loader_can_know(path: tuple[Any, ...], value: dict[str, Any]) -> bool:
     """What stands between values, and names of things that are defined elsewhere."""
     pipelines = value.get("pipelines")
@@ -144,11 +132,11 @@ def test_a_right_file_is_right_for_both(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_plugins_of_the_tests")
 @settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(_paths(_RIGHT)), _VALUES)
+@given(st.sampled_from(paths(_RIGHT)), _VALUES)
 def test_what_the_schema_takes_loads_and_what_it_refuses_does_not(
     tmp_path: Path, path: tuple[Any, ...], new: Any
 ) -> None:
-    value = _changed(_RIGHT, path, new)
+    value = changed(_RIGHT, path, new)
     assume(isinstance(value, dict) and not _only_the_loader_can_know(path, value))
     validator = Draft202012Validator(published_schema(), registry=Registry())
     assert _loads(tmp_path, value) is validator.is_valid(value)

@@ -193,6 +193,7 @@ def test_the_mode_must_be_one_that_the_router_has(tmp_path: Path) -> None:
     [
         ("", 'streams are read incrementally unless told; add streams: {"*": {read: full}}'),
         ("streams: {contacts: {}},", '"contacts" is read incrementally; write read: full under streams.contacts'),
+        ("streams: {x: {}, '*': {}},", '"*" is read incrementally; write read: full under streams.*'),
         ("streams: {'con*': {}},", '"con*" is read incrementally; write read: full under streams.con*'),
     ],
 )
@@ -200,6 +201,21 @@ def test_replace_on_an_incremental_stream_names_the_full_read(tmp_path: Path, st
     routes = "routes: {r: {mode: replace, streams: contacts, router: SHELF}}"
     (found,) = errors(write(tmp_path, f"pipelines: {{a: {{connector: NUMBERS, {streams} {routes}}}}}"))
     assert found.endswith(f"pipelines.a.routes.r.mode: replace needs full reads, and {message}")
+
+
+@pytest.mark.parametrize(
+    ("streams", "route"),
+    [
+        ("{contacts: {read: full}, '*': {}}", "contacts"),
+        ("{'con*': {read: full}, '*': {}}", "contacts"),
+        ("{'con*': {read: full}, '*': {}}", "'con*'"),
+        ("{'con*': {read: full}, deals: {}}", "'co*'"),
+        ("{'*': {read: full}}", "'*'"),
+    ],
+)
+def test_the_rules_of_the_name_or_the_first_glob_decide(tmp_path: Path, streams: str, route: str) -> None:
+    routes = f"routes: {{r: {{mode: replace, streams: {route}, router: SHELF}}}}"
+    load(write(tmp_path, f"pipelines: {{a: {{connector: NUMBERS, streams: {streams}, {routes}}}}}")).validate()
 
 
 def test_replace_beside_append_is_told_where_streams_overlap(tmp_path: Path) -> None:

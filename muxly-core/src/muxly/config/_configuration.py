@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from muxly.config._examine import Examiner
@@ -13,8 +14,6 @@ from muxly.config._words import nearest
 from muxly.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from muxly.config._envelope import Job, Spool
     from muxly.config._source import Source
     from muxly.options import Secret
@@ -77,7 +76,7 @@ class Configuration:
         """The folder of state and spool: ``home``, or ``.muxly`` beside the main file."""
         given = lookup(self._source.value, ("home",))
         self._asked(lambda examiner: examiner.broken(("home",)))
-        return self.folder / (".muxly" if given is MISSING else given)
+        return self.folder / Path(".muxly" if given is MISSING else given).expanduser()
 
     @property
     def pipelines(self) -> Mapping[str, Pipeline]:

@@ -5,6 +5,7 @@ Looks at the values as they are written, not at built objects, so that one mista
 
 from __future__ import annotations
 
+import itertools
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,21 @@ def _needs_full_reads(streams: Mapping[str, Any], name: str, route: Mapping[str,
     if not streams:
         rule = 'streams: {"*": {read: full}}'
         yield path, f"replace needs full reads, and streams are read incrementally unless told; add {rule}"
-    for stream, rules in streams.items():
-        if _mapping(rules).get("read") != "full" and _overlap([stream], _texts(route.get("streams"))):
-            step = f"write read: full under streams.{stream}"
-            yield path, f'replace needs full reads, and "{stream}" is read incrementally; {step}'
+    for pattern in _texts(route.get("streams")):
+        for stream in _ruling(streams, pattern):
+            if _mapping(streams[stream]).get("read") != "full":
+                step = f"write read: full under streams.{stream}"
+                yield path, f'replace needs full reads, and "{stream}" is read incrementally; {step}'
+
+
+def _ruling(streams: Mapping[str, Any], pattern: str) -> Iterator[str]:
+    """Whose rules hold for the streams that a route's name or glob means: by name, else the first glob."""
+    if pattern in streams:
+        yield pattern
+        return
+    yield from (name for name in streams if fnmatchcase(name, pattern))
+    covering = (name for name in streams if fnmatchcase(pattern, name))
+    yield from itertools.islice(covering, 1)
 
 
 def _stands_alone(routes: Mapping[str, Mapping[str, Any]], name: str) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -11,6 +12,7 @@ from muxly.config._build import plain
 from muxly.config._envelope import COMPONENT_REFS
 from muxly.config._layers import MISSING, lookup
 from muxly.config._place import KeyPath, Place, path_text, quoted
+from muxly.config._resolved import FromOutside
 from muxly.config._shape import Shape, root_shape, shape_at
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from muxly.config._source import Source
 
 MASK = "***"
+_SECRET_NAME = re.compile(r"secret|token|passw|passphrase|credential|api_?key|private", re.IGNORECASE)
 
 
 @frozen
@@ -81,7 +84,8 @@ def _masked(value: Any, shape: Shape | None) -> Any:
         return {key: _masked(item, _child(shape, key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_masked(item, _child(shape, number)) for number, item in enumerate(value)]
-    return _mask(value) if shape is None or shape.is_secret() else value
+    hidden = shape is None or shape.is_secret() or (isinstance(value, FromOutside) and not shape.schema)
+    return _mask(value) if hidden else value
 
 
 def _mask(value: Any) -> Any:
@@ -97,7 +101,10 @@ def _child(shape: Shape | None, key: str | int) -> Shape | None:
     refs = {one.get("$ref") for one in shape.schema.get("anyOf", [shape.schema])}
     if key == "type" and not refs.isdisjoint(COMPONENT_REFS):
         return shape._replace(schema={"type": "string"})
-    return shape.child(key)
+    child = shape.child(key)
+    # Where anything may stand (a trigger's options), only the name can tell that a value is secret.
+    suspect = child is not None and not child.schema and isinstance(key, str) and _SECRET_NAME.search(key)
+    return None if suspect else child
 
 
 def explained(source: Source, path: KeyPath) -> Explanation:
