@@ -23,6 +23,7 @@ from muxly._runner.subscriptions import (
     chosen,
     defined,
     definition,
+    matches,
     routes_of,
 )
 from muxly.component import Notice
@@ -225,6 +226,8 @@ class _Execution:
                 plans.reset(self._ledger, self._streams)
             self._work(known)
         except BaseException as error:
+            self._active.stop.set()
+            self._leave_behind("was interrupted")
             runs.finish(self._ledger, state="failed", error=sentence(error), result={})
             raise
         finally:
@@ -271,11 +274,22 @@ class _Execution:
                 return
 
     def _refuse_removed_routes(self) -> None:
-        names = {route.name for route in self._pipeline.routes}
+        """Forget what routes do not deliver any more; refuse the run if records still wait there."""
+        routes = {route.name: route for route in self._pipeline.routes}
         waiting: dict[str, int] = {}
-        for (route, _stream), count in positions.pending(self._ledger).items():
-            if route not in names and count:
-                waiting[route] = waiting.get(route, 0) + count
+        for (name, stream), count in positions.pending(self._ledger).items():
+            if name in routes and matches(stream, routes[name].streams):
+                continue
+            if not count:
+                positions.forget(self._ledger, name, [stream])
+            elif name in routes:
+                raise ConfigurationError(
+                    f"route {name!r} does not deliver stream {stream!r} any more, and {count} of its records wait; "
+                    f"put it back, or `muxly routes discard {name} --stream {stream}` gives them up",
+                    path=("routes", name, "streams"),
+                )
+            else:
+                waiting[name] = waiting.get(name, 0) + count
         if waiting:
             route, count = min(waiting.items())
             raise ConfigurationError(
@@ -410,6 +424,7 @@ class _Execution:
         result = summarise(self._active, self._extraction, self._workers, finished_at=now, error=self._error)
         if self._active.fenced is None:
             runs.finish(self._ledger, state=result.state, error=result.error, result=_stored(result))
+            runs.forget_old(self._ledger)
         self._active.tell("muxly_run_finished", result=result)
         return evolve(result, notices=tuple(self._active.notices))
 

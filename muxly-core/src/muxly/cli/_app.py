@@ -99,7 +99,7 @@ class App(click.Group):
         try:
             code = super().main(args=args, prog_name=prog_name or "muxly", **extra)
         except click.ClickException as error:
-            code = _refused(error)
+            code = _refused(error, messages)
         except (click.Abort, KeyboardInterrupt):
             code = ExitCode.INTERRUPTED
         except BrokenPipeError:
@@ -109,8 +109,10 @@ class App(click.Group):
         _end(code)
 
 
-def _refused(error: click.ClickException) -> int:
-    error.show()
+def _refused(error: click.ClickException, messages: Messages) -> int:
+    """Say what is wrong with the command line, and where examples are."""
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx is not None else "muxly"
+    messages.say("error", f"{error.format_message()}\nsee `{path} --help`")
     return error.exit_code
 
 

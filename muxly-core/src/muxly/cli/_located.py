@@ -26,7 +26,7 @@ class Where:
     """What the command line says about the place of work.
 
     Args:
-        file: The configuration file; None = the one in the working folder.
+        file: The configuration file, or its folder; None = the working folder.
         pipelines: Names of pipelines; none = all, or the only one.
         home: The folder of state; None = as the configuration says.
         profile: One of the file's profiles.
@@ -47,7 +47,9 @@ class Where:
         """
         from muxly import config
 
-        configuration = config.load(self.file or default_file(), profile=self.profile, sets=self.sets)
+        file = self.file or Path()
+        file = default_file(file) if file.is_dir() else file
+        configuration = config.load(file, profile=self.profile, sets=self.sets)
         return Project(where=self, configuration=configuration)
 
 
@@ -111,18 +113,18 @@ class Project:
         return self.configuration.placed(error, pipeline=pipeline, route=route)
 
 
-def default_file() -> Path:
-    """The configuration file in the working folder.
+def default_file(folder: Path) -> Path:
+    """The configuration file in a folder.
 
     Raises:
         ConfigurationError: There is none.
     """
     from muxly.errors import ConfigurationError
 
-    found = [Path(name) for name in DEFAULTS if Path(name).exists()]
+    found = [folder / name for name in DEFAULTS if (folder / name).exists()]
     if not found:
         raise ConfigurationError(
-            f"there is no {DEFAULTS[0]} in {Path.cwd()}; name a file, or let `muxly init` write one"
+            f"there is no {DEFAULTS[0]} in {folder.absolute()}; name a file, or let `muxly init` write one"
         )
     return found[0]
 
@@ -179,8 +181,10 @@ def _where(given: dict[str, Any]) -> Where:
 
 
 def is_file(word: str) -> bool:
-    """Whether a word names a configuration file, and not a pipeline."""
-    return word.lower().endswith(_SUFFIXES) or "/" in word or Path(word).is_file()
+    """Whether a word names a configuration file or its folder, and not a pipeline."""
+    if word.lower().endswith(_SUFFIXES) or "/" in word:
+        return True
+    return Path(word).is_file() or any((Path(word) / name).exists() for name in DEFAULTS)
 
 
 def as_json(command: Callable[..., Any]) -> Callable[..., Any]:

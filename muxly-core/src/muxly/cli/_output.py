@@ -13,6 +13,8 @@ from muxly.cli._messages import abandon, coloured, is_terminal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+_SHORT = 60
+
 
 @frozen
 class Table:
@@ -118,3 +120,11 @@ def _cell(value: Any) -> object:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return value
+
+
+def short_json(value: Any) -> str | None:
+    """A value, such as a cursor, as JSON of one short line; None stays None."""
+    import json
+
+    text = None if value is None else json.dumps(value, ensure_ascii=False)
+    return text if text is None or len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."

@@ -37,9 +37,7 @@ def boundary(ledger: Ledger, stream: str) -> Any:
 
 def unfinished(ledger: Ledger, stream: str, options_digest: str | None = None) -> StoredPlan | None:
     """The stream's unfinished plan, if it was made under the same options; None = under any."""
-    query = select(plans).where(
-        plans.c.pipeline == ledger.pipeline, plans.c.stream == stream, plans.c.state == "open"
-    )
+    query = select(plans).where(plans.c.pipeline == ledger.pipeline, plans.c.stream == stream, plans.c.state == "open")
     if options_digest is not None:
         query = query.where(plans.c.options_digest == options_digest)
     with ledger.read() as connection:

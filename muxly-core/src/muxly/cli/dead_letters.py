@@ -1,0 +1,122 @@
+"""``muxly dead-letters``: records that could not be read or delivered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from muxly.cli._command import Group
+from muxly.cli._ledgers import ledger_names, listed, looking
+from muxly.cli._located import Where, as_json, located
+from muxly.cli._output import write, write_json, write_listing
+from muxly.errors import ConfigurationError
+from muxly.store import letters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from muxly.store.ledger import Ledger
+    from muxly.store.letters import StoredLetter
+
+
+@click.group(
+    cls=Group,
+    name="dead-letters",
+    examples="""
+        muxly dead-letters list --route lake
+        muxly dead-letters show 01KAR1T5Z0M5R7Q3V6N8X2C4B9
+        muxly replay --route lake --dead-letters    # deliver them after all
+    """,
+)
+def command() -> None:
+    """Records that could not be read or delivered, each kept with its reason."""
+
+
+@command.command("list", examples="muxly dead-letters list --stream deals --limit 20 --json")
+@located()
+@click.option("--route", help="Only of this route; '' = those that could not be read.")
+@click.option("--stream", help="Only of this stream.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@as_json
+def list_letters(where: Where, route: str | None, stream: str | None, limit: int, as_json: bool) -> None:
+    """List dead letters, the oldest first."""
+
+    def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
+        for one in letters.waiting(ledger, route=route, stream=stream, limit=limit):
+            yield _row(one)
+
+    found = listed(where.open(), rows)
+    shown = found if as_json else [{**one, "route": one["route"] or "(reading)"} for one in found]
+    write_listing(
+        ("id", "pipeline", "route", "stream", "place", "reason"),
+        shown,
+        as_json=as_json,
+        empty="there is no dead letter",
+    )
+
+
+def _row(one: StoredLetter) -> dict[str, Any]:
+    letter = one.letter
+    return {
+        "id": one.id,
+        "route": one.route,
+        "stream": letter.stream,
+        "place": letter.place or _place(letter.position, letter.number),
+        "reason": letter.reason,
+        "run": one.run,
+        "created_at": one.created_at,
+        "format": letter.format,
+    }
+
+
+def _place(position: int | None, number: int | None) -> str | None:
+    return None if position is None else f"position {position}, record {number}"
+
+
+@command.command("show", examples="muxly dead-letters show 01KAR1T5Z0M5R7Q3V6N8X2C4B9")
+@click.argument("identifier", metavar="ID")
+@located(words="")
+@as_json
+def show(where: Where, identifier: str, as_json: bool) -> None:
+    """Show one dead letter and its record; ID may be cut short if it stays unique."""
+    name, one = _found(where, identifier)
+    row = {"pipeline": name, **_row(one)}
+    if as_json:
+        write_json({**row, "record": _record(one)})
+        return
+    for key, value in row.items():
+        write(f"{key.replace('_', ' ')}: {value or '-'}")
+    record = _record(one)
+    for key, value in record.items() if isinstance(record, dict) else (("record", record),):
+        write(f"  {key}: {value}")
+
+
+def _found(where: Where, identifier: str) -> tuple[str, StoredLetter]:
+    project = where.open()
+    found: list[tuple[str, StoredLetter]] = []
+    for name in ledger_names(project):
+        with looking(project.home, name) as ledger:
+            waiting = letters.waiting(ledger) if ledger is not None else []
+            found += [(name, one) for one in waiting if one.id.startswith(identifier.upper())]
+    if len(found) != 1:
+        many = f"{len(found)} dead letters begin with" if found else "there is no dead letter"
+        raise ConfigurationError(f"{many} {identifier!r}; `muxly dead-letters list` shows their ids")
+    return found[0]
+
+
+def _record(one: StoredLetter) -> Any:
+    """The record as JSON values, or as text."""
+    content, kind = one.letter.record, one.letter.format
+    if content is None or kind == "none":
+        return None
+    if kind == "arrow":
+        import pyarrow as pa
+
+        records: list[Any] = pa.ipc.open_stream(content).read_all().to_pylist()
+        return records[0] if records else None
+    if kind == "json":
+        import json
+
+        return json.loads(content)
+    return content.decode("utf-8", "backslashreplace")
