@@ -13,7 +13,7 @@ import muxly
 from muxly._runner.replay import Replay
 from muxly._runner.session import Home, open_session
 from muxly.spool import FolderSpool
-from muxly.store import leases, letters, plans, positions, retention
+from muxly.store import leases, letters, plans, positions, retention, runs
 from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import FAST, every, ids, pipeline, reads
 
@@ -122,7 +122,7 @@ def test_lost_lease_stops_the_run_and_writes_nothing_more(tmp_path: Path) -> Non
     class Thief(CollectingRouter):
         def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
             engine = Home(folder=tmp_path).engine()
-            spool = f"{os.uname().nodename}:{(tmp_path / 'spool' / 'daily').resolve()}"
+            spool = FolderSpool(tmp_path / "spool" / "daily").identity()
             leases.acquire(engine, "daily", "OTHER", holder="another process", spool=spool)
             stolen.set()
             return super().deliver(delivery)
@@ -286,3 +286,45 @@ def test_dead_letters_hold_the_rejected_record_itself(tmp_path: Path) -> None:
     assert letter.letter.record is not None
     assert pa.ipc.open_stream(letter.letter.record).read_all().to_pylist()[0]["id"] == 30
     assert (letter.letter.position, letter.letter.number) == (1, 30)
+
+
+def test_pending_records_in_another_spool_are_not_taken_for_lost(tmp_path: Path, postgres_url: str) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    muxly.run(pipeline(FakeConnector(records=50), ChaosRouter(faults=DOWN)), home=here, store=postgres_url)
+    router = CollectingRouter()
+    mended = pipeline(FakeConnector(records=50), router)
+    with pytest.raises(muxly.StoreError, match="wait in another spool"):
+        muxly.run(mended, home=there, store=postgres_url)
+    moved = tmp_path / "moved"
+    here.rename(moved)
+    assert muxly.run(mended, home=moved, store=postgres_url).state == "succeeded"
+    assert ids(router) == every(50)
+
+
+def test_route_that_leaves_a_stream_with_a_backlog_refuses_the_run(tmp_path: Path) -> None:
+    source = FakeConnector(names=["one", "two"], records=20)
+    muxly.run(pipeline(source, ChaosRouter(faults=DOWN)), home=tmp_path)
+    narrowed = pipeline(source, CollectingRouter(), route={"streams": ["two"]})
+    with pytest.raises(muxly.ConfigurationError, match="muxly routes discard r0 --stream one"):
+        muxly.run(narrowed, home=tmp_path)
+    with open_session(Home(folder=tmp_path), "daily", command="routes discard") as session:
+        assert positions.forget(session.ledger, "r0", ["one"]) == 20
+    assert muxly.run(narrowed, home=tmp_path).routes["r0"].delivered == 20
+
+
+def test_route_that_leaves_a_delivered_stream_gets_no_more_of_it(tmp_path: Path) -> None:
+    router = CollectingRouter(token=f"leaves {tmp_path}")
+    muxly.run(pipeline(FakeConnector(names=["one", "two"], records=20), router), home=tmp_path)
+    more = FakeConnector(names=["one", "two"], records=30)
+    result = muxly.run(pipeline(more, router, route={"streams": ["two"]}), home=tmp_path)
+    assert (result.state, result.error) == ("succeeded", None)
+    assert (len(router.records("one")), len(router.records("two"))) == (20, 30)
+
+
+def test_old_runs_are_forgotten(tmp_path: Path) -> None:
+    chosen = pipeline(FakeConnector(records=5), CollectingRouter())
+    for _ in range(4):
+        muxly.run(chosen, home=tmp_path)
+    with open_session(Home(folder=tmp_path), "daily", command="test") as session:
+        runs.forget_old(session.ledger, keep=2)
+        assert len(runs.recent(session.ledger)) == 2

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SUFFIX = ".arrow"
+_IDENTITY = ".identity"
 _DRAFT = re.compile(r"\.(?P<token>\d+)-[0-9A-Z]{26}\.tmp\Z")
 
 
@@ -87,6 +88,28 @@ class FolderSpool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._mapped: WeakValueDictionary[tuple[str, int], pa.Buffer] = WeakValueDictionary()
+
+    def identity(self) -> str:
+        """This spool's own name, kept inside it, so that it is the same wherever the folder is moved.
+
+        Call it while holding the spool's lock.
+        """
+        file = self.folder / _IDENTITY
+        try:
+            return file.read_text(encoding="ascii")
+        except FileNotFoundError:
+            pass
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            name = new_id()
+            draft = Draft(self.folder / f".0-{name}.tmp")
+            draft.write(name.encode())
+            draft.sync()
+            draft.path.replace(file)
+        except OSError as error:
+            raise failed("write to", self.folder, error) from error
+        self.sync_folder()
+        return name
 
     def draft(self, token: int) -> Draft:
         """A new temporary file.

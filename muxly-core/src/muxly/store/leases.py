@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
 
-from muxly.errors import FencedError, LeaseHeldError
+from muxly.errors import FencedError, LeaseHeldError, StoreError
 from muxly.store import engine as engines
 from muxly.store.ledger import Ledger
-from muxly.store.tables import leases
+from muxly.store.tables import leases, route_positions, segments
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -36,9 +36,11 @@ def acquire(
 
     Raises:
         LeaseHeldError: Another holder's lease has not run out.
+        StoreError: Records wait in another spool than this one.
     """
     with engines.transaction(engine) as connection:
         row = _row(connection, pipeline)
+        _refuse_other_spool(connection, pipeline, row.spool, spool)
         now = engines.now(connection)
         alive = row.holder is not None and row.expires_at > now
         if alive and not (spool and row.spool == spool):
@@ -50,6 +52,28 @@ def acquire(
             .values(token=token, holder=holder, spool=spool, expires_at=now + timedelta(seconds=ttl_seconds))
         )
     return Ledger(engine, pipeline, run, token)
+
+
+def _refuse_other_spool(connection: Connection, pipeline: str, before: str | None, spool: str) -> None:
+    """A ledger whose pending segments lie elsewhere must not take them for lost."""
+    if not before or not spool or before == spool:
+        return
+    needed = (
+        select(segments.c.position)
+        .join(
+            route_positions,
+            (route_positions.c.pipeline == segments.c.pipeline)
+            & (route_positions.c.stream == segments.c.stream)
+            & (route_positions.c.position < segments.c.position)
+            & route_positions.c.detached_at.is_(None),
+        )
+        .where(segments.c.pipeline == pipeline, segments.c.file.is_not(None))
+    )
+    if connection.execute(needed.limit(1)).first() is not None:
+        raise StoreError(
+            f"records of the pipeline {pipeline!r} wait in another spool than the one here; run it where that spool "
+            "is, or bring its folder (`spool` below `home`) here"
+        )
 
 
 def held(pipeline: str, holder: str) -> str:

@@ -286,16 +286,23 @@ def rename(ledger: Ledger, old: str, new: str) -> int:
     return moved
 
 
-def forget(ledger: Ledger, route: str) -> int:
-    """Give up a route: its backlog is counted as dropped, its positions are deleted.
+def forget(ledger: Ledger, route: str, names: Iterable[str] | None = None) -> int:
+    """Give up a route, or some of its streams: the backlog counts as dropped, the positions are deleted.
+
+    Args:
+        ledger: The ledger of this run.
+        route: The route's name.
+        names: Its streams to give up; None = all.
 
     Returns:
         How many records were waiting.
     """
     with ledger.write() as connection:
         waiting = pending_in(connection, ledger, route)
-        for (_route, stream), count in waiting.items():
-            accounts.add(connection, ledger, route, stream, dropped=count)
+        chosen = [stream for _route, stream in waiting] if names is None else list(names)
+        for stream in chosen:
+            accounts.add(connection, ledger, route, stream, dropped=waiting.get((route, stream), 0))
         for table in (deliveries, route_positions):
-            connection.execute(table.delete().where(table.c.pipeline == ledger.pipeline, table.c.route == route))
-    return sum(waiting.values())
+            here = (table.c.pipeline == ledger.pipeline, table.c.route == route, table.c.stream.in_(chosen))
+            connection.execute(table.delete().where(*here))
+    return sum(waiting.get((route, stream), 0) for stream in chosen)

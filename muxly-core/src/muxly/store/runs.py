@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert, select, update
 
 from muxly.store import values
-from muxly.store.tables import runs
+from muxly.store.tables import accounts, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from muxly.store.ledger import Ledger
+
+KEPT_RUNS = 1000
 
 
 def start(ledger: Ledger, *, holder: str, command: str, params: Mapping[str, Any]) -> None:
@@ -51,6 +53,22 @@ def finish(ledger: Ledger, *, state: str, error: str | None, result: Mapping[str
                 finished_at=ledger.now(connection),
             )
         )
+
+
+def forget_old(ledger: Ledger, keep: int = KEPT_RUNS) -> None:
+    """Forget all but the newest runs of the pipeline, with their accounts; dead letters stay."""
+    newest = (
+        select(runs.c.id)
+        .where(runs.c.pipeline == ledger.pipeline)
+        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
+        .offset(keep)
+    )
+    with ledger.read() as connection:
+        old = list(connection.execute(newest.limit(KEPT_RUNS)).scalars())
+    if old:
+        with ledger.write() as connection:
+            connection.execute(accounts.delete().where(accounts.c.run.in_(old)))
+            connection.execute(runs.delete().where(runs.c.id.in_(old)))
 
 
 def recent(ledger: Ledger, limit: int = 20) -> list[dict[str, Any]]:
