@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from muxly import Stream
 from muxly._runner import repeats
 from muxly._runner.digests import record_digests
-from muxly._runner.repeats import Boundary, advance, drop_repeats
+from muxly._runner.repeats import Boundary, advance, drop_repeats, joined
 from muxly.errors import StreamError
 
 UTC = dt.UTC
@@ -284,3 +284,16 @@ def test_the_order_of_batches_makes_no_difference(order: list[int]) -> None:
     stream = Stream("logs", cursor_field="at", lookback=dt.timedelta(hours=4))
     boundary = sealed(stream, *(table([{"at": hour(at)}]) for at in order))
     assert boundary == sealed(stream, table([{"at": hour(at)} for at in sorted(order)]))
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=3), min_size=1, max_size=5), st.booleans())
+def test_boundaries_of_groups_join_to_that_of_all_of_them(groups: list[list[int]], keyed: bool) -> None:
+    stream = Stream("logs", ("at",) if keyed else (), cursor_field="at", lookback=dt.timedelta(hours=4))
+    tables = [table([{"at": hour(at)} for at in group]) for group in groups]
+    whole = Boundary()
+    for one in tables:
+        whole = joined(whole, sealed(stream, one), stream)
+    expected = sealed(stream, pa.concat_tables(tables))
+    assert whole.greatest == expected.greatest
+    assert set(whole.digests) == set(expected.digests)
+    assert keyed or whole.digests == expected.digests
