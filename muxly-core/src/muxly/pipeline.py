@@ -225,6 +225,7 @@ class RunFailedError(MuxlyError):
 
 
 RunState = Literal["succeeded", "partial", "failed", "stopped"]
+_WENT = ("delivered", "rejected", "filtered", "dropped", "superseded", "quarantined")
 
 
 @frozen(kw_only=True)
@@ -331,3 +332,20 @@ class RunResult:
         if self.state != "succeeded":
             raise RunFailedError(f"the run of {self.pipeline} is {self.state}: {self.error}", result=self)
         return self
+
+    def _repr_html_(self) -> str:
+        """The account of each route, for notebooks."""
+        from html import escape
+
+        came, went = ("pending_before", "sealed", "replayed"), (*_WENT, "pending")
+        heads = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ("route", "stream", *came, *went))
+        lines = [
+            f"<td>{escape(name)}</td><td>{escape(stream)}</td>"
+            + "".join(f"<td>{getattr(one, key):,}</td>" for key in (*came, *went))
+            for name, route in self.routes.items()
+            for stream, one in route.streams.items()
+        ]
+        rows = "".join(f"<tr>{line}</tr>" for line in lines)
+        reason = f": {escape(self.error)}" if self.error else ""
+        title = f"<p><b>{escape(self.pipeline)}</b> {self.state}{reason}</p>"
+        return f"{title}<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
