@@ -89,6 +89,7 @@ def test_full_spool_stops_reading_and_moves_no_cursor(tmp_path: Path, monkeypatc
         return real(file, content)
 
     source, router = FakeConnector(records=300), CollectingRouter()
+    FolderSpool(tmp_path / "spool" / "daily").identity()
     with monkeypatch.context() as patch:
         patch.setattr("muxly.spool.folder.os.write", full)
         result = muxly.run(pipeline(source, router), home=tmp_path)
@@ -109,6 +110,7 @@ def test_failed_fsync_is_not_believed_later(tmp_path: Path, monkeypatch: pytest.
         real(file)
 
     router, source = CollectingRouter(), FakeConnector(records=300)
+    FolderSpool(tmp_path / "spool" / "daily").identity()
     monkeypatch.setattr("muxly.spool.folder.os.fsync", fsync)
     assert muxly.run(pipeline(source, router), home=tmp_path).state == "partial"
     assert router.records() == []
