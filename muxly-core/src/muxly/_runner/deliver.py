@@ -248,8 +248,12 @@ class _Desk:
             self._supersede()
 
     def _supersede(self) -> None:
+        """Pass over full reads before the newest whole one, and those the destination has, or may not get."""
         sealed = deliveries.generations(self._ledger, self._stream.name).sealed
-        deliveries.supersede(self._ledger, self._route.name, self._stream.name, generation=sealed)
+        with self._ledger.read() as connection:
+            here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
+        oldest = max(sealed, here.completed + 1)
+        deliveries.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
 
     def deliver_letters(self) -> None:
         """Deliver again the dead letters that a replay asked for."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from muxly.pipeline import Pipeline, Route
     from muxly.store.ledger import Ledger
+    from muxly.store.rows import RoutePosition
     from muxly.stream import Stream
 
 _NEEDS_FORCE = ("overwrite", "replace")
@@ -28,7 +29,8 @@ class Replay:
     Args:
         route: The route's name.
         streams: Names or globs; all by default.
-        after: The position after which everything is delivered again; 0 = from the first.
+        after: The position after which everything is delivered again; 0 = from the first, or, for
+            a detached route, from where it was detached.
         partial: Whether to begin at the first segment that the spool still keeps.
         dead_letters: Whether the route's dead letters are delivered again, and nothing else.
         force: Whether old dead letters may go into ``overwrite`` or ``replace``.
@@ -56,26 +58,28 @@ def set_back(ledger: Ledger, pipeline: Pipeline, replay: Replay, streams: Mappin
     if replay.dead_letters:
         return _letters_back(ledger, pipeline, route, replay, streams)
     starts = {
-        one.stream: _start(ledger, one.stream, replay)
+        one.stream: _start(ledger, one, replay)
         for one in positions.every(ledger)
         if one.route == route.name and matches(one.stream, replay.streams)
     }
     return sum(positions.replay(ledger, route.name, stream, start) for stream, start in starts.items())
 
 
-def _start(ledger: Ledger, stream: str, replay: Replay) -> int:
+def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
     """The position after which a stream is delivered again."""
+    stream = here.stream
+    after = replay.after or (here.position if here.detached else 0)
     kept = retention.log(ledger, stream)
     head = deliveries.generations(ledger, stream).head
-    missing = retention.missing(kept, replay.after, head)
+    missing = retention.missing(kept, after, head)
     if missing is None:
-        return replay.after
+        return after
     if not replay.partial:
         raise ConfigurationError(
             f"stream {stream!r}: the spool does not keep position {missing} any more (it is at {head}); "
             "`--partial` delivers what it keeps, `muxly run --full-refresh` reads it again"
         )
-    later = [one.position for one in kept if one.position > replay.after]
+    later = [one.position for one in kept if one.position > after]
     return min(later, default=head + 1) - 1
 
 

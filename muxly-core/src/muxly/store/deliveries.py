@@ -312,6 +312,7 @@ def acknowledge(
             letters.mark_replayed(connection, ledger, delivery.letters)
         else:
             moved |= _end(connection, ledger, delivery)
+            _count_damaged(connection, ledger, delivery)
         if moved:
             positions.change(connection, ledger, delivery.route, delivery.stream, **moved)
         letters.store(connection, ledger, delivery.route, rejected, ledger.now(connection))
@@ -342,6 +343,22 @@ def _end(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> di
     if connection.execute(query).scalar_one() == delivery.last_offset:
         return {"position": delivery.last_position, "offset": 0}
     return {"position": delivery.last_position - 1, "offset": delivery.last_offset}
+
+
+def _count_damaged(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> None:
+    """Take back what was counted as quarantined: another route found the damage after this one had read it."""
+    query = select(segments.c.position, segments.c.records).where(
+        segments.c.pipeline == ledger.pipeline,
+        segments.c.stream == delivery.stream,
+        segments.c.position.between(delivery.first_position, delivery.last_position),
+        segments.c.state == "quarantined",
+    )
+    count = 0
+    for row in connection.execute(query):
+        start = delivery.first_offset if row.position == delivery.first_position else 0
+        end = delivery.last_offset if row.position == delivery.last_position else row.records
+        count += end - start
+    accounts.add(connection, ledger, delivery.route, delivery.stream, quarantined=-count)
 
 
 def _count_rejected(connection: Connection, ledger: Ledger, delivery: StoredDelivery, count: int) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row, Table
 
     from muxly.store.ledger import Ledger
 
@@ -24,7 +24,8 @@ def register(
 ) -> list[RoutePosition]:
     """Make the rows of streams and routes that this run uses.
 
-    A route that is new to a stream starts at the stream's head.
+    A route that is new to a stream starts at the stream's head, and with the full read after the
+    newest one: it has not seen the beginning of that, so it may never call it complete.
 
     Args:
         ledger: The ledger of this run.
@@ -46,7 +47,7 @@ def register(
                 add_stream(connection, ledger, stream, (), parent=parent, now=now)
             for route in routes:
                 if (route, stream) not in served:
-                    late += _add(connection, ledger, route, stream, known.get(stream, 0), now)
+                    late += _add(connection, ledger, route, stream, *known.get(stream, (0, 0)), now)
         _define(connection, ledger, definitions)
     return late
 
@@ -86,20 +87,29 @@ def add_stream(
     """Begin the log of a stream, with its routes at its beginning."""
     connection.execute(insert(streams).values(pipeline=ledger.pipeline, stream=stream, parent=parent, updated_at=now))
     for route in routes:
-        _add(connection, ledger, route, stream, 0, now)
+        _add(connection, ledger, route, stream, 0, 0, now)
 
 
-def _heads(connection: Connection, ledger: Ledger) -> dict[str, int]:
-    query = select(streams.c.stream, streams.c.head).where(streams.c.pipeline == ledger.pipeline)
-    return {row.stream: row.head for row in connection.execute(query)}
+def _heads(connection: Connection, ledger: Ledger) -> dict[str, tuple[int, int]]:
+    """The last position of each stream, and its newest full read if some of that is in the log."""
+    query = select(streams.c.stream, streams.c.head, streams.c.generation).where(
+        streams.c.pipeline == ledger.pipeline
+    )
+    return {row.stream: (row.head, row.generation if row.head else 0) for row in connection.execute(query)}
 
 
 def _add(
-    connection: Connection, ledger: Ledger, route: str, stream: str, head: int, now: datetime
+    connection: Connection, ledger: Ledger, route: str, stream: str, head: int, generation: int, now: datetime
 ) -> list[RoutePosition]:
     connection.execute(
         insert(route_positions).values(
-            pipeline=ledger.pipeline, route=route, stream=stream, position=head, created_at=now, updated_at=now
+            pipeline=ledger.pipeline,
+            route=route,
+            stream=stream,
+            position=head,
+            completed=generation,
+            created_at=now,
+            updated_at=now,
         )
     )
     return [RoutePosition(route=route, stream=stream, position=head)] if head else []
@@ -155,7 +165,7 @@ def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
 
 
 def pending(ledger: Ledger) -> dict[tuple[str, str], int]:
-    """Records that wait, by route and stream; detached routes wait for nothing."""
+    """Records that wait, by route and stream; detached routes wait for nothing in the log."""
     with ledger.read() as connection:
         return pending_in(connection, ledger)
 
@@ -164,19 +174,38 @@ def pending_in(
     connection: Connection, ledger: Ledger, route: str | None = None, stream: str | None = None
 ) -> dict[tuple[str, str], int]:
     """The same inside a transaction, of all routes and streams or only of some."""
-    left = _left()
     query = (
-        select(route_positions.c.route, route_positions.c.stream, func.coalesce(func.sum(left), 0).label("n"))
+        select(route_positions.c.route, route_positions.c.stream, func.coalesce(func.sum(_left()), 0).label("n"))
         .select_from(route_positions)
         .outerjoin(segments, _waiting())
-        .where(route_positions.c.pipeline == ledger.pipeline)
+        .where(route_positions.c.pipeline == ledger.pipeline, *_narrowed(route_positions, route, stream))
         .group_by(route_positions.c.route, route_positions.c.stream)
     )
-    if route is not None:
-        query = query.where(route_positions.c.route == route)
-    if stream is not None:
-        query = query.where(route_positions.c.stream == stream)
+    found = {(row.route, row.stream): int(row.n) for row in connection.execute(query)}
+    for pair, count in _letters_in(connection, ledger, route, stream).items():
+        found[pair] = found.get(pair, 0) + count
+    return found
+
+
+def _letters_in(
+    connection: Connection, ledger: Ledger, route: str | None, stream: str | None
+) -> dict[tuple[str, str], int]:
+    """Dead letters that are being delivered again; they wait for nothing in the log."""
+    query = (
+        select(deliveries.c.route, deliveries.c.stream, func.sum(deliveries.c.records).label("n"))
+        .where(
+            deliveries.c.pipeline == ledger.pipeline,
+            deliveries.c.letters.is_not(None),
+            *_narrowed(deliveries, route, stream),
+        )
+        .group_by(deliveries.c.route, deliveries.c.stream)
+    )
     return {(row.route, row.stream): int(row.n) for row in connection.execute(query)}
+
+
+def _narrowed(table: Table, route: str | None, stream: str | None) -> list[ColumnElement[bool]]:
+    chosen = ((table.c.route, route), (table.c.stream, stream))
+    return [column == name for column, name in chosen if name is not None]
 
 
 def _left() -> Any:
@@ -234,7 +263,8 @@ def detach(ledger: Ledger, route: str, names: Iterable[str]) -> None:
     with ledger.write() as connection:
         for stream in names:
             waiting = pending_in(connection, ledger, route, stream).get((route, stream), 0)
-            accounts.add(connection, ledger, route, stream, dropped=waiting)
+            letters = _letters_in(connection, ledger, route, stream).get((route, stream), 0)
+            accounts.add(connection, ledger, route, stream, dropped=waiting - letters)
             change(connection, ledger, route, stream, detached_at=ledger.now(connection))
 
 
@@ -251,24 +281,36 @@ def detached(connection: Connection, ledger: Ledger, stream: str) -> list[str]:
 def replay(ledger: Ledger, route: str, stream: str, after: int) -> int:
     """Set a route back, so that it delivers everything after that position again.
 
-    Open deliveries of the pair are given up: what is delivered again gets new ids.
+    Open deliveries of the log are given up: what is delivered again gets new ids. Only a
+    detached route that goes on where it was keeps them, for they may have arrived already.
 
     Returns:
         How many records that are.
     """
     with ledger.write() as connection:
+        here = get(connection, ledger, route, stream)
         before = pending_in(connection, ledger, route, stream).get((route, stream), 0)
-        connection.execute(
-            deliveries.delete().where(
-                deliveries.c.pipeline == ledger.pipeline,
-                deliveries.c.route == route,
-                deliveries.c.stream == stream,
-            )
-        )
-        change(connection, ledger, route, stream, position=after, offset=0, detached_at=None)
+        changes: dict[str, Any] = {"position": after, "detached_at": None}
+        if not (here.detached and here.position == after):
+            changes["offset"] = 0
+            _give_up_deliveries(connection, ledger, route, stream)
+        if here.completed > here.begun:
+            changes["completed"] = 0  # it joined late and has seen no full read; now it gets one
+        change(connection, ledger, route, stream, **changes)
         count = pending_in(connection, ledger, route, stream).get((route, stream), 0) - before
         accounts.add(connection, ledger, route, stream, replayed=count)
     return count
+
+
+def _give_up_deliveries(connection: Connection, ledger: Ledger, route: str, stream: str) -> None:
+    connection.execute(
+        deliveries.delete().where(
+            deliveries.c.pipeline == ledger.pipeline,
+            deliveries.c.route == route,
+            deliveries.c.stream == stream,
+            deliveries.c.letters.is_(None),
+        )
+    )
 
 
 def rename(ledger: Ledger, old: str, new: str) -> int:
