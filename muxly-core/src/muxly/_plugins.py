@@ -14,7 +14,7 @@ from muxly.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution, EntryPoint
 
     import pluggy
 
@@ -79,23 +79,41 @@ def installed() -> tuple[Plugin, ...]:
 
 @lru_cache(maxsize=4)
 def _installed(path: tuple[str, ...]) -> tuple[Plugin, ...]:
-    from importlib.metadata import entry_points
+    from importlib.metadata import distributions
 
-    found = [
-        _plugin(kind, entry) for kind, group in GROUPS.items() for entry in entry_points(group=group)
-    ]
-    unique = {(one.kind, one.name, one.distribution): one for one in found}
-    return tuple(sorted(unique.values(), key=lambda one: (one.kind, one.name, one.distribution)))
+    found: dict[tuple[str, str, str], Plugin] = {}
+    for distribution in distributions():
+        for plugin in _provided_by(distribution):
+            # The first on the path is the one that is imported.
+            found.setdefault((plugin.kind, plugin.name, plugin.distribution), plugin)
+    return tuple(found[key] for key in sorted(found))
 
 
-def _plugin(kind: Kind, entry: EntryPoint) -> Plugin:
+def _provided_by(distribution: Distribution) -> list[Plugin]:
+    """Its plugins; one whose metadata cannot be read has none, and must not hide those of others."""
+    try:
+        # Most distributions have no plugin: reading their other metadata too would take most of the time.
+        if "muxly." not in (distribution.read_text("entry_points.txt") or ""):
+            return []
+        kinds: dict[str, Kind] = {group: kind for kind, group in GROUPS.items()}
+        entries = [entry for entry in distribution.entry_points if entry.group in kinds]
+        return [_plugin(kinds[entry.group], entry, distribution) for entry in entries]
+    except Exception:  # noqa: BLE001 (whatever a damaged file makes the standard library raise)
+        import logging
+
+        message = "the metadata of an installed distribution is damaged, its plugins are left out: %s"
+        logging.getLogger(__name__).warning(message, getattr(distribution, "_path", distribution))
+        return []
+
+
+def _plugin(kind: Kind, entry: EntryPoint, distribution: Distribution) -> Plugin:
     problem = None if _NAME.match(entry.name) else "its name is not lower-case letters, digits, - and _"
     return Plugin(
         kind=kind,
         name=entry.name,
         value=entry.value,
-        distribution=entry.dist.name if entry.dist else "an unknown distribution",
-        version=entry.dist.version if entry.dist else "?",
+        distribution=distribution.metadata["Name"],
+        version=distribution.version,
         problem=problem,
     )
 
@@ -167,16 +185,27 @@ def _component(plugin: Plugin, value: Any) -> type[Component]:
 
 
 def _provided(plugin: Plugin, module: Any) -> Any:
-    hooks = _new_hooks()
-    hooks.register(module)
-    hook: Callable[[], list[Any]] = getattr(hooks.hook, f"muxly_{plugin.kind}")
-    found = hook()
+    found = _called(plugin, module)
     if len(found) != 1:
         raise PluginError(
             f"the {plugin.kind} plugin {plugin.name!r} of {plugin.distribution} needs one function "
             f"muxly_{plugin.kind}() marked @muxly.hookimpl that returns the class; found {len(found)}"
         )
     return found[0]
+
+
+def _called(plugin: Plugin, module: Any) -> list[Any]:
+    """What the plugin's hook returns, in a list."""
+    try:
+        hooks = _new_hooks()
+        hooks.register(module)
+        hook: Callable[[], list[Any]] = getattr(hooks.hook, f"muxly_{plugin.kind}")
+        return hook()
+    except Exception as error:
+        raise PluginError(
+            f"the {plugin.kind} plugin {plugin.name!r} of {plugin.distribution} {plugin.version} cannot be used: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _new_hooks() -> pluggy.PluginManager:
@@ -195,13 +224,24 @@ def observers(extra: tuple[object, ...] = ()) -> tuple[pluggy.PluginManager, lis
     Args:
         extra: Objects with ``@muxly.hookimpl`` methods that observe this run only.
     """
-    hooks, errors = _new_hooks(), []
+    hooks, errors = _new_hooks(), list[PluginError]()
     for plugin in installed():
         if plugin.kind == "hooks":
             try:
-                hooks.register(plugin.import_value(), name=f"{plugin.distribution}:{plugin.name}")
-            except (PluginError, ValueError) as error:
-                errors.append(error if isinstance(error, PluginError) else PluginError(str(error)))
+                _observe(hooks, plugin)
+            except PluginError as error:
+                errors.append(error)
     for observer in extra:
         hooks.register(observer)
     return hooks, errors
+
+
+def _observe(hooks: pluggy.PluginManager, plugin: Plugin) -> None:
+    module, name = plugin.import_value(), f"{plugin.distribution}:{plugin.name}"
+    try:
+        hooks.register(module, name=name)
+    except Exception as error:
+        # What was registered before the mistake was noticed would be called all the same.
+        if hooks.has_plugin(name):
+            hooks.unregister(name=name)
+        raise PluginError(f"the hooks of {plugin.distribution} {plugin.version} cannot be used: {error}") from error

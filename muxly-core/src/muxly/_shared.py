@@ -52,14 +52,39 @@ class Leases:
             return self._held[key]
 
     def give_back(self) -> None:
-        """Let go of all of them; those that no other run holds are closed."""
+        """Let go of all of them; those that no other run holds are closed, each whatever the others do.
+
+        Raises:
+            Exception: The first error of a ``close``.
+        """
         with self._lock:
             held, self._held = self._held, {}
+        errors: list[Exception] = []
         for key, entry in held.items():
+            try:
+                _let_go(key, entry)
+            except Exception as error:  # noqa: BLE001 (raised when all are given back)
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+
+def _let_go(key: str, entry: _Entry) -> None:
+    """Close the object if nobody else holds it; who asks for it meanwhile waits, and gets a new one."""
+    with entry.lock:
+        with _entries_lock:
+            entry.holders -= 1
+            last = entry.holders == 0
+        try:
+            if last and entry.made:
+                entry.made, value, entry.value = False, entry.value, None
+                _close(value)
+        finally:
             with _entries_lock:
-                entry.holders -= 1
-                last = entry.holders == 0
-                if last:
-                    del _entries[key]
-            if last and entry.made and callable(close := getattr(entry.value, "close", None)):
-                close()
+                if entry.holders == 0:
+                    _entries.pop(key, None)
+
+
+def _close(value: Any) -> None:
+    if callable(close := getattr(value, "close", None)):
+        close()

@@ -84,7 +84,7 @@ class Run:
         Raises:
             StoppedError: The run has been asked to stop.
         """
-        if self._stop.wait(max(0.0, seconds)):
+        if self._stop.wait(min(max(0.0, seconds), threading.TIMEOUT_MAX)):
             raise StoppedError("the run was asked to stop")
 
     def notice(self, notice: Notice) -> None:

@@ -69,7 +69,7 @@ class Connector(Component):
 
     def streams(self) -> Iterable[Stream]:
         """What can be read under these options. Called once per run; cheap."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a method streams(self)")
 
     def plan(self, stream: Stream, cursor: Cursor) -> Plan:
         """Divide what is new since the cursor into partitions.
@@ -101,5 +101,5 @@ class Connector(Component):
         Yields:
             Batches of any size; 10,000 to 100,000 records are good ones.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a method read(self, stream, partition, cursor)")
         yield  # type: ignore[unreachable]  # makes it a generator, as the real ones are

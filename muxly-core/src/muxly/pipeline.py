@@ -41,13 +41,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 def _name(instance: object, attribute: Any, value: Any) -> None:
     if not isinstance(value, str) or not _NAME.match(value):
         raise ValueError(
-            f"{value!r} cannot be a name: 1 to 63 letters, digits, '_', '.', '-', beginning with a "
-            "letter or digit"
+            f"{value!r} cannot be a name: 1 to 63 letters, digits, '_', '.', '-', beginning with a letter or digit"
         )
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _texts(value: Sequence[str] | str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _texts_or_none(value: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    return None if value is None else _texts(value)
 
 
 @frozen(kw_only=True)
@@ -60,9 +63,7 @@ class Columns:
         rename: New names by old names.
     """
 
-    include: tuple[str, ...] | None = field(
-        default=None, converter=lambda value: None if value is None else _texts(value)
-    )
+    include: tuple[str, ...] | None = field(default=None, converter=_texts_or_none)
     exclude: tuple[str, ...] = field(default=(), converter=_texts)
     rename: Mapping[str, str] = field(factory=dict, hash=False)
 
@@ -101,9 +102,7 @@ class StreamRules:
     """
 
     read: Literal["incremental", "full"] = field(default="incremental", validator=in_(("incremental", "full")))
-    primary_key: tuple[str, ...] | None = field(
-        default=None, converter=lambda value: None if value is None else _texts(value)
-    )
+    primary_key: tuple[str, ...] | None = field(default=None, converter=_texts_or_none)
     cursor_field: str | None = None
     new_columns: Contract = field(default="evolve", validator=in_(CONTRACTS))
     new_types: Contract = field(default="evolve", validator=in_(CONTRACTS))
@@ -143,21 +142,27 @@ class Route:
     streams: tuple[str, ...] = field(default=("*",), kw_only=True, converter=_texts)
     mode: Mode | None = field(default=None, kw_only=True, validator=optional(in_(MODES)))
     required: bool = field(default=True, kw_only=True)
-    columns: Columns | None = field(default=None, kw_only=True, converter=_columns)
-    where: str | None = field(default=None, kw_only=True)
-    batch: BatchLimits = field(default=None, kw_only=True, converter=_limits)
-    backlog: Literal["stop", "detach"] = field(
-        default="stop", kw_only=True, validator=in_(("stop", "detach"))
+    columns: Columns | None = field(
+        default=None, kw_only=True, converter=_columns, validator=optional(instance_of(Columns))
     )
+    where: str | None = field(default=None, kw_only=True)
+    batch: BatchLimits = field(default=None, kw_only=True, converter=_limits, validator=instance_of(BatchLimits))
+    backlog: Literal["stop", "detach"] = field(default="stop", kw_only=True, validator=in_(("stop", "detach")))
     max_rejected: int = field(default=0, kw_only=True, validator=ge(0))
     retry: Backoff = field(factory=Backoff, kw_only=True)
 
 
 def _rules(value: Mapping[str, Any]) -> dict[str, StreamRules]:
     return {
-        name: StreamRules(**rules) if isinstance(rules, Mapping) else rules or StreamRules()
+        name: StreamRules(**rules) if isinstance(rules, Mapping) else _stream_rules(name, rules)
         for name, rules in dict(value).items()
     }
+
+
+def _stream_rules(name: str, rules: StreamRules | None) -> StreamRules:
+    if rules is not None and not isinstance(rules, StreamRules):
+        raise TypeError(f"the rules of {name!r} are a muxly.StreamRules or a mapping of its options, not {rules!r}")
+    return rules or StreamRules()
 
 
 def _routes(value: Sequence[Route] | Route) -> tuple[Route, ...]:
@@ -165,6 +170,8 @@ def _routes(value: Sequence[Route] | Route) -> tuple[Route, ...]:
 
 
 def _unique(instance: object, attribute: Any, value: tuple[Route, ...]) -> None:
+    if not value:
+        raise ValueError("a pipeline has one or more routes; without one nothing would be delivered")
     names = [route.name for route in value]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"two routes are named {min(repeated)!r}; a route is its name")
@@ -208,7 +215,6 @@ class Pipeline:
     stall_seconds: float = field(default=600.0, kw_only=True, validator=gt(0))
     grace_seconds: float = field(default=30.0, kw_only=True, validator=ge(0))
     retry: Backoff = field(factory=Backoff, kw_only=True)
-
 
 
 class RunFailedError(MuxlyError):

@@ -74,6 +74,7 @@ class RateBucket:
             raise ValueError(f"rate must be above 0 and burst at least 1, not {rate} and {burst}")
         self._rate, self._burst, self._clock = rate, burst, clock
         self._tokens, self._at = float(burst), clock()
+        self._paused_until = self._at
         self._lock = threading.Lock()
 
     def reserve(self, calls: float = 1) -> float:
@@ -83,14 +84,14 @@ class RateBucket:
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
             self._at = now
             self._tokens -= calls
-            return max(0.0, -self._tokens / self._rate)
+            return max(0.0, -self._tokens / self._rate, self._paused_until - now)
 
     def pause(self, seconds: float) -> None:
-        """Let no call start for so many seconds, as a ``Retry-After`` asks."""
-        with self._lock:
-            now = self._clock()
-            self._tokens = min(self._tokens, -seconds * self._rate)
-            self._at = now
+        """Let no call start for so many seconds, as a ``Retry-After`` asks; at most one hour."""
+        if seconds > 0:
+            with self._lock:
+                until = self._clock() + min(seconds, RETRY_AFTER_LIMIT_SECONDS)
+                self._paused_until = max(self._paused_until, until)
 
     def take(self, sleep: Callable[[float], object], calls: float = 1) -> None:
         """Wait for the tokens with ``run.sleep``, which ends at once when the run stops."""

@@ -141,7 +141,7 @@ class Router(Component):
             RouteError: This route stops, the others go on.
             ConflictError: The destination holds this id with other content.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a method deliver(self, delivery)")
 
     def begin(self, stream: Stream, generation: int) -> None:
         """``replace`` only: a new full read starts; what is visible stays visible.
@@ -157,5 +157,3 @@ class Router(Component):
             ConflictError: A newer generation is visible already.
         """
         raise NotImplementedError(f"{type(self).__name__} has no mode replace")
-
-
