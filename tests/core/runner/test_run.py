@@ -356,3 +356,46 @@ def test_only_the_columns_that_routes_include_are_asked_for(tmp_path: Path) -> N
     chosen = {"columns": {"include": ["id", "name", "changed_at"]}}
     muxly.run(pipeline(Watched(records=10), CollectingRouter(), route=chosen), home=tmp_path)
     assert asked == [("id", "changed_at", "name")]
+
+
+class Mixed(muxly.Connector):
+    """Records as an API gives them: numbers and texts in one column."""
+
+    def streams(self) -> list[muxly.Stream]:
+        import pyarrow as pa
+
+        return [muxly.Stream("mixed", schema=pa.schema([("id", pa.int64()), ("declared", pa.date32())]))]
+
+    def read(self, stream: muxly.Stream, partition: muxly.Partition, cursor: Any) -> Any:
+        yield muxly.Batch([{"id": 1, "v": 1}, {"id": 2, "v": "two"}, {"id": 3, "v": 3}, {"id": 4, "v": [4]}])
+
+
+def test_values_of_other_types_keep_their_records_in_variant_columns(tmp_path: Path) -> None:
+    router = CollectingRouter()
+    result = muxly.run(pipeline(Mixed(), router), home=tmp_path)
+    assert (result.state, result.error) == ("succeeded", None)
+    assert result.streams["mixed"].rejected == 0
+    records = sorted(router.records("mixed"), key=lambda record: record["id"])
+    assert [record.get("v") for record in records] == [1, None, 3, None]
+    assert records[1]["v__v_text"] == "two"
+    assert "4" in str(records[3])
+
+
+def test_frozen_types_stop_the_stream(tmp_path: Path) -> None:
+    result = muxly.run(pipeline(Mixed(), CollectingRouter(), streams={"mixed": {"new_types": "freeze"}}), home=tmp_path)
+    assert result.state == "partial"
+    assert "'v'" in str(result.error)
+
+
+def test_discarded_records_become_dead_letters(tmp_path: Path) -> None:
+    router = CollectingRouter()
+    rules = {"mixed": {"new_types": "discard_record"}}
+    result = muxly.run(pipeline(Mixed(), router, streams=rules), home=tmp_path)
+    assert result.streams["mixed"].rejected == 2
+    assert sorted(record["id"] for record in router.records("mixed")) == [1, 3]
+
+
+def test_declared_columns_are_there_before_their_first_value(tmp_path: Path) -> None:
+    router = CollectingRouter()
+    muxly.run(pipeline(Mixed(), router), home=tmp_path)
+    assert router.batches("mixed")[0].schema.names[:2] == ["id", "declared"]

@@ -76,6 +76,7 @@ class Extraction:
         self._running = 0
         self._again: list[Stream] = []
         self._stale: set[str] = set()
+        self._planned_schemas: dict[str, pa.Schema] = {}
         self.results: dict[str, StreamResult] = {}
         self.errors: dict[str, BaseException] = {}
         self.behind: set[str] = set()
@@ -136,6 +137,10 @@ class Extraction:
         if unfinished is None:
             self._submit(stream, self._plan(stream))
         else:
+            if unfinished.schema is not None:
+                from muxly._runner.schemas import schema_from_bytes
+
+                self._planned_schemas[stream.name] = schema_from_bytes(unfinished.schema)
             incremental = self._rules(stream.name).read == "incremental"
             self._submit(stream, unfinished, then_again=incremental)
 
@@ -152,11 +157,14 @@ class Extraction:
             plan = self._patiently(lambda: self._connector.plan(stream, None))
         if not isinstance(plan, Plan):
             raise StreamError(f"plan() of {stream.name!r} returned {type(plan).__name__}, not a muxly.Plan")
+        if plan.schema is not None:
+            self._planned_schemas[stream.name] = plan.schema
         return plans.store(
             ledger,
             stream.name,
             partitions_planned=plan.partitions,
             cursor=plan.cursor,
+            schema=None if plan.schema is None else bytes(plan.schema.serialize()),
             options_digest=self._digest,
             from_start=cursor is None,
             children=[one.name for one in self._streams.values() if one.parent == stream.name],
@@ -369,6 +377,7 @@ class Extraction:
                 name,
                 rules or StreamRules(),
                 lambda before, after: self._grew(name, before, after),
+                declared=[one for one in (stream.schema, self._planned_schemas.get(name)) if one is not None],
             ),
             wanted=rules is not None,
             discarded=self._new_stream(name),

@@ -24,6 +24,7 @@ class GrowingSchema:
     Args:
         ledger: Where its versions are stored.
         stream: The stream's name.
+        declared: Schemas that the connector gave for it.
         rules: The contract for new columns and types.
         on_growth: Told the schema before (None at first) and after.
     """
@@ -34,6 +35,7 @@ class GrowingSchema:
         stream: str,
         rules: StreamRules,
         on_growth: Callable[[pa.Schema | None, pa.Schema], None],
+        declared: Iterable[pa.Schema] = (),
     ) -> None:
         self._stream, self._rules, self._on_growth = stream, rules, on_growth
         self._lock = threading.Lock()
@@ -41,6 +43,19 @@ class GrowingSchema:
         self.version = 0 if stored is None else stored[0]
         self.schema: pa.Schema | None = None if stored is None else schemas.schema_from_bytes(stored[1])
         self._grown: dict[int, pa.Schema] = {}
+        for schema in declared:
+            self._begin_with(schema)
+
+    def _begin_with(self, declared: pa.Schema) -> None:
+        """Let the connector's own schema count before the first record; values decide where it conflicts."""
+        try:
+            merged = schemas.merge(self.schema, declared)
+        except schemas.ConflictingTypesError:
+            return
+        if self.schema is None or not merged.equals(self.schema):
+            self.schema = merged
+            self.version += 1
+            self._grown[self.version] = merged
 
     def conform(self, table: pa.Table) -> tuple[pa.Table, int, tuple[Rejected, ...]]:
         """A batch in the schema as it is now, with that schema's version.

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from muxly._runner import fingerprint, schemas
 from muxly._runner.selection import Selection
-from muxly.errors import CorruptSegmentError
+from muxly.errors import CorruptSegmentError, StreamError
 from muxly.pipeline import Columns
 from muxly.router import Delivery
 from muxly.spool import read_segment, verify
@@ -86,7 +86,18 @@ class PreparedDelivery:
             begin = self.stored.first_offset if segment.position == self.stored.first_position else 0
             end = self.stored.last_offset if segment.position == self.stored.last_position else segment.records
             for batch in _between(read_segment(buffer), begin, end):
-                yield schemas.fit(batch, self._schema)
+                yield self._fitted(batch, segment)
+
+    def _fitted(self, batch: pa.RecordBatch, segment: StoredSegment) -> pa.RecordBatch:
+        """A batch in the delivery's schema; segments of one whole group may have several."""
+        try:
+            return schemas.fit(batch, self._schema)
+        except schemas.ConflictingTypesError as error:
+            name, position = segment.stream, segment.position
+            raise StreamError(
+                f"the group of stream {name!r} at position {position} changed its types in the middle: {error}; "
+                f"`muxly segments drop {name} {position}` gives it up, `muxly state set` reads it again"
+            ) from error
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The batches as the router gets them."""

@@ -15,13 +15,14 @@ from muxly._ids import new_id
 from muxly._runner import repeats, schemas
 from muxly._runner.committer import FinishedGroup
 from muxly._runner.groups import GroupBuilder
+from muxly.batch import Batch
 from muxly.component import Notice
 from muxly.errors import PluginError, StoppedError
 from muxly.store import plans
 from muxly.store.rows import Letter, WrittenGroup, WrittenSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     import pyarrow as pa
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from muxly._runner.active import ActiveRun
     from muxly._runner.committer import Committer
     from muxly._runner.growth import GrowingSchema
-    from muxly.batch import Batch, Cursor, Rejected
+    from muxly.batch import Cursor, Rejected
     from muxly.store.rows import StoredPartition, StoredPlan
     from muxly.stream import Stream
 
@@ -125,8 +126,9 @@ class Reading:
             StoppedError: The run stops; everything up to the last cursor is sealed.
             StreamError: The batch does not keep the stream's contract.
         """
-        self._tail.append(self._piece(batch))
-        self._tail_bytes += self._tail[-1].table.nbytes
+        pieces = list(self._pieces(batch))
+        self._tail += pieces
+        self._tail_bytes += sum(piece.table.nbytes for piece in pieces)
         if batch.cursor is not None:
             self._reached = batch.cursor
             if self._stream.sorted:
@@ -173,28 +175,37 @@ class Reading:
         if sealing is not None:
             sealing.result()
 
-    def _piece(self, batch: Batch) -> _Piece:
+    def _pieces(self, batch: Batch) -> Iterator[_Piece]:
+        """The batch as records of one schema each, nearly always in one piece."""
         name = batch.stream or self._stream.name
         intake = self._intake_of(name)
         table, unfit = batch.to_arrow(intake.schema.schema)
         if not intake.wanted:
-            return _Piece(stream=name, version=0, table=table.slice(0, 0), replaces=())
+            return
+        letters = [_letter_of(name, one) for one in batch.rejected]
         if intake.discarded:
-            letters = [_letter(name, intake.discarded, record=one) for one in table.to_pylist()]
+            letters += [_letter(name, intake.discarded, record=one) for one in table.to_pylist()]
+            letters += [_letter_of(name, one) for one in unfit]
             self._on_count(name, 0, 0, len(letters))
-            return _Piece(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
+            yield _Piece(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
+            return
+        others, unreadable = _by_type(unfit)
+        letters += [_letter_of(name, one) for one in unreadable]
+        yield self._piece(intake, table, named=batch.replaces, letters=letters)
+        for other in others:
+            yield self._piece(intake, other, named=(), letters=[])
+
+    def _piece(self, intake: Intake, table: pa.Table, *, named: Sequence[Any], letters: list[Letter]) -> _Piece:
+        """Records in the stream's schema, without repeats; what the contract discards joins the letters."""
+        name = intake.stream.name
         table, version, refused = intake.schema.conform(table)
         kept = repeats.drop_repeats(table, intake.stream, self._expected_of(intake.stream))
         self._expected[name] = kept.expected
         table = kept.table.slice(0, self._allowed(name, kept.table.num_rows))
-        rejected = [*batch.rejected, *unfit, *refused]
-        self._on_count(name, table.num_rows, kept.dropped, len(rejected))
+        letters = [*letters, *(_letter_of(name, one) for one in refused)]
+        self._on_count(name, table.num_rows, kept.dropped, len(letters))
         return _Piece(
-            stream=name,
-            version=version,
-            table=table,
-            replaces=_replaces(batch, intake, table),
-            letters=[_letter_of(name, one) for one in rejected],
+            stream=name, version=version, table=table, replaces=_replaces(named, intake, table), letters=letters
         )
 
     def _expected_of(self, stream: Stream) -> repeats.Boundary:
@@ -310,14 +321,29 @@ def _safe(name: str) -> str:
     return f"{text[: _KEY_BYTES - 17]}-{digest}"
 
 
-def _replaces(batch: Batch, intake: Intake, table: pa.Table) -> tuple[tuple[Any, ...], ...]:
+def _by_type(unfit: list[Rejected]) -> tuple[list[pa.Table], list[Rejected]]:
+    """Records whose values have other types than their neighbours' as tables of their own types.
+
+    The contract decides what becomes of them; what no type holds stays rejected.
+    """
+    tables: list[pa.Table] = []
+    while unfit:
+        table, left = Batch([one.record for one in unfit]).to_arrow()
+        if not table.num_rows:
+            break
+        tables.append(table)
+        unfit = left
+    return tables, unfit
+
+
+def _replaces(named: Sequence[Any], intake: Intake, table: pa.Table) -> tuple[tuple[Any, ...], ...]:
     """The overwrite key's values that a batch replaces: those it names, and those of its records."""
     key = intake.stream.overwrite_key
     if not key:
-        if batch.replaces:
+        if named:
             raise PluginError(f"a batch of {intake.stream.name!r} replaces values, but the stream has no overwrite_key")
         return ()
-    found = [one if isinstance(one, tuple) else (one,) for one in batch.replaces]
+    found = [one if isinstance(one, tuple) else (one,) for one in named]
     if intake.keyed and table.num_rows:
         rows = table.select(list(key)).group_by(list(key)).aggregate([]).to_pylist()
         found += [tuple(row[name] for name in key) for row in rows]
