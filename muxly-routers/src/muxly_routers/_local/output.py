@@ -137,8 +137,8 @@ class Output:
             settings.most_folders,
         )
         if keys:
-            names = (settings.folder, settings.file_name, delivery.stream.name, delivery.mode)
-            writer = f"{settings.encoding} {keys} {names}"
+            place = (settings.folder, settings.file_name, delivery.stream.name, delivery.mode)
+            writer = f"{settings.encoding} {keys} {place}"
             self._work.remember(writer, delivery.id, delivery.digest)
         writing = Writing(self._work, base, shape, delivery, self._shared)
         written = writing.run()
