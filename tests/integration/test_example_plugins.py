@@ -102,6 +102,12 @@ def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
         return database.execute(query).fetchall()
 
 
+def delivered(folder: Path) -> list[dict[str, Any]]:
+    """The records of all files of JSON lines."""
+    texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.jsonl")]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
 @pytest.mark.parametrize("name", PLUGINS)
 def test_tests_of_the_example_pass_where_it_is_installed(scripts: Path, name: str, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES / name / "tests", tmp_path / "tests")
@@ -132,8 +138,7 @@ pipelines:
         run(scripts / "muxly", "run", "muxly.yaml", cwd=tmp_path)
         found = rows(tmp_path / "out" / "catalogue.db", "SELECT count(*), count(DISTINCT id) FROM earthquakes")
         assert found == [(200, 200)]
-        lines = [line for path in (tmp_path / "out" / "lake").rglob("*.jsonl") for line in path.open(encoding="utf-8")]
-        assert sorted(json.loads(line)["id"] for line in lines) == sorted(f"us{number}" for number in range(200))
+        assert sorted(one["id"] for one in delivered(tmp_path / "out" / "lake")) == sorted(f"us{n}" for n in range(200))
 
 
 def test_yaml_of_the_router_readme_runs(scripts: Path, tmp_path: Path) -> None:
@@ -150,7 +155,7 @@ def test_yaml_of_the_connector_readme_runs(scripts: Path, url: str, tmp_path: Pa
     assert url in served
     (tmp_path / "muxly.yaml").write_text(served)
     run(scripts / "muxly", "run", "muxly.yaml", cwd=tmp_path)
-    assert len([line for path in (tmp_path / "out").rglob("*.jsonl") for line in path.open(encoding="utf-8")]) == 200
+    assert len(delivered(tmp_path / "out")) == 200
 
 
 def _yaml_of(page: str) -> str:
