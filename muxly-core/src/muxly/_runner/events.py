@@ -123,7 +123,8 @@ def deliver_events(log: EventLog, pipeline: str, routes: Mapping[str, Route], ho
     Returns:
         What was delivered; None if nothing happened.
     """
-    from muxly._runner.run import RunOptions, execute
+    from muxly._runner.run import execute
+    from muxly._runner.run_options import RunOptions
 
     if not log.records:
         return None

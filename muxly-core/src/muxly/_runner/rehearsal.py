@@ -17,7 +17,7 @@ from muxly.router import Delivery, Mode, Receipt, Router
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from muxly._runner.run import RunOptions
+    from muxly._runner.run_options import RunOptions
     from muxly.component import Notice, Run
     from muxly.stream import Stream
 

@@ -103,7 +103,7 @@ def _letters_back(
                 "records there; `--force` delivers them all the same"
             )
     for name, ids in by_stream.items():
-        from muxly._runner.deliver import route_options
+        from muxly._runner.desk import route_options
 
         mode = mode_of(route, streams[name], rules_of(pipeline, name) or StreamRules())
         deliveries.store_letters_delivery(ledger, route.name, name, ids, route_options(route, mode))

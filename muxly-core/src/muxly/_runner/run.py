@@ -1,75 +1,33 @@
-"""One run of a pipeline, from its lease to its result."""
+"""Running a pipeline once: the function ``muxly.run``."""
 
 from __future__ import annotations
 
-import copy
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from muxly import _plugins
-from muxly._runner.active import ActiveRun, sentence
-from muxly._runner.checks import check_routes
-from muxly._runner.committer import Committer
-from muxly._runner.deliver import RouteWorker
-from muxly._runner.extract import Extraction
-from muxly._runner.replay import Replay, set_back
-from muxly._runner.results import summarise
-from muxly._runner.session import Home, Session, open_session
-from muxly._runner.subscriptions import (
-    chosen,
-    defined,
-    definition,
-    matches,
-    routes_of,
-)
+from muxly._runner.active import ActiveRun
+from muxly._runner.execution import Execution
+from muxly._runner.run_options import RunOptions
+from muxly._runner.session import Home, open_session
 from muxly.component import Notice
-from muxly.errors import ConfigurationError, FencedError, RetryableError, StreamError
+from muxly.errors import ConfigurationError, FencedError
 from muxly.pipeline import Pipeline, RunResult
-from muxly.store import accounts, engine, plans, positions, retention, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
     from os import PathLike
 
+    from muxly._runner.replay import Replay
     from muxly.config import Configuration
-    from muxly.connector import Connector
     from muxly.options import Secret
     from muxly.pipeline import Route
-    from muxly.stream import Stream
 
 
-def _names(value: Sequence[str] | str) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _objects(value: Sequence[object]) -> tuple[object, ...]:
-    return tuple(value)
-
-
-_LOOK_SECONDS = 0.2
-
-
-@frozen(kw_only=True)
-class RunOptions:
-    """How one run differs from another of the same pipeline; see ``run``."""
-
-    params: Mapping[str, Any] | None = None
-    stop: threading.Event | None = None
-    select: tuple[str, ...] = field(default=(), converter=_names)
-    routes: tuple[str, ...] = field(default=(), converter=_names)
-    limit: int | None = None
-    full_refresh: bool = False
-    replay: Replay | None = None
-    observers: tuple[object, ...] = field(default=(), converter=_objects)
-    on_change: Callable[[ActiveRun], None] = lambda active: None
-
-
-def run(
+def run(  # noqa: PLR0913 - every one is an option of its own
     pipeline_or_path: Pipeline | Configuration | str | PathLike[str],
     name: str | None = None,
     *,
@@ -78,7 +36,15 @@ def run(
     profile: str | None = None,
     sets: Sequence[str] = (),
     dry_run: bool = False,
-    **options: Any,
+    params: Mapping[str, Any] | None = None,
+    stop: threading.Event | None = None,
+    select: Sequence[str] | str = (),
+    routes: Sequence[str] | str = (),
+    limit: int | None = None,
+    full_refresh: bool = False,
+    replay: Replay | None = None,
+    observers: Sequence[object] = (),
+    on_change: Callable[[ActiveRun], None] = lambda active: None,
 ) -> RunResult:
     """Run a pipeline once: deliver what waits, read what is new, deliver that.
 
@@ -92,14 +58,15 @@ def run(
         profile: Which profile of the file.
         sets: Values to put in place of the file's, as ``"pipelines.daily.parallel=8"``.
         dry_run: Read, but deliver nothing and keep nothing; routers are only checked.
-        **options: ``params``, given to components as ``run.params``, JSON values;
-            ``stop``, a ``threading.Event`` that, set from any thread, stops the run at the end
-            of a group; ``select``, names or globs of streams; ``routes``, names of the only
-            routes that deliver; ``limit``, so many records of each stream with a throw-away
-            ledger; ``full_refresh``, deliver the backlog, then read from the start;
-            ``replay``, deliver again from the spool, and do not touch the source;
-            ``observers``, objects with ``@muxly.hookimpl`` methods; ``on_change``, called from
-            any thread when there is progress to show.
+        params: Given to components as ``run.params``; JSON values.
+        stop: Set it, from any thread, to stop the run at the end of a group.
+        select: Names or globs of streams; empty = all of the pipeline's.
+        routes: Only these routes deliver, the others' backlog grows; empty = all.
+        limit: Read at most so many records of each stream, with a throw-away ledger.
+        full_refresh: Deliver the backlog, then read the selected streams from the start.
+        replay: Deliver again from the spool, and do not touch the source.
+        observers: Objects with ``@muxly.hookimpl`` methods that observe this run.
+        on_change: Called from any thread when there is progress to show.
 
     Returns:
         What was read and delivered, by stream and route. It is also returned when routes or
@@ -110,18 +77,28 @@ def run(
         LeaseHeldError: Another run of the pipeline is under way.
         StoreError: The store cannot be used as it is.
     """
-    chosen_options = RunOptions(**options)
+    options = RunOptions(
+        params=params,
+        stop=stop,
+        select=select,
+        routes=routes,
+        limit=limit,
+        full_refresh=full_refresh,
+        replay=replay,
+        observers=observers,
+        on_change=on_change,
+    )
     pipeline, place, events = _resolve(pipeline_or_path, name, home=home, store=store, profile=profile, sets=sets)
-    if chosen_options.limit is not None or dry_run:
+    if options.limit is not None or dry_run:
         from muxly._runner.rehearsal import rehearse
 
-        return rehearse(pipeline, chosen_options, dry_run=dry_run)
+        return rehearse(pipeline, options, dry_run=dry_run)
     if not events:
-        return execute(pipeline, place, chosen_options)
+        return execute(pipeline, place, options)
     from muxly._runner.events import EventLog, deliver_events
 
     log = EventLog()
-    observed = evolve(chosen_options, observers=(*chosen_options.observers, log))
+    observed = evolve(options, observers=(*options.observers, log))
     try:
         return execute(pipeline, place, observed)
     finally:
@@ -173,7 +150,7 @@ def execute(pipeline: Pipeline, home: Home, options: RunOptions) -> RunResult:
     with open_session(
         home,
         pipeline.name,
-        command="run",
+        command="replay" if options.replay else "run",
         params=options.params,
         on_fenced=lambda error: fences[0](error),  # noqa: PLW0108 - the list is filled later
     ) as session:
@@ -190,7 +167,7 @@ def execute(pipeline: Pipeline, home: Home, options: RunOptions) -> RunResult:
         fences.append(active.fence)
         for error in broken:
             active.run.notice(Notice("observer_unavailable", str(error)))
-        return _Execution(active, session, options).run()
+        return Execution(active, session, options).run()
 
 
 def _check_names(pipeline: Pipeline, routes: Sequence[str]) -> None:
@@ -202,246 +179,3 @@ def _check_names(pipeline: Pipeline, routes: Sequence[str]) -> None:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(names)}"
             raise ConfigurationError(f"the pipeline {pipeline.name!r} has no route {name!r}; {hint}")
-
-
-class _Execution:
-    """The steps of one run, in order."""
-
-    def __init__(self, active: ActiveRun, session: Session, options: RunOptions) -> None:
-        self._active, self._session, self._options = active, session, options
-        self._pipeline, self._ledger = active.pipeline, active.ledger
-        self._connector: Connector = copy.deepcopy(active.pipeline.connector)
-        self._streams: dict[str, Stream] = {}
-        self._extraction: Extraction | None = None
-        self._workers: dict[str, RouteWorker] = {}
-        self._error: BaseException | None = None
-
-    def run(self) -> RunResult:
-        """Everything from sweeping to the result."""
-        self._active.tell("muxly_run_started")
-        try:
-            known = self._prepare()
-            if self._options.full_refresh and self._error is None:
-                self._deliver_backlog()
-                plans.reset(self._ledger, self._streams)
-            self._work(known)
-        except BaseException as error:
-            self._active.stop.set()
-            self._leave_behind("was interrupted")
-            runs.finish(self._ledger, state="failed", error=sentence(error), result={})
-            raise
-        finally:
-            self._close()
-        return self._finish()
-
-    def _prepare(self) -> frozenset[str]:
-        """Sweep, learn the streams, take up the positions; returns the streams known before."""
-        ledger = self._ledger
-        self._session.spool.sweep(named=retention.files(ledger), token=ledger.token)
-        before = positions.definitions(ledger)
-        self._active.streams.update({name: defined(name, kept) for name, kept in before.items()})
-        self._refuse_removed_routes()
-        if self._options.replay is None:
-            self._learn_streams()
-        self._active.streams.update(self._streams)
-        check_routes(self._pipeline, self._active.streams.values(), self._ledger)
-        self._register()
-        accounts.open_run(ledger, positions.pending(ledger))
-        if self._options.replay is not None:
-            set_back(ledger, self._pipeline, self._options.replay, self._active.streams)
-        return frozenset(before)
-
-    def _learn_streams(self) -> None:
-        """Open the connector; if that fails, only what waits is delivered."""
-        backoff, tries = self._pipeline.retry, 1
-        while True:
-            try:
-                self._connector.open(self._active.run)
-                self._streams = chosen(self._pipeline, list(self._connector.streams()), self._options.select)
-                return
-            except ConfigurationError:
-                self._connector.close()
-                raise
-            except RetryableError as error:
-                self._connector.close()
-                if backoff.spent(tries):
-                    self._error = error
-                    return
-                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
-                tries += 1
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                self._error = error
-                return
-
-    def _refuse_removed_routes(self) -> None:
-        """Forget what routes do not deliver any more; refuse the run if records still wait there."""
-        routes = {route.name: route for route in self._pipeline.routes}
-        waiting: dict[str, int] = {}
-        for (name, stream), count in positions.pending(self._ledger).items():
-            if name in routes and matches(stream, routes[name].streams):
-                continue
-            if not count:
-                positions.forget(self._ledger, name, [stream])
-            elif name in routes:
-                raise ConfigurationError(
-                    f"route {name!r} does not deliver stream {stream!r} any more, and {count} of its records wait; "
-                    f"put it back, or `muxly routes discard {name} --stream {stream}` gives them up",
-                    path=("routes", name, "streams"),
-                )
-            else:
-                waiting[name] = waiting.get(name, 0) + count
-        if waiting:
-            route, count = min(waiting.items())
-            raise ConfigurationError(
-                f"route {route!r} is not in the pipeline {self._pipeline.name!r} any more, and {count} records wait "
-                f"for it; `muxly routes rename {route} NEW` gives them to another route, "
-                f"`muxly routes discard {route}` gives them up",
-                path=("routes",),
-            )
-
-    def _register(self) -> None:
-        names = {**self._active.streams, **self._streams}
-        late = positions.register(
-            self._ledger,
-            {name: routes_of(self._pipeline, name) for name in names},
-            {name: definition(stream) for name, stream in self._streams.items()},
-        )
-        for one in late:
-            self._active.run.notice(
-                Notice(
-                    "route_added",
-                    f"route {one.route!r} begins with what is read from now on; "
-                    f"`muxly replay --route {one.route}` delivers what the spool keeps of stream {one.stream!r}",
-                    level="info",
-                    stream=one.stream,
-                )
-            )
-
-    def _deliver_backlog(self) -> None:
-        self._active.finish_reading()
-        self._start_workers()
-        self._wait(None)
-        self._active.reading_done = False
-
-    def _start_workers(self) -> None:
-        served = positions.every(self._ledger)
-        for one in served:
-            self._active.heads.setdefault(one.stream, 0)
-        for route in self._pipeline.routes:
-            if not self._options.routes or route.name in self._options.routes:
-                streams = {
-                    one.stream: self._active.streams[one.stream]
-                    for one in served
-                    if one.route == route.name and one.stream in self._active.streams and not one.detached
-                }
-                self._workers[route.name] = RouteWorker(self._active, route, streams)
-        for worker in self._workers.values():
-            worker.start()
-
-    def _work(self, known: frozenset[str]) -> None:
-        """Read and deliver at the same time, until both are done."""
-        reading = self._error is None and self._options.replay is None
-        reader = self._new_reader(known) if reading else None
-        self._start_workers()
-        if reader is None:
-            self._active.finish_reading()
-            self._wait(None)
-            return
-        reader.start()
-        self._wait(reader)
-
-    def _new_reader(self, known: frozenset[str]) -> threading.Thread:
-        pipeline = self._pipeline
-        committer = Committer(
-            self._active,
-            lambda stream: routes_of(pipeline, stream),
-            lambda: self._extraction.readers() if self._extraction is not None else 0,
-        )
-        extraction = self._extraction = Extraction(
-            self._active, self._connector, self._streams, committer, limit=self._options.limit, known=known
-        )
-
-        def read() -> None:
-            committer.start()
-            try:
-                extraction.run()
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                self._error = error
-            finally:
-                committer.stop()
-                self._active.finish_reading()
-
-        return threading.Thread(target=read, name="muxly-extraction", daemon=True)
-
-    def _wait(self, reader: threading.Thread | None) -> None:
-        """Wait for reading and routes; leave behind what hangs."""
-        until: float | None = None
-        while (reader is not None and reader.is_alive()) or any(one.alive for one in self._workers.values()):
-            self._active.wait(_LOOK_SECONDS)
-            if self._active.stop.is_set() and until is None:
-                until = time.monotonic() + self._pipeline.grace_seconds
-            if until is not None and time.monotonic() > until:
-                self._leave_behind("did not end within the grace time")
-                return
-            self._leave_stalled_routes()
-            if reader is not None and self._extraction is not None:
-                reader = self._leave_stalled_reading(reader, self._extraction)
-
-    def _leave_stalled_routes(self) -> None:
-        for name, worker in self._workers.items():
-            if worker.alive and worker.stalled_seconds() > self._pipeline.stall_seconds:
-                seconds = self._pipeline.stall_seconds
-                worker.abandon(StreamError(f"route {name!r} made no progress for {seconds:g} s: stalled"))
-
-    def _leave_stalled_reading(self, reader: threading.Thread, extraction: Extraction) -> threading.Thread | None:
-        if extraction.stalled_seconds() <= self._pipeline.stall_seconds:
-            return reader
-        extraction.abandon(f"made no progress for {self._pipeline.stall_seconds:g} s: stalled")
-        self._active.finish_reading()
-        return None
-
-    def _leave_behind(self, why: str) -> None:
-        for name, worker in self._workers.items():
-            if worker.alive:
-                worker.abandon(StreamError(f"route {name!r} {why}"))
-        if self._extraction is not None and not self._active.reading_done:
-            self._extraction.abandon(why)
-
-    def _close(self) -> None:
-        try:
-            self._connector.close()
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            message = f"closing the connector raised {type(error).__name__}: {error}"
-            self._active.run.notice(Notice("close_failed", message))
-        self._active.run.end()
-
-    def _finish(self) -> RunResult:
-        """Prune, account, and write the result down."""
-        if self._active.fenced is None:
-            self._prune()
-        with self._ledger.read() as connection:
-            now: datetime = engine.now(connection)
-        result = summarise(self._active, self._extraction, self._workers, finished_at=now, error=self._error)
-        if self._active.fenced is None:
-            runs.finish(self._ledger, state=result.state, error=result.error, result=_stored(result))
-            runs.forget_old(self._ledger)
-        self._active.tell("muxly_run_finished", result=result)
-        return evolve(result, notices=tuple(self._active.notices))
-
-    def _prune(self) -> None:
-        names = retention.prune(
-            self._ledger,
-            keep_seconds=self._pipeline.retention_seconds,
-            keep_bytes=self._pipeline.retention_bytes,
-        )
-        self._session.spool.delete(names)
-
-
-def _stored(result: RunResult) -> dict[str, Any]:
-    """The result's numbers for the run's row."""
-    routes = {
-        name: {"delivered": one.delivered, "rejected": one.rejected, "pending": one.pending, "error": one.error}
-        for name, one in result.routes.items()
-    }
-    streams = {name: {"sealed": one.sealed, "error": one.error} for name, one in result.streams.items()}
-    return {"routes": routes, "streams": streams}

@@ -1,0 +1,225 @@
+"""The deliveries of one stream on one route: tried, split, acknowledged, one after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from muxly._runner.subscriptions import mode_of, rules_of
+from muxly.batch import Rejected
+from muxly.errors import RejectedError, RetryableError, RouteError, StoppedError
+from muxly.pipeline import StreamRules
+from muxly.router import Receipt
+from muxly.store import deliveries, positions, retention
+
+if TYPE_CHECKING:
+    from muxly._runner.deliver import RouteWorker
+    from muxly._runner.prepared import PreparedDelivery, PreparedLetters
+    from muxly._runner.serving import Serving
+    from muxly.pipeline import Route
+    from muxly.router import Mode, Router
+    from muxly.stream import Stream
+
+    Prepared = PreparedDelivery | PreparedLetters
+
+
+class Desk:
+    """The deliveries of one stream on one route, one after the other."""
+
+    def __init__(self, worker: RouteWorker, serving: Serving, stream: Stream) -> None:
+        self._worker, self._serving, self._stream = worker, serving, stream
+        self._active, self._route = worker.active, worker.route
+        self._ledger = self._active.ledger
+        rules = rules_of(self._active.pipeline, stream.name) or StreamRules()
+        self._mode: Mode = mode_of(self._route, stream, rules)
+        self._options = route_options(self._route, self._mode)
+        if self._mode == "replace":
+            self._supersede()
+
+    def _supersede(self) -> None:
+        """Pass over full reads before the newest whole one, and those the destination has, or may not get."""
+        sealed = deliveries.generations(self._ledger, self._stream.name).sealed
+        with self._ledger.read() as connection:
+            here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
+        oldest = max(sealed, here.completed + 1)
+        deliveries.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
+
+    def deliver_letters(self) -> None:
+        """Deliver again the dead letters that a replay asked for."""
+        for stored in deliveries.open_letters(self._ledger, self._route.name):
+            if stored.stream == self._stream.name:
+                from muxly._runner.prepared import PreparedLetters
+
+                self.deliver(PreparedLetters(self._active, stored, self._route, self._stream))
+
+    def deliver_next(self) -> bool:
+        """Deliver the next delivery to its end; False if nothing waits."""
+        limits = self._route.batch
+        stored = deliveries.following(
+            self._ledger,
+            self._route.name,
+            self._stream.name,
+            options=self._options,
+            records=limits.records,
+            bytes=limits.bytes,
+            whole_groups=self._mode == "overwrite",
+        )
+        if stored is None:
+            return False
+        from muxly._runner.prepared import DamagedSegmentError, PreparedDelivery  # loads pyarrow
+
+        try:
+            self.deliver(PreparedDelivery(self._active, stored, self._route, self._stream))
+        except DamagedSegmentError as error:
+            retention.quarantine(self._ledger, error.segment)
+            raise deliveries.quarantined(self._stream.name, error.segment.position, str(error)) from error
+        return True
+
+    def deliver(self, prepared: Prepared) -> None:
+        """Try a delivery until it is acknowledged, split, or given up for this run."""
+        if self._skippable(prepared):
+            self._acknowledge(prepared, Receipt())
+            return
+        backoff, tries = self._route.retry, 1
+        while True:
+            try:
+                receipt = self._attempt(prepared)
+            except RejectedError as error:
+                self._rejected(prepared, error)
+                return
+            except RetryableError as error:
+                self._serving.close()
+                deliveries.attempted(self._ledger, prepared.stored)
+                if backoff.spent(tries):
+                    raise
+                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                tries += 1
+                continue
+            self._acknowledge(prepared, receipt)
+            return
+
+    def _skippable(self, prepared: Prepared) -> bool:
+        """Whether the router need not be called: all filtered out, or all delivered already."""
+        if prepared.count and prepared.stored.marked >= prepared.count:
+            return True
+        return prepared.count == 0 and prepared.stored.options["mode"] != "overwrite"
+
+    def _attempt(self, prepared: Prepared) -> Receipt:
+        router = self._serving.router()
+        stored = prepared.stored
+        if stored.options["mode"] == "replace":
+            self._begin(router, stored.generation)
+        with self._ledger.read() as connection:
+            state = positions.get(connection, self._ledger, stored.route, stored.stream).state
+        receipt = router.deliver(prepared.delivery(state, lambda count: self._mark(prepared, count)))
+        if receipt is None:
+            return Receipt()
+        if not isinstance(receipt, Receipt):
+            raise TypeError(f"deliver() of {type(router).__name__} returned {receipt!r}, not a muxly.Receipt or None")
+        return receipt
+
+    def _mark(self, prepared: Prepared, count: int) -> None:
+        self._refuse_abandoned()
+        deliveries.mark(self._ledger, prepared.stored, count)
+        prepared.stored = evolve(prepared.stored, marked=count)
+        self._worker.progress()
+
+    def _refuse_abandoned(self) -> None:
+        if self._worker.abandoned:
+            raise StoppedError(f"route {self._route.name!r} was given up because it made no progress")
+
+    def _begin(self, router: Router, generation: int) -> None:
+        """Tell the router of a new full read, once per opened router."""
+        if (self._stream.name, generation) in self._serving.begun:
+            return
+        router.begin(self._stream, generation)
+        with self._ledger.write() as connection:
+            positions.change(connection, self._ledger, self._route.name, self._stream.name, begun=generation)
+        self._serving.begun.add((self._stream.name, generation))
+
+    def _acknowledge(self, prepared: Prepared, receipt: Receipt) -> None:
+        self._refuse_abandoned()
+        rejected = self._checked(prepared, receipt)
+        if rejected:
+            self._worker.count_rejected(len(rejected), rejected[0].reason)
+        deliveries.acknowledge(
+            self._ledger,
+            prepared.stored,
+            delivered=prepared.count - len(rejected),
+            filtered=prepared.filtered,
+            rejected=prepared.letters(rejected),
+            state=receipt.state,
+        )
+        self._active.acknowledged()
+
+    def _checked(self, prepared: Prepared, receipt: Receipt) -> list[Rejected]:
+        """The receipt's rejected records, each once and with a number that exists."""
+        found: dict[int, Rejected] = {}
+        for one in receipt.rejected:
+            if one.index is None or not 0 <= one.index < prepared.count:
+                raise ValueError(
+                    f"the receipt of route {self._route.name!r} rejects record {one.index}, and the delivery "
+                    f"has {prepared.count}"
+                )
+            found.setdefault(one.index, one)
+        return list(found.values())
+
+    def _rejected(self, prepared: Prepared, error: RejectedError) -> None:
+        """Split the delivery, or keep its one record as a dead letter."""
+        from muxly._runner.prepared import PreparedLetters
+
+        if isinstance(prepared, PreparedLetters) or prepared.stored.options["mode"] == "overwrite":
+            raise RouteError(
+                f"route {self._route.name!r}: {error}; deliveries in mode {prepared.stored.options['mode']} "
+                "are not split to find the record"
+            ) from error
+        if prepared.stored.marked:
+            parts = prepared.delivered_and_rest()
+        elif prepared.count > 1:
+            parts = prepared.halves()
+        else:
+            self._acknowledge(prepared, Receipt([Rejected(str(error), index=0)]))
+            return
+        deliveries.split(self._ledger, prepared.stored, parts)
+
+    def complete(self) -> None:
+        """Make a whole generation visible, once everything of it is delivered."""
+        if self._mode != "replace":
+            return
+        log = deliveries.generations(self._ledger, self._stream.name)
+        with self._ledger.read() as connection:
+            here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
+        whole = log.newest == log.sealed > here.completed
+        if whole and here.position == log.head and not here.detached:
+            self._patiently_complete(log.sealed)
+
+    def _patiently_complete(self, generation: int) -> None:
+        backoff, tries = self._route.retry, 1
+        while True:
+            try:
+                router = self._serving.router()
+                self._begin(router, generation)
+                router.complete(self._stream, generation)
+                break
+            except RetryableError as error:
+                self._serving.close()
+                if backoff.spent(tries):
+                    raise
+                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                tries += 1
+        self._refuse_abandoned()
+        with self._ledger.write() as connection:
+            positions.change(connection, self._ledger, self._route.name, self._stream.name, completed=generation)
+
+
+def route_options(route: Route, mode: Mode) -> dict[str, Any]:
+    """The route's options that a delivery keeps until it ends."""
+    columns = route.columns
+    return {
+        "mode": mode,
+        "where": route.where,
+        "include": None if columns is None or columns.include is None else list(columns.include),
+        "exclude": [] if columns is None else list(columns.exclude),
+        "rename": {} if columns is None else dict(columns.rename),
+    }

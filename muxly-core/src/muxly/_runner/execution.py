@@ -1,0 +1,276 @@
+"""The execution of one run: its steps from sweeping the spool to the result."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from muxly._runner.active import ActiveRun, sentence
+from muxly._runner.checks import check_routes
+from muxly._runner.committer import Committer
+from muxly._runner.deliver import RouteWorker
+from muxly._runner.extract import Extraction
+from muxly._runner.replay import set_back
+from muxly._runner.results import summarise
+from muxly._runner.subscriptions import chosen, defined, definition, matches, routes_of
+from muxly.component import Notice
+from muxly.errors import ConfigurationError, RetryableError, StreamError
+from muxly.store import accounts, engine, plans, positions, retention, runs
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from muxly._runner.run_options import RunOptions
+    from muxly._runner.session import Session
+    from muxly.connector import Connector
+    from muxly.pipeline import RunResult
+    from muxly.stream import Stream
+
+_LOOK_SECONDS = 0.2
+
+
+class Execution:
+    """The steps of one run, in order."""
+
+    def __init__(self, active: ActiveRun, session: Session, options: RunOptions) -> None:
+        self._active, self._session, self._options = active, session, options
+        self._pipeline, self._ledger = active.pipeline, active.ledger
+        self._connector: Connector = copy.deepcopy(active.pipeline.connector)
+        self._streams: dict[str, Stream] = {}
+        self._extraction: Extraction | None = None
+        self._workers: dict[str, RouteWorker] = {}
+        self._error: BaseException | None = None
+
+    def run(self) -> RunResult:
+        """Everything from sweeping to the result."""
+        self._active.tell("muxly_run_started")
+        try:
+            known = self._prepare()
+            if self._options.full_refresh and self._error is None:
+                self._deliver_backlog()
+                plans.reset(self._ledger, self._streams)
+            self._work(known)
+        except BaseException as error:
+            self._active.stop.set()
+            self._leave_behind("was interrupted")
+            runs.finish(self._ledger, state="failed", error=sentence(error), result={})
+            raise
+        finally:
+            self._close()
+        return self._finish()
+
+    def _prepare(self) -> frozenset[str]:
+        """Sweep, learn the streams, take up the positions; returns the streams known before."""
+        ledger = self._ledger
+        self._session.spool.sweep(named=retention.files(ledger), token=ledger.token)
+        before = positions.definitions(ledger)
+        self._active.streams.update({name: defined(name, kept) for name, kept in before.items()})
+        self._refuse_removed_routes()
+        if self._options.replay is None:
+            self._learn_streams()
+        self._active.streams.update(self._streams)
+        check_routes(self._pipeline, self._active.streams.values(), self._ledger)
+        self._register()
+        accounts.open_run(ledger, positions.pending(ledger))
+        if self._options.replay is not None:
+            set_back(ledger, self._pipeline, self._options.replay, self._active.streams)
+        return frozenset(before)
+
+    def _learn_streams(self) -> None:
+        """Open the connector; if that fails, only what waits is delivered."""
+        backoff, tries = self._pipeline.retry, 1
+        while True:
+            try:
+                self._connector.open(self._active.run)
+                self._streams = chosen(self._pipeline, list(self._connector.streams()), self._options.select)
+                return
+            except ConfigurationError:
+                self._connector.close()
+                raise
+            except RetryableError as error:
+                self._connector.close()
+                if backoff.spent(tries):
+                    self._error = error
+                    return
+                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                tries += 1
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                self._error = error
+                return
+
+    def _refuse_removed_routes(self) -> None:
+        """Forget what routes do not deliver any more; refuse the run if records still wait there."""
+        routes = {route.name: route for route in self._pipeline.routes}
+        waiting: dict[str, int] = {}
+        for (name, stream), count in positions.pending(self._ledger).items():
+            if name in routes and matches(stream, routes[name].streams):
+                continue
+            if not count:
+                positions.forget(self._ledger, name, [stream])
+            elif name in routes:
+                raise ConfigurationError(
+                    f"route {name!r} does not deliver stream {stream!r} any more, and {count} of its records wait; "
+                    f"put it back, or `muxly routes discard {name} --stream {stream}` gives them up",
+                    path=("routes", name, "streams"),
+                )
+            else:
+                waiting[name] = waiting.get(name, 0) + count
+        if waiting:
+            route, count = min(waiting.items())
+            raise ConfigurationError(
+                f"route {route!r} is not in the pipeline {self._pipeline.name!r} any more, and {count} records wait "
+                f"for it; `muxly routes rename {route} NEW` gives them to another route, "
+                f"`muxly routes discard {route}` gives them up",
+                path=("routes",),
+            )
+
+    def _register(self) -> None:
+        names = {**self._active.streams, **self._streams}
+        late = positions.register(
+            self._ledger,
+            {name: routes_of(self._pipeline, name) for name in names},
+            {name: definition(stream) for name, stream in self._streams.items()},
+        )
+        for one in late:
+            self._active.run.notice(
+                Notice(
+                    "route_added",
+                    f"route {one.route!r} begins with what is read from now on; "
+                    f"`muxly replay --route {one.route}` delivers what the spool keeps of stream {one.stream!r}",
+                    level="info",
+                    stream=one.stream,
+                )
+            )
+
+    def _deliver_backlog(self) -> None:
+        self._active.finish_reading()
+        self._start_workers()
+        self._wait(None)
+        self._active.reading_done = False
+
+    def _start_workers(self) -> None:
+        served = positions.every(self._ledger)
+        for one in served:
+            self._active.heads.setdefault(one.stream, 0)
+        for route in self._pipeline.routes:
+            if not self._options.routes or route.name in self._options.routes:
+                streams = {
+                    one.stream: self._active.streams[one.stream]
+                    for one in served
+                    if one.route == route.name and one.stream in self._active.streams and not one.detached
+                }
+                self._workers[route.name] = RouteWorker(self._active, route, streams)
+        for worker in self._workers.values():
+            worker.start()
+
+    def _work(self, known: frozenset[str]) -> None:
+        """Read and deliver at the same time, until both are done."""
+        reading = self._error is None and self._options.replay is None
+        reader = self._new_reader(known) if reading else None
+        self._start_workers()
+        if reader is None:
+            self._active.finish_reading()
+            self._wait(None)
+            return
+        reader.start()
+        self._wait(reader)
+
+    def _new_reader(self, known: frozenset[str]) -> threading.Thread:
+        pipeline = self._pipeline
+        committer = Committer(
+            self._active,
+            lambda stream: routes_of(pipeline, stream),
+            lambda: self._extraction.readers() if self._extraction is not None else 0,
+        )
+        extraction = self._extraction = Extraction(
+            self._active, self._connector, self._streams, committer, limit=self._options.limit, known=known
+        )
+
+        def read() -> None:
+            committer.start()
+            try:
+                extraction.run()
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                self._error = error
+            finally:
+                committer.stop()
+                self._active.finish_reading()
+
+        return threading.Thread(target=read, name="muxly-extraction", daemon=True)
+
+    def _wait(self, reader: threading.Thread | None) -> None:
+        """Wait for reading and routes; leave behind what hangs."""
+        until: float | None = None
+        while (reader is not None and reader.is_alive()) or any(one.alive for one in self._workers.values()):
+            self._active.wait(_LOOK_SECONDS)
+            if self._active.stop.is_set() and until is None:
+                until = time.monotonic() + self._pipeline.grace_seconds
+            if until is not None and time.monotonic() > until:
+                self._leave_behind("did not end within the grace time")
+                return
+            self._leave_stalled_routes()
+            if reader is not None and self._extraction is not None:
+                reader = self._leave_stalled_reading(reader, self._extraction)
+
+    def _leave_stalled_routes(self) -> None:
+        for name, worker in self._workers.items():
+            if worker.alive and worker.stalled_seconds() > self._pipeline.stall_seconds:
+                seconds = self._pipeline.stall_seconds
+                worker.abandon(StreamError(f"route {name!r} made no progress for {seconds:g} s: stalled"))
+
+    def _leave_stalled_reading(self, reader: threading.Thread, extraction: Extraction) -> threading.Thread | None:
+        if extraction.stalled_seconds() <= self._pipeline.stall_seconds:
+            return reader
+        extraction.abandon(f"made no progress for {self._pipeline.stall_seconds:g} s: stalled")
+        self._active.finish_reading()
+        return None
+
+    def _leave_behind(self, why: str) -> None:
+        for name, worker in self._workers.items():
+            if worker.alive:
+                worker.abandon(StreamError(f"route {name!r} {why}"))
+        if self._extraction is not None and not self._active.reading_done:
+            self._extraction.abandon(why)
+
+    def _close(self) -> None:
+        try:
+            self._connector.close()
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            message = f"closing the connector raised {type(error).__name__}: {error}"
+            self._active.run.notice(Notice("close_failed", message))
+        self._active.run.end()
+
+    def _finish(self) -> RunResult:
+        """Prune, account, and write the result down."""
+        if self._active.fenced is None:
+            self._prune()
+        with self._ledger.read() as connection:
+            now: datetime = engine.now(connection)
+        result = summarise(self._active, self._extraction, self._workers, finished_at=now, error=self._error)
+        if self._active.fenced is None:
+            runs.finish(self._ledger, state=result.state, error=result.error, result=_stored(result))
+            runs.forget_old(self._ledger)
+        self._active.tell("muxly_run_finished", result=result)
+        return evolve(result, notices=tuple(self._active.notices))
+
+    def _prune(self) -> None:
+        names = retention.prune(
+            self._ledger,
+            keep_seconds=self._pipeline.retention_seconds,
+            keep_bytes=self._pipeline.retention_bytes,
+        )
+        self._session.spool.delete(names)
+
+
+def _stored(result: RunResult) -> dict[str, Any]:
+    """The result's numbers for the run's row."""
+    routes = {
+        name: {"delivered": one.delivered, "rejected": one.rejected, "pending": one.pending, "error": one.error}
+        for name, one in result.routes.items()
+    }
+    streams = {name: {"sealed": one.sealed, "error": one.error} for name, one in result.streams.items()}
+    return {"routes": routes, "streams": streams}

@@ -1,0 +1,49 @@
+"""An opened copy of a route's router."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from muxly.component import Notice
+
+if TYPE_CHECKING:
+    from muxly._runner.active import ActiveRun
+    from muxly.pipeline import Route
+    from muxly.router import Router
+
+
+class Serving:
+    """One opened copy of a route's router; opened again after an error."""
+
+    def __init__(self, active: ActiveRun, route: Route) -> None:
+        self._active, self._route = active, route
+        self._router: Router | None = None
+        self.begun: set[tuple[str, int]] = set()
+
+    def router(self) -> Router:
+        """The router, opened."""
+        if self._router is None:
+            router = copy.deepcopy(self._route.router)
+            try:
+                router.open(self._active.run)
+            except BaseException:
+                _close_quietly(self._active, self._route.name, router)
+                raise
+            self._router = router
+        return self._router
+
+    def close(self) -> None:
+        """Close the router; may be repeated."""
+        router, self._router = self._router, None
+        self.begun.clear()
+        if router is not None:
+            _close_quietly(self._active, self._route.name, router)
+
+
+def _close_quietly(active: ActiveRun, route: str, router: Router) -> None:
+    """Close a router; what is acknowledged stays acknowledged, whatever closing raises."""
+    try:
+        router.close()
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        active.run.notice(Notice("close_failed", f"closing route {route!r} raised {type(error).__name__}: {error}"))
