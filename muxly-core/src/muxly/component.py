@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from copy import copy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -47,6 +48,10 @@ class Run:
     Args:
         id: The run's ULID.
         pipeline: The pipeline's name.
+        route: The route's name, in the run that a router is opened with; else None.
+        token: The run's fencing token: larger than that of every earlier run of the pipeline.
+            Names of temporary and staging things carry pipeline, route and token, and only
+            older ones of the same pipeline and route are swept.
         started_at: With a time zone; default now.
         params: What the trigger passed, JSON values.
         stop: Set when the run is to stop.
@@ -59,6 +64,8 @@ class Run:
         id: str,
         pipeline: str,
         *,
+        route: str | None = None,
+        token: int = 0,
         started_at: datetime | None = None,
         params: Mapping[str, Any] | None = None,
         stop: threading.Event | None = None,
@@ -67,6 +74,7 @@ class Run:
     ) -> None:
         self.id = id
         self.pipeline = pipeline
+        self.route, self.token = route, token
         self.started_at = started_at or datetime.now(UTC)
         self.params: Mapping[str, Any] = dict(params or {})
         self._stop = stop or threading.Event()
@@ -101,6 +109,12 @@ class Run:
         Its ``close()``, if it has one, is called when the last run that asked for it ends.
         """
         return self._leases.take(key, make)
+
+    def on_route(self, name: str) -> Run:
+        """The same run as a route's router sees it."""
+        seen = copy(self)
+        seen.route = name
+        return seen
 
     def end(self) -> None:
         """Give back the shared objects; called by the runner when the run ends."""

@@ -399,3 +399,17 @@ def test_declared_columns_are_there_before_their_first_value(tmp_path: Path) -> 
     router = CollectingRouter()
     muxly.run(pipeline(Mixed(), router), home=tmp_path)
     assert router.batches("mixed")[0].schema.names[:2] == ["id", "declared"]
+
+
+def test_router_learns_its_route_and_a_token_that_grows(tmp_path: Path) -> None:
+    seen: list[tuple[str | None, int]] = []
+
+    class Curious(CollectingRouter):
+        def open(self, run: muxly.Run) -> None:
+            seen.append((run.route, run.token))
+            super().open(run)
+
+    for count in (1, 2):
+        muxly.run(pipeline(FakeConnector(records=count), Curious()), home=tmp_path)
+    assert [route for route, _token in seen] == ["r0", "r0"]
+    assert 0 < seen[0][1] < seen[1][1]

@@ -51,6 +51,7 @@ class ActiveRun:
         self.run = Run(
             run_id,
             pipeline.name,
+            token=ledger.token,
             params=params,
             stop=self.stop,
             on_notice=self._keep_notice,

@@ -26,7 +26,7 @@ class Serving:
         if self._router is None:
             router = copy.deepcopy(self._route.router)
             try:
-                router.open(self._active.run)
+                router.open(self._active.run.on_route(self._route.name))
             except BaseException:
                 _close_quietly(self._active, self._route.name, router)
                 raise
