@@ -59,7 +59,7 @@ class Run:
         on_measure: Receives each measurement: name, value, stream.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a run has that many facts
         self,
         id: str,
         pipeline: str,
