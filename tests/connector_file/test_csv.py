@@ -275,3 +275,30 @@ def test_reading_resumes_in_compressed_files(tmp_path: Path, suffix: str) -> Non
         assert [one.place for one in whole.rejected] == [f"a.csv{suffix}:102"]
         seen += 1
     assert seen > 3
+
+
+@NO_RESET
+@given(
+    st.lists(
+        st.sampled_from([b"1", b"x", b'"', b",", b"\n", b"\r\n", b"\xff", b"\0", "ä".encode(), b" "]), max_size=40
+    ),
+    st.integers(16, 64),
+)
+def test_every_line_is_a_record_or_a_dead_letter(tmp_path: Path, pieces: list[bytes], block: int) -> None:
+    content = b"".join(pieces)
+    path = write(tmp_path / "a.csv", b"a,b\n" + content)
+    read = read_all(path, block_bytes=block, record_bytes=block, csv=Csv(quote=""))
+    lines = [line for line in content.replace(b"\r\n", b"\n").split(b"\n") if line]
+    assert len(read.records) + len(read.rejected) == len(lines)
+
+
+@NO_RESET
+@given(st.lists(st.sampled_from([b"1,2", b"x", b'"', b",", b"\n", b'""', b'",', b',"', b"\xff"]), max_size=30))
+def test_with_quotes_no_letter_is_lost(tmp_path: Path, pieces: list[bytes]) -> None:
+    content = b"".join(pieces)
+    path = write(tmp_path / "a.csv", b"a,b\n" + content)
+    read = read_all(path, block_bytes=32, record_bytes=32, types={"a": "string", "b": "string"})
+    kept = [value.encode() for one in read.records for value in one.values() if value]
+    raw = [one.record if isinstance(one.record, bytes) else one.record.encode() for one in read.rejected]
+    for letter in (b"1", b"2", b"x", b"\xff"):
+        assert b"".join([*kept, *raw]).count(letter) == content.count(letter)

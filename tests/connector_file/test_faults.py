@@ -237,7 +237,9 @@ def test_blocks_depend_on_nothing_but_where_they_start(tmp_path: Path) -> None:
     def from_(at: int, line: int) -> list[_text.Block | _text.Overlong]:
         with path.open("rb") as raw:
             stream = _text.open_text(raw, "a.txt", "auto", "utf-8")
-            return list(_text.blocks(stream, last_line_end, block_bytes=64, record_bytes=64, at=at, line=line))
+            return list(
+                _text.blocks(stream, last_line_end, block_bytes=64, record_bytes=64, at=at, line=line, lone_cr=True)
+            )
 
     whole = from_(0, 1)
     assert b"".join(one.data for one in whole if isinstance(one, _text.Block)) == content

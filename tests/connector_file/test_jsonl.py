@@ -85,6 +85,18 @@ def test_a_bad_line_becomes_a_dead_letter_with_its_place(tmp_path: Path, line: b
     assert rejected.record in {line, line.decode(errors="replace")}
 
 
+def test_a_cr_inside_an_object_is_white_space(tmp_path: Path) -> None:
+    read = read_all(write(tmp_path / "a.jsonl", '{"a":1,\r"b":2}\r\n{"a":3,"b":4}\r'), block_bytes=16)
+    assert read.records == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+
+
+@pytest.mark.parametrize("line", ["null", " null", "null null", "[]", "1"])
+def test_a_file_that_begins_with_something_else_than_an_object(tmp_path: Path, line: str) -> None:
+    read = read_all(write(tmp_path / "a.jsonl", f'{line}\n{{"a":1}}\n'))
+    assert read.records == [{"a": 1}]
+    assert [one.place for one in read.rejected] == ["a.jsonl:1"]
+
+
 def test_brackets_in_text_are_not_depth(tmp_path: Path) -> None:
     line = json.dumps({"a": "[" * 1000 + '"{', "b": [[1], [2]] * 100})
     assert read_all(write(tmp_path / "a.jsonl", line)).records == [json.loads(line)]
@@ -249,3 +261,17 @@ def test_kinds_join_only_where_nothing_is_lost() -> None:
         assert first is not None
         assert second is not None
         assert _values.join(first, second) == expected
+
+
+PIECES = st.sampled_from(
+    [b'{"a":1}', b'{"a":', b'"x"', b"}", b"{", b"[", b"]", b"null", b" ", b"\n", b"\r\n", b"\r", b"\xff", b",", b"{}"]
+)
+
+
+@NO_RESET
+@given(st.lists(PIECES, max_size=24).map(b"".join), st.integers(16, 64))
+def test_every_line_is_a_record_or_a_dead_letter(tmp_path: Path, content: bytes, block: int) -> None:
+    path = write(tmp_path / "a.jsonl", b"{}\n" + content)
+    read = read_all(path, block_bytes=block, record_bytes=block)
+    lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
+    assert sum(table.num_rows for table in read.tables) + len(read.rejected) == len(lines)

@@ -64,6 +64,7 @@ def _blocks(source: Source, at: int = 0, line: int = 1) -> Iterator[Block | Over
             record_bytes=max(source.record_bytes, source.block_bytes),
             at=at,
             line=line,
+            lone_cr=True,
         )
 
 

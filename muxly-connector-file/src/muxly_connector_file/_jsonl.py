@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 from attrs import frozen
 
-from muxly_connector_file import _records, _types, _values
+from muxly_connector_file import _types, _values
 from muxly_connector_file._format import Decoded, Source
 from muxly_connector_file._text import Block, Overlong, blocks, open_text
 
@@ -42,12 +42,17 @@ def _blocks(source: Source, at: int, line: int) -> Iterator[Block | Overlong]:
         stream = open_text(raw, source.name, source.compression, source.encoding)
         yield from blocks(
             stream,
-            _records.last_line_end,
+            _last_line_end,
             block_bytes=source.block_bytes,
             record_bytes=max(source.record_bytes, source.block_bytes),
             at=at,
             line=line,
         )
+
+
+def _last_line_end(block: bytes) -> int:
+    """The index after the last line; a CR alone is white space inside an object."""
+    return block.rfind(b"\n") + 1 or -1
 
 
 def _overlong(source: Source, found: Overlong) -> Decoded:
@@ -99,7 +104,9 @@ def decode(source: Source, head: pa.Schema, block: Block) -> Decoded:
 
 def _fast(data: bytes, expected: pa.Schema) -> pa.Table | None:
     """A block by Arrow's own parser; None if it refuses or might change a value."""
-    if _deep(data):
+    # Arrow's parser crashes on deep nesting and on a null in place of the first object.
+    records = _records_in(data)
+    if records <= 0 or _deep(data):
         return None
     try:
         table = _parsed(data, expected)
@@ -110,7 +117,7 @@ def _fast(data: bytes, expected: pa.Schema) -> pa.Table | None:
         table.validate(full=True)
     except _REFUSED:
         return None
-    if table.num_rows != _records_in(data) or any(_inexact(column) for column in table.columns):
+    if table.num_rows != records or any(_inexact(column) for column in table.columns):
         return None
     return table
 

@@ -34,6 +34,7 @@ _UTF8 = {"utf-8", "utf-8-sig"}
 _SHOWN_BYTES = 64 * 1024
 _STEP = 1 << 20
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_LINE_FEED = re.compile(rb"\n")
 _NOT_DECODED = "muxly_connector_file.not_decoded"
 
 
@@ -198,6 +199,7 @@ def blocks(
     record_bytes: int,
     at: int = 0,
     line: int = 1,
+    lone_cr: bool = False,
 ) -> Iterator[Block | Overlong]:
     """Divide a stream into blocks of whole records.
 
@@ -211,8 +213,10 @@ def blocks(
         record_bytes: Records longer than this are set aside; at least ``block_bytes``.
         at: Where to begin: the ``end`` of a block.
         line: Number of the line there.
+        lone_cr: Whether a CR without an LF ends a line too.
     """
-    source = _Source(stream, at)
+    source = _Source(stream, at, _LINE_END if lone_cr else _LINE_FEED)
+    count = lines_in if lone_cr else _line_feeds
     wanted = block_bytes
     while buffer := source.fill(wanted):
         ended = len(buffer) < wanted
@@ -220,7 +224,7 @@ def blocks(
         if ended and end < len(buffer):
             end = _last_end(buffer, end, cut)
         if end > 0:
-            found: Block | Overlong = Block(buffer[:end], line, source.at + end, line + _lines(buffer[:end]))
+            found: Block | Overlong = Block(buffer[:end], line, source.at + end, line + (count(buffer[:end]) or 1))
             source.drop(end)
         elif not ended and wanted < record_bytes:
             wanted = min(record_bytes, wanted * 4)
@@ -237,15 +241,15 @@ def _last_end(buffer: bytes, end: int, cut: Callable[[bytes], int]) -> int:
     return len(buffer) if cut(rest) == len(rest) else end
 
 
-def _lines(data: bytes) -> int:
-    return lines_in(data) or 1
+def _line_feeds(data: bytes) -> int:
+    return data.count(b"\n")
 
 
 class _Source:
     """The bytes that come next, with their place in the stream."""
 
-    def __init__(self, stream: Any, at: int) -> None:
-        self._stream, self._buffer, self.at = stream, b"", at
+    def __init__(self, stream: Any, at: int, line_end: re.Pattern[bytes]) -> None:
+        self._stream, self._buffer, self.at, self._line_end = stream, b"", at, line_end
         left = at - stream.skip(at)
         while left > 0 and (data := stream.read(min(left, _STEP))):
             left -= len(data)
@@ -268,7 +272,8 @@ class _Source:
         kept, size, end = b"", 0, 0
         while not end and self.fill(_STEP):
             start = self._buffer
-            end = _first_line_end(start)
+            found = self._line_end.search(start)
+            end = found.end() if found else 0
             part = start[: end or len(start)]
             kept += part[: max(0, _SHOWN_BYTES - len(kept))]
             size += len(part)
@@ -279,8 +284,3 @@ class _Source:
             else f"the line has {size:,} bytes, more than record_bytes allows ({limit:,}); only its start is kept"
         )
         return Overlong(kept, line, self.at, line + 1, reason)
-
-
-def _first_line_end(data: bytes) -> int:
-    found = _LINE_END.search(data)
-    return found.end() if found else 0
