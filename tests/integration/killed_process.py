@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,13 @@ def in_a_child(order: dict[str, Any]) -> dict[str, Any]:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        tell = os.write
-        status = 1
+        tell = os.write  # before it is wrapped: the answer is no step
         try:
             tell(writing, json.dumps(run(order)).encode())
-            status = 0
+        except BaseException:  # noqa: BLE001 - the parent is told whatever it is
+            tell(writing, json.dumps({"state": "raised", "error": traceback.format_exc()}).encode())
         finally:
-            os._exit(status)
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as answers:
         answer = answers.read()

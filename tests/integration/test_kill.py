@@ -91,7 +91,7 @@ def assert_recovers(killable: Killable, folder: Path, shape: str, records: int) 
     assert result["pending"] == 0, result
     assert_whole(folder, shape, records)
     spool = Path(folder, "home", "spool", "killed")
-    assert not [one.name for one in spool.iterdir() if one.name.startswith(".")], "drafts are left in the spool"
+    assert not [one.name for one in spool.iterdir() if one.name.endswith(".tmp")], "drafts are left in the spool"
 
 
 def kill_points(killable: Killable, folder: Path, shape: str, start: Path | None) -> list[int]:

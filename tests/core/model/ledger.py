@@ -260,8 +260,9 @@ class PureLedger:
                 stream.schema,
             )
             for (_, name), pair in self.pairs.items():
-                if name == group.stream and not pair.detached:
+                if name == group.stream:
                     pair.account["sealed"] += len(ids)
+                    pair.account["dropped"] += len(ids) if pair.detached else 0
         if self.rules.extraction_rejects_are_sealed:
             stream.letters += [Letter(record) for record in group.letters]
 

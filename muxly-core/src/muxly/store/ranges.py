@@ -52,33 +52,49 @@ def choose(
     """
     if not waiting or waiting[0].state == "quarantined":
         return None
+    if whole_groups:
+        return _whole_group(waiting, offset)
     first = waiting[0]
-    taken = [_cut(first, offset, None if whole_groups else records, bytes, whole=whole_groups)]
+    taken = [_cut(first, offset, records, bytes)]
     room_records = None if records is None else records - taken[0].records
     room_bytes = bytes - first.bytes
     if taken[0].last_offset == first.records:
         for one in waiting[1:]:
-            same_group = whole_groups and one.group == first.group
-            if whole_groups and not same_group:
-                break
-            if not _joins(first, one, same_group) or not (same_group or _fits(one, room_records, room_bytes)):
+            if not _joins(first, one) or not _fits(one, room_records, room_bytes):
                 break
             room_records = None if room_records is None else room_records - one.records
             room_bytes -= one.bytes
-            taken.append(_cut(one, 0, None, one.bytes, whole=True))
-    return Range(
-        first_position=first.position,
-        first_offset=offset,
-        last_position=taken[-1].last_position,
-        last_offset=taken[-1].last_offset,
-        records=sum(one.records for one in taken),
-        generation=first.generation,
+            taken.append(_cut(one, 0, None, one.bytes))
+    return _joined(taken)
+
+
+def _whole_group(waiting: Sequence[StoredSegment], offset: int) -> Range | None:
+    """What is left of the first group, without what was dropped; None while a part of it is quarantined.
+
+    Half a group would replace values by half of their records, and the other half would replace those.
+    """
+    group = [one for one in waiting if one.group == waiting[0].group]
+    if any(one.state == "quarantined" for one in group):
+        return None
+    return _joined(
+        [_cut(one, offset if one is group[0] else 0, None, one.bytes) for one in group if one.state == "sealed"]
     )
 
 
-def _joins(first: StoredSegment, one: StoredSegment, same_group: bool) -> bool:
-    """Whether one more segment may follow; a delivery has one schema, but a whole group stays whole."""
-    same_schema = same_group or one.schema_version == first.schema_version
+def _joined(taken: Sequence[Range]) -> Range:
+    return Range(
+        first_position=taken[0].first_position,
+        first_offset=taken[0].first_offset,
+        last_position=taken[-1].last_position,
+        last_offset=taken[-1].last_offset,
+        records=sum(one.records for one in taken),
+        generation=taken[0].generation,
+    )
+
+
+def _joins(first: StoredSegment, one: StoredSegment) -> bool:
+    """Whether one more segment may follow; a delivery has one schema."""
+    same_schema = one.schema_version == first.schema_version
     return one.state == "sealed" and one.generation == first.generation and same_schema
 
 
@@ -86,14 +102,13 @@ def _fits(one: StoredSegment, room_records: int | None, room_bytes: int) -> bool
     return one.bytes <= room_bytes and (room_records is None or one.records <= room_records)
 
 
-def _cut(one: StoredSegment, offset: int, records: int | None, bytes: int, *, whole: bool) -> Range:
+def _cut(one: StoredSegment, offset: int, records: int | None, bytes: int) -> Range:
     """As much of one segment as fits; at least one record."""
     left = one.records - offset
-    if not whole:
-        if records is not None:
-            left = min(left, records)
-        if one.bytes > bytes:
-            left = min(left, max(1, one.records * bytes // one.bytes))
+    if records is not None:
+        left = min(left, records)
+    if one.bytes > bytes:
+        left = min(left, max(1, one.records * bytes // one.bytes))
     return Range(
         first_position=one.position,
         first_offset=offset,

@@ -1,0 +1,66 @@
+"""The real ledger and spool do what the pure one says, on SQLite and on PostgreSQL, through crashes."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+from sqlalchemy import create_engine, make_url, text
+
+from tests.core.model.ledger_machine import LedgerMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+
+def machine(make: Callable[[], tuple[Path, str]]) -> type[LedgerMachine]:
+    return type("Machine", (LedgerMachine,), {"make": staticmethod(make)})
+
+
+def run(make: Callable[[], tuple[Path, str]], *, examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        machine(make),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=QUIET,
+        ),
+    )
+
+
+def test_the_ledger_on_sqlite_is_the_pure_one(tmp_path: Path) -> None:
+    numbers = count()
+
+    def make() -> tuple[Path, str]:
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        return folder, f"sqlite:///{folder}/store.sqlite"
+
+    run(make, examples=25, steps=40)
+
+
+@pytest.mark.timeout(300)
+def test_the_ledger_on_postgresql_is_the_pure_one(tmp_path: Path, postgres_server: str) -> None:
+    numbers = count()
+
+    def make() -> tuple[Path, str]:
+        number = next(numbers)
+        name = f"model_{tmp_path.name.replace('-', '_')[:40]}_{number}".lower()
+        engine = create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        return folder, make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
+
+    run(make, examples=5, steps=25)
