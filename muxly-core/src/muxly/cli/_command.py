@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -30,8 +31,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it, with the messages of Python's ``logging`` beside our own."""
-        _listen_to_logging(messages_of(ctx))
-        return super().invoke(ctx)
+        with _listening(messages_of(ctx)):
+            return super().invoke(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The first paragraph, the examples, the rest."""
@@ -48,8 +49,12 @@ class Group(click.Group):
         self.examples, self._default = inspect.cleandoc(examples), default
         self.params += shared_options(hidden=True)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of their definition."""
+        return list(self.commands)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the default command in, if the first word is none."""
+        """Put the default command in, if no word names one."""
         options_only = all(word.startswith("-") for word in args) and not {"-h", "--help"} & {*args}
         if self._default is not None and options_only:
             args = [self._default, *args]
@@ -58,6 +63,12 @@ class Group(click.Group):
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The first paragraph, the examples, the rest."""
         format_text(self.help or "", self.examples, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with its whole first sentence."""
+        lines = [(name, inspect.cleandoc(one.help or "").partition("\n")[0]) for name, one in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(lines)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """The command of a name; of an unknown one the nearest is told."""
@@ -155,8 +166,15 @@ class _Listener(logging.Handler):
         self._messages.say(level, record.getMessage(), logger=record.name)  # type: ignore[arg-type]
 
 
-def _listen_to_logging(messages: Messages) -> None:
-    root = logging.getLogger()
-    root.handlers = [one for one in root.handlers if not isinstance(one, _Listener)]
-    root.addHandler(_Listener(messages))
+@contextmanager
+def _listening(messages: Messages) -> Iterator[None]:
+    """Take in the records of ``logging``, of plugins too, while a command runs."""
+    root, listener = logging.getLogger(), _Listener(messages)
+    level = root.level
+    root.addHandler(listener)
     root.setLevel({-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(messages.verbosity, logging.DEBUG))
+    try:
+        yield
+    finally:
+        root.removeHandler(listener)
+        root.setLevel(level)

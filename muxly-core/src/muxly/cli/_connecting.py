@@ -42,18 +42,27 @@ def connector_of(kind: str, given: Sequence[str]) -> Connector:
 def _option(text: str) -> tuple[str, Any]:
     import json
 
-    from muxly import _references
-    from muxly.config._resolved import FromOutside
-
     key, equals, value = text.partition("=")
     if not equals:
         raise ConfigurationError(f"--option {text!r}: write KEY=VALUE")
-    if _references.has_reference(value):
-        return key, FromOutside(_references.resolve(value), value)
     try:
-        return key, json.loads(value)
+        return key, _resolved(json.loads(value))
     except ValueError:
-        return key, value
+        return key, _resolved(value)
+
+
+def _resolved(value: Any) -> Any:
+    """The value with its references replaced; a secret keeps where it came from."""
+    from muxly import _references
+    from muxly.config._resolved import FromOutside
+
+    if isinstance(value, dict):
+        return {key: _resolved(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item) for item in value]
+    if isinstance(value, str) and _references.has_reference(value):
+        return FromOutside(_references.resolve(value), value)
+    return value
 
 
 def _refuse_unknown(kind: str, model: type, options: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import click
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from muxly._runner.session import Home
     from muxly.config import Configuration
@@ -110,7 +110,18 @@ class Project:
         """An error with its place in the file, if it says which option it is about."""
         if not error.path or str(error).startswith(f"{self.configuration.path}:"):
             return error
+        if route is None and error.path[0] == "streams" and not self._has(("pipelines", pipeline, *error.path[:2])):
+            return error  # of --select, not of the file
         return self.configuration.placed(error, pipeline=pipeline, route=route)
+
+    def _has(self, path: Sequence[str | int]) -> bool:
+        """Whether the file has a key at a path of mappings."""
+        value: Any = self.configuration.show()
+        for key in path:
+            if not isinstance(value, dict) or key not in value:
+                return False
+            value = value[key]
+        return True
 
 
 def default_file(folder: Path) -> Path:

@@ -99,8 +99,7 @@ def say_errors(result: RunResult, messages: Messages) -> None:
 def _say_rejected(result: RunResult, messages: Messages) -> None:
     unread = sum(one.rejected for one in result.streams.values())
     refused = sum(one.rejected for one in result.routes.values())
-    for count, what in ((unread, "could not be read"), (refused, "were refused by their destination")):
+    for count, what in ((unread, "could not be read"), (refused, "refused by the destination")):
         if count:
-            messages.say(
-                "warning", f"{result.pipeline}: {count:,} records {what}; `muxly dead-letters list` shows them"
-            )
+            hint = "`muxly dead-letters list` shows them"
+            messages.say("warning", f"{result.pipeline}: records {what}: {count:,}; {hint}")

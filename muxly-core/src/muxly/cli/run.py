@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from muxly.cli._command import Command
+from muxly.cli._command import Command, current_messages
 from muxly.cli._located import Where, as_json, located
 
 
@@ -51,7 +51,10 @@ def command(ctx: click.Context, /, where: Where, **given: Any) -> None:
     timeout, as_json = given.pop("timeout"), given.pop("as_json")
     given["params"] = dict(map(_param, given["params"]))
     runs = Runs(project, as_json=as_json, timeout_seconds=timeout, **given)
-    ctx.exit(runs.run(project.names()))
+    code = runs.run(project.names())
+    if given["limit"] is not None or given["dry_run"]:
+        current_messages().say("info", "a rehearsal: no cursor and no position has moved")
+    ctx.exit(code)
 
 
 def _refuse_contradictions(given: dict[str, Any]) -> None:

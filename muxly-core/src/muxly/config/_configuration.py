@@ -159,10 +159,13 @@ class Configuration:
 
         Args:
             error: What ``open`` or ``check`` of a component raised; ``error.path`` is the option's.
+                A path that begins with ``routes`` or ``streams`` is one of the pipeline itself.
             pipeline: The component's pipeline.
             route: Its route, if it is a router; None = the connector.
         """
-        path = (*self._component_path(pipeline, route), *error.path)
+        of_pipeline = route is None and error.path[:1] in {("routes",), ("streams",)}
+        around = ("pipelines", pipeline) if of_pipeline else self._component_path(pipeline, route)
+        path = (*around, *error.path)
         return ConfigurationError(str(Problem(self._source.document.place(path), path, error.message)), path=path)
 
     def _component_path(self, pipeline: str, route: str | None) -> KeyPath:

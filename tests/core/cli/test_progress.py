@@ -1,0 +1,54 @@
+"""Progress as it is looked at and told."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from muxly.cli._messages import Messages
+from muxly.cli._progress import Lines, Progress, RouteProgress, StreamProgress
+from tests.core.cli.commands import muxly, pipeline, project, refusing, route
+
+
+def test_line_names_streams_and_routes() -> None:
+    progress = Progress(
+        streams={"deals": StreamProgress(read=1200)},
+        routes={"lake": RouteProgress(delivered=1000, pending=200), "bad": RouteProgress(error="gone")},
+    )
+    assert str(progress) == "deals: 1,200 read; lake: 1,000 delivered, 200 waiting; bad: 0 delivered, stopped"
+
+
+def test_line_is_not_repeated_while_nothing_changes() -> None:
+    messages = Messages()
+    said: list[str] = []
+    messages.write = said.append
+    lines = Lines(messages, "daily")
+    for read in (1, 1, 2):
+        lines.show(Progress(streams={"deals": StreamProgress(read=read)}))
+    assert said == ["daily: deals: 1 read", "daily: deals: 2 read"]
+
+
+def test_run_tells_its_progress_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lines, "look_seconds", 0.1)
+    slow = pipeline({"good": route(), "bad": refusing(required=False)}, records=2000, batch_seconds=0.05)
+    file = project(tmp_path, {"daily": {**slow, "segment_bytes": 1, "segment_seconds": 0}})
+    result = muxly("run", file)
+    line = r"^daily: numbers: [\d,]+ read; good: [\d,]+ delivered, [\d,]+ waiting; bad: 0 delivered, stopped$"
+    assert re.search(line, result.stderr, re.MULTILINE)
+    assert "daily: numbers:" not in muxly("run", file, "-q").stderr
+
+
+def test_notices_are_said_once_and_as_they_come(tmp_path: Path) -> None:
+    (tmp_path / "noticing_plugin.py").write_text(
+        "import muxly\n"
+        "from muxly.testing import FakeConnector\n"
+        "class Noticing(FakeConnector):\n"
+        "    def open(self, run):\n"
+        "        super().open(run)\n"
+        "        run.notice(muxly.Notice('odd', 'something is odd'))\n"
+    )
+    daily = {**pipeline({"good": route()}), "connector": {"type": "noticing_plugin:Noticing", "batch_seconds": 0.05}}
+    result = muxly("run", project(tmp_path, {"daily": daily}))
+    assert result.stderr.count("warning: something is odd") == 1
