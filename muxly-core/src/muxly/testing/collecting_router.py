@@ -162,7 +162,7 @@ class CollectingRouter(Router):
             delivery.mark(end)
 
     def _parts(self, delivery: Delivery) -> Iterator[pa.RecordBatch]:
-        for batch in list(delivery.batches()):
+        for batch in delivery.batches():
             for start in range(0, batch.num_rows, self.mark_every):
                 yield batch.slice(start, self.mark_every)
 

@@ -90,7 +90,7 @@ class Outcome:
         marks: What was marked, by delivery id.
         steps: How many steps there were.
         visible: The numbers of those that others can see.
-        grown_bytes: How much the child's memory grew while it acted.
+        grown_bytes: How much the child's memory grew during its last delivery.
     """
 
     finished: bool = False
@@ -210,6 +210,7 @@ def _act(attempt: Attempt, tell: Any) -> Outcome:
         before = _peak_bytes()
         for act in attempt.acts:
             if act.method == "deliver":
+                before = _peak_bytes()
                 router.deliver(_delivery(act, marks, tell))
             else:
                 getattr(router, act.method)(act.stream, act.generation)

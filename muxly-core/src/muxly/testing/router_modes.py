@@ -32,14 +32,6 @@ class RouterModes(RouterTrials):
         expect(modes, "a router has a mode", modes)
         expect(set(modes) <= NAMES, f"modes are among {sorted(NAMES)}", sorted(modes))
 
-    def test_begin_and_complete_are_refused_without_replace(self, ready: Router) -> None:
-        """They would seem to work, and replace nothing."""
-        if "replace" in self._modes:
-            pytest.skip("the router has the mode replace")
-        for call in (ready.begin, ready.complete):
-            with pytest.raises(NotImplementedError, match="replace"):
-                call(self.stream, 1)
-
     def _texts(self) -> dict[str, Any]:
         """The text of each record at the destination, tombstones left out."""
         alive = [record for record in self.arrived() if record.get("_deleted_at") is None]
