@@ -281,9 +281,23 @@ def test_runs_are_listed_the_newest_first(ran: Path) -> None:
     assert len(answer("runs", "list", ran, "--limit", 1)) == 1
 
 
-def test_runs_list_is_what_runs_means(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", LISTS, ids=" ".join)
+def test_group_without_a_command_lists(ran: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.chdir(ran.parent)
-    assert muxly("runs").stdout == muxly("runs", "list").stdout
+    assert answer(words[0]) == answer(*words)
+
+
+def test_answer_of_no_changes_nothing(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from muxly.cli import _ledgers
+
+    monkeypatch.setattr(_ledgers, "is_answering", lambda: True)
+    result = muxly("state", "reset", "numbers", "-f", ran, stdin="n\n")
+    assert result.exit_code == 1
+    assert "nothing was changed" in result.stderr
+    assert "Read numbers of 'daily' from the start again? [y/N]" in result.stderr
+    assert answer("state", "show", ran)[0]["cursor"] == 30
+    assert muxly("state", "reset", "numbers", "-f", ran, stdin="y\n").exit_code == 0
+    assert answer("state", "show", ran)[0]["cursor"] is None
 
 
 # Events

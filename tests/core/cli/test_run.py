@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from muxly.cli._app import app
 from tests.core.cli.commands import DAILY, answer, muxly, pipeline, project, refusing, route
 
 
@@ -96,6 +98,21 @@ def test_bug_of_a_connector_fails_the_run(tmp_path: Path) -> None:
     result = muxly("run", file)
     assert result.exit_code == 1
     assert "error: daily: stream 'numbers': ZeroDivisionError: a scripted fault" in result.stderr
+    assert "MUXLY_DEBUG=1 shows where the ZeroDivisionError comes from" in result.stderr
+
+
+@pytest.mark.parametrize(("part", "method"), [("connector", "open"), ("connector", "plan"), ("router", "deliver")])
+def test_traceback_of_a_bug_in_a_plugin_is_shown_to_those_who_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, method: str
+) -> None:
+    faults = [{"method": method, "action": "ZeroDivisionError", "times": 0}]
+    router = route(faults=faults) if part == "router" else route()
+    file = project(tmp_path, {"daily": pipeline({"good": router}, faults=faults if part == "connector" else [])})
+    monkeypatch.setenv("MUXLY_DEBUG", "1")
+    result = CliRunner().invoke(app, ["run", str(file)])
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert "faults.py" in result.stderr
 
 
 def test_rejected_records_are_pointed_at(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class ActiveRun:
         self.heads: dict[str, int] = {}
         self.streams: dict[str, Stream] = {}
         self.failed: dict[tuple[str, str], BaseException] = {}
+        self.unread: dict[str, BaseException] = {}
+        """Why streams could not be read; "" = why none could."""
         self.notices: list[Notice] = []
         self.measures: dict[str, float] = {}
         self.sealed_here: set[str] = set()

@@ -251,6 +251,9 @@ class Execution:
         with self._ledger.read() as connection:
             now: datetime = engine.now(connection)
         result = summarise(self._active, self._extraction, self._workers, finished_at=now, error=self._error)
+        if self._error is not None:
+            self._active.unread[""] = self._error
+        self._active.show()
         if self._active.fenced is None:
             runs.finish(self._ledger, state=result.state, error=result.error, result=_stored(result))
             runs.forget_old(self._ledger)

@@ -243,6 +243,7 @@ class Extraction:
             self.errors.setdefault(name, error)
             before = self.results.get(name, StreamResult())
             self.results[name] = evolve(before, error=before.error or sentence(error))
+            self._active.unread.setdefault(name, error)
         self._active.show()
 
     def _unavailable(self, name: str, error: StreamUnavailableError) -> None:

@@ -120,16 +120,14 @@ def _failed(error: Exception, messages: Messages) -> ExitCode:
     """Say what went wrong, and how to learn more about it."""
     from muxly.errors import MuxlyError
 
-    if messages.tracebacks:
-        import traceback
-
-        messages.write("".join(traceback.format_exception(error)).rstrip())
     if isinstance(error, MuxlyError):
+        if messages.tracebacks:
+            messages.trace(error)
         messages.say("error", str(error))
     else:
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        hint = "" if messages.tracebacks else "; MUXLY_DEBUG=1 shows where it comes from"
-        messages.say("error", f"unexpected {said}{hint}")
+        messages.say("error", f"unexpected {said}")
+        messages.trace(error)
     return of_error(error)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import evolve
 
-from muxly.errors import ConfigurationError
+from muxly.errors import ConfigurationError, MuxlyError
 from muxly.store import runs
 from muxly.store.ledger import Ledger
 
@@ -122,14 +122,20 @@ def ask(sure: bool, question: str) -> None:
         question: What is about to be done.
 
     Raises:
-        Abort: The answer is no.
+        MuxlyError: The answer is no.
         UsageError: Nobody is there to answer.
     """
     if sure:
         return
-    if not sys.stdin.isatty():
+    if not is_answering():
         raise click.UsageError(f"{question} Nobody can be asked here: add --yes if that is meant.")
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        raise MuxlyError("nothing was changed")
+
+
+def is_answering() -> bool:
+    """Whether somebody is there to answer a question."""
+    return sys.stdin.isatty()
 
 
 def routes_of(project: Project, pipeline: str) -> dict[str, Any]:

@@ -48,6 +48,15 @@ class Messages:
         if self.shows(level):
             self.write(self._json(level, message, facts) if self.as_json else _text(level, message))
 
+    def trace(self, error: BaseException) -> None:
+        """Show where an error comes from, or say how that is shown."""
+        if self.tracebacks:
+            import traceback
+
+            self.write("".join(traceback.format_exception(error)).rstrip())
+        elif self.shows("warning"):
+            self.say("info", f"MUXLY_DEBUG=1 shows where the {type(error).__name__} comes from")
+
     def _json(self, level: Level, message: str, facts: dict[str, Any]) -> str:
         import json
         from datetime import UTC, datetime

@@ -11,7 +11,7 @@ from muxly.cli._messages import is_terminal
 from muxly.cli._progress import Lines, View, Watch
 from muxly.cli._results import code_of, say_errors, write_result
 from muxly.cli._stopping import Stopping
-from muxly.errors import ConfigurationError, LeaseHeldError
+from muxly.errors import ConfigurationError, LeaseHeldError, MuxlyError
 
 if TYPE_CHECKING:
     from muxly.cli._located import Project
@@ -35,6 +35,7 @@ class Runs:
         self._project, self._as_json, self._options = project, as_json, options
         self._messages = current_messages()
         self._watch: Watch | None = None
+        self._unexpected: tuple[BaseException, ...] = ()
         self._stopping = Stopping(self._note, timeout_seconds=timeout_seconds)
 
     def run(self, names: list[str]) -> ExitCode:
@@ -70,12 +71,15 @@ class Runs:
             raise self._project.placed(error, name) from error
         write_result(result, as_json=self._as_json)
         say_errors(result, messages)
+        for unexpected in self._unexpected:
+            messages.trace(unexpected)
         return code_of(result, self._stopping.code)
 
     def _watched(self, name: str) -> RunResult:
         import muxly
 
         project = self._project
+        self._unexpected = ()
         with Watch(view_of(self._messages, name), self._messages, name) as watch:
             self._watch = watch
             result = muxly.run(
@@ -87,6 +91,9 @@ class Runs:
                 **self._options,
             )
         watch.finish(result)
+        if watch.active is not None:
+            errors = [*watch.active.unread.values(), *watch.active.failed.values()]
+            self._unexpected = tuple(error for error in errors if not isinstance(error, MuxlyError))
         return self._with_places(result, watch)
 
     def _with_places(self, result: RunResult, watch: Watch) -> RunResult:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.group(
     cls=Group,
     name="dead-letters",
+    default="list",
     examples="""
         muxly dead-letters list --route lake
         muxly dead-letters show 01KAR1T5Z0M5R7Q3V6N8X2C4B9

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.group(
     cls=Group,
     name="routes",
+    default="list",
     examples="""
         muxly routes list
         muxly routes rename lake archive     # after renaming it in the file

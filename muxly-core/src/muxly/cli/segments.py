@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.group(
     cls=Group,
     name="segments",
+    default="list",
     examples="""
         muxly segments list --stream deals
         muxly segments list --state quarantined

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.group(
     cls=Group,
     name="state",
+    default="show",
     examples="""
         muxly state show
         muxly state set deals '"2026-11-01"'
