@@ -59,8 +59,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The site, into site/; a broken link or anchor fails."""
+    """The generated parts of the reference, then the site, into site/; a broken link or anchor fails."""
     _sync(session, "docs")
+    session.run("python", "docs/_generate")
     session.run("zensical", "build", "--strict", "--clean")
 
 
