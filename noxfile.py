@@ -78,8 +78,12 @@ def packages(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *built)
     for wheel in sorted(folder.glob("*.whl")):
         _look_into(session, wheel)
-    session.install(*(path for path in built if path.endswith(".whl")))
+    wheels = (f"{path}[all]" if "/muxly-" in path else path for path in built if path.endswith(".whl"))
+    session.install(*wheels)
     session.run("python", "-c", "import " + ", ".join(MODULES.values()))
+    shutil.rmtree(quickstart := folder.with_name("quickstart"), ignore_errors=True)
+    shutil.copytree("docs/examples/quickstart", quickstart, ignore=shutil.ignore_patterns(".muxly", "out"))
+    session.run("muxly", "run", str(quickstart / "muxly.yaml"))
 
 
 @nox.session(default=False)
