@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -413,3 +415,25 @@ def test_router_learns_its_route_and_a_token_that_grows(tmp_path: Path) -> None:
         muxly.run(pipeline(FakeConnector(records=count), Curious()), home=tmp_path)
     assert [route for route, _token in seen] == ["r0", "r0"]
     assert 0 < seen[0][1] < seen[1][1]
+
+
+def test_run_with_nothing_new_loads_neither_arrow_nor_duckdb(tmp_path: Path) -> None:
+    code = f"""
+import sys, muxly
+from muxly.testing import FakeConnector
+from pathlib import Path
+class Keep(muxly.Router):
+    def deliver(self, delivery): list(delivery.batches())
+route = muxly.Route("r", Keep(), where="id > 3")
+source = type("Once", (FakeConnector,), dict(plan=lambda self, stream, cursor: muxly.Plan((), 5) if cursor
+    else FakeConnector.plan(self, stream, cursor)))
+result = muxly.run(muxly.Pipeline("p", source(records=5), routes=[route]), home={str(tmp_path)!r})
+assert result.state == "succeeded", result.error
+print(sorted(name for name in ("pyarrow", "duckdb", "pandas", "jsonschema", "alembic") if name in sys.modules))
+"""
+    loaded = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(3)
+    ]
+    assert "pyarrow" in loaded[0]
+    assert loaded[2] == "[]\n"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from muxly._runner import fingerprint
 from muxly._runner.subscriptions import check_modes, matches, rules_of
 from muxly.errors import ConfigurationError
 from muxly.store import deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -19,23 +22,51 @@ if TYPE_CHECKING:
     from muxly.stream import Stream
 
 
-def check_routes(pipeline: Pipeline, streams: Iterable[Stream], ledger: Ledger | None = None) -> None:
+def check_routes(
+    pipeline: Pipeline, streams: Iterable[Stream], ledger: Ledger | None = None, *, remembered: Path | None = None
+) -> None:
     """Check modes, columns and filters of all routes against the streams that are known.
 
     Args:
         pipeline: Its routes and rules.
         streams: With the keys that the rules gave them.
         ledger: Knows the schemas of earlier runs; None = only declared ones are known.
+        remembered: A file that names what was right before, so that a run with nothing new
+            need not load what looks at filters; may be deleted at any time.
 
     Raises:
         ConfigurationError: All that is wrong, one problem a line; ``path`` is the first one's.
     """
-    problems = list(_problems(pipeline, list(streams), ledger))
+    streams = list(streams)
+    print_of_all = _fingerprint(pipeline, streams, ledger)
+    same = remembered is not None and _content(remembered) == print_of_all
+    problems = list(_problems(pipeline, streams, ledger, selections=not same))
     if problems:
         raise ConfigurationError("\n".join(str(one) for one in problems), path=problems[0].path)
+    if remembered is not None and not same:
+        with suppress(OSError):
+            remembered.write_text(print_of_all, encoding="ascii")
 
 
-def _problems(pipeline: Pipeline, streams: list[Stream], ledger: Ledger | None) -> Iterator[ConfigurationError]:
+def _content(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="ascii")
+    except (OSError, UnicodeError):
+        return None
+
+
+def _fingerprint(pipeline: Pipeline, streams: list[Stream], ledger: Ledger | None) -> str:
+    """Names everything that the check of columns and filters looks at."""
+    routes = [f"{one.name} {one.streams} {one.mode} {one.columns} {one.where}" for one in pipeline.routes]
+    known = [f"{one} {one.schema}" for one in streams]
+    rules = [f"{name} {one}" for name, one in pipeline.streams.items()]
+    versions = {} if ledger is None else deliveries.schema_numbers(ledger)
+    return fingerprint.of_parts([*routes, *known, *rules, *(f"{name} {number}" for name, number in versions.items())])
+
+
+def _problems(
+    pipeline: Pipeline, streams: list[Stream], ledger: Ledger | None, *, selections: bool
+) -> Iterator[ConfigurationError]:
     modes: dict[str, dict[str, Mode]] = {}
     for stream in streams:
         rules = rules_of(pipeline, stream.name)
@@ -44,7 +75,7 @@ def _problems(pipeline: Pipeline, streams: list[Stream], ledger: Ledger | None) 
         except ConfigurationError as error:
             yield error
     for route in pipeline.routes:
-        if route.columns is not None or route.where is not None:
+        if selections and (route.columns is not None or route.where is not None):
             served = [one for one in streams if route.name in modes.get(one.name, {})]
             yield from _selection_problems(route, served, modes, ledger)
         if streams and not any(matches(one.name, route.streams) for one in streams):

@@ -73,7 +73,8 @@ class Execution:
         if self._options.replay is None:
             self._learn_streams()
         self._active.streams.update(self._streams)
-        check_routes(self._pipeline, self._active.streams.values(), self._ledger)
+        remembered = self._session.spool.folder / ".checked"
+        check_routes(self._pipeline, self._active.streams.values(), self._ledger, remembered=remembered)
         self._register()
         accounts.open_run(ledger, positions.pending(ledger))
         if self._options.replay is not None:

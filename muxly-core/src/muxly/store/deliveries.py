@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from muxly._ids import new_id
 from muxly.errors import FencedError, StreamError
@@ -54,12 +54,14 @@ def following(
         StreamError: The next segment is quarantined; says how to go on.
     """
     with ledger.read() as connection:
+        here = positions.get(connection, ledger, route, stream)
+        if here.detached:
+            return None
         if found := _open(connection, ledger, route, stream):
             _refuse_quarantined(connection, ledger, found)
             return found
-        here = positions.get(connection, ledger, route, stream)
         waiting = _waiting(connection, ledger, here)
-        if here.detached or not waiting:
+        if not waiting:
             return None
         if waiting[0].state == "quarantined":
             raise quarantined(stream, waiting[0].position)
@@ -257,6 +259,18 @@ def newest_schema(ledger: Ledger, stream: str) -> tuple[int, bytes] | None:
     return None if row is None else (row.version, row.schema)
 
 
+def schema_numbers(ledger: Ledger) -> dict[str, int]:
+    """The number of each stream's newest schema, by stream."""
+    query = (
+        select(schema_versions.c.stream, func.max(schema_versions.c.version).label("newest"))
+        .where(schema_versions.c.pipeline == ledger.pipeline)
+        .group_by(schema_versions.c.stream)
+        .order_by(schema_versions.c.stream)
+    )
+    with ledger.read() as connection:
+        return {row.stream: row.newest for row in connection.execute(query)}
+
+
 def mark(ledger: Ledger, delivery: StoredDelivery, count: int) -> None:
     """Keep that the first ``count`` records, after filters, are delivered."""
     with ledger.write() as connection:
@@ -432,6 +446,8 @@ def supersede(ledger: Ledger, route: str, stream: str, *, generation: int) -> in
     """
     with ledger.write() as connection:
         here = positions.get(connection, ledger, route, stream)
+        if here.detached:
+            return 0
         old = (
             select(segments.c.position, segments.c.records, segments.c.state)
             .where(
