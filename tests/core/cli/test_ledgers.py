@@ -207,6 +207,15 @@ def test_renamed_route_keeps_its_backlog(ran: Path) -> None:
     assert answer("run", renamed)["routes"]["better"]["delivered"] == 30
 
 
+def test_discard_gives_up_one_stream_of_a_route(ran: Path) -> None:
+    wrong = muxly("routes", "discard", "bad", "--stream", "nosuch", "-f", ran, "-y")
+    assert wrong.exit_code == 2
+    assert "the ledger has no stream 'nosuch'" in wrong.stderr
+    streams = [one["stream"] for one in answer("routes", "list", ran) if one["route"] == "bad"]
+    assert muxly("routes", "discard", "bad", "--stream", streams[0], "-f", ran, "-y").exit_code == 0
+    assert [one["stream"] for one in answer("routes", "list", ran) if one["route"] == "bad"] == streams[1:]
+
+
 def test_discarded_route_lets_runs_begin_again(ran: Path) -> None:
     without = project(ran.parent, {"daily": pipeline({"lake": route()})})
     result = muxly("routes", "discard", "bad", "-f", without, "-y")

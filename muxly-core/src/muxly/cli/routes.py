@@ -97,10 +97,11 @@ def rename(where: Where, old: str, new: str) -> None:
 
 @command.command("discard", examples="muxly routes discard lake --pipeline crm")
 @click.argument("route")
+@click.option("--stream", "streams", multiple=True, help="Only this stream of the route; may be repeated.")
 @located(words="")
 @yes
-def discard(where: Where, route: str, sure: bool) -> None:
-    """Give up a route: its positions are forgotten, its backlog counts as dropped.
+def discard(where: Where, route: str, streams: tuple[str, ...], sure: bool) -> None:
+    """Give up a route, or some of its streams: positions are forgotten, the backlog counts as dropped.
 
     A route that is still in the file begins again with what is read from then on; `muxly replay`
     fills it from the spool.
@@ -108,11 +109,16 @@ def discard(where: Where, route: str, sure: bool) -> None:
     project = where.open()
     name = ledger_name(project)
     with looking(project.home, name) as ledger:
-        routes = {one.route for one in positions.every(ledger)} if ledger is not None else set()
+        served = positions.every(ledger) if ledger is not None else []
         waiting = positions.pending(ledger) if ledger is not None else {}
-    known(route, routes, "route")
-    count = sum(number for (one, _stream), number in waiting.items() if one == route)
-    ask(sure, f"Give up route {route!r} of {name!r}, and the {count:,} records that wait for it?")
+    known(route, {one.route for one in served}, "route")
+    for stream in streams:
+        known(stream, {one.stream for one in served if one.route == route}, "stream")
+    count = sum(
+        number for (one, stream), number in waiting.items() if one == route and (not streams or stream in streams)
+    )
+    what = f"route {route!r} of {name!r}" if not streams else f"{', '.join(streams)} on route {route!r} of {name!r}"
+    ask(sure, f"Give up {what}, and the {count:,} records that wait for it?")
     with writing(project, name, "routes discard") as session:
-        count = positions.forget(session.ledger, route)
+        count = positions.forget(session.ledger, route, streams or None)
     current_messages().say("info", f"{name}: route {route!r} is given up; {count:,} records were dropped")
