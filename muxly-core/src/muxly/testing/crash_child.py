@@ -8,6 +8,7 @@ a call that others can see: opening, writing, syncing, linking, renaming, sendin
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib.util
 import os
 import pickle
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Act", "Attempt", "Outcome"]
 
+HANG_SECONDS = 60
 _VISIBLE = ("open", "os.", "shutil.", "socket.", "sqlite3.", "urllib.", "http.")
 _WRAPPED = ("fsync", "fdatasync", "write", "writev", "pwrite", "sendfile", "copy_file_range", "close")
 
@@ -91,6 +93,7 @@ class Outcome:
         steps: How many steps there were.
         visible: The numbers of those that others can see.
         grown_bytes: How much the child's memory grew during its last delivery.
+        modules: What it imported.
     """
 
     finished: bool = False
@@ -99,6 +102,7 @@ class Outcome:
     steps: int = 0
     visible: tuple[int, ...] = ()
     grown_bytes: int = 0
+    modules: tuple[str, ...] = ()
 
 
 class _Steps:
@@ -202,6 +206,7 @@ def _moved(batch: pa.RecordBatch, by: int) -> pa.RecordBatch:
 def _act(attempt: Attempt, tell: Any) -> Outcome:
     from muxly.component import Run
 
+    known = set(sys.modules)
     router = pickle.loads(attempt.router)  # noqa: S301 (the parent's own bytes)
     steps, marks = _Steps(_package_folder(type(router)), attempt.die_before), dict[str, int]()
     run = Run("01JW000000MUXLYCRASHRUN000", "conformance")
@@ -217,7 +222,14 @@ def _act(attempt: Attempt, tell: Any) -> Outcome:
         grown = _peak_bytes() - before
         router.close()
     run.end()
-    return Outcome(finished=True, marks=marks, steps=steps.count, visible=tuple(steps.visible), grown_bytes=grown)
+    return Outcome(
+        finished=True,
+        marks=marks,
+        steps=steps.count,
+        visible=tuple(steps.visible),
+        grown_bytes=grown,
+        modules=tuple(set(sys.modules) - known),
+    )
 
 
 def _package_folder(kind: type) -> str:
@@ -254,6 +266,8 @@ def _be_child(attempt: Attempt, pipe: int) -> None:
         content = pickle.dumps(message)
         write(pipe, struct.pack("<I", len(content)) + content)
 
+    # A child that hangs shows where, and ends.
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
     try:
         tell(_act(attempt, tell))
     except BaseException:  # noqa: BLE001 (told to the parent, whatever it is)
@@ -301,6 +315,13 @@ def load_module(name: str, path: str) -> None:
     spec.loader.exec_module(module)
 
 
+def _import_too(modules: tuple[str, ...]) -> None:
+    """Import what a child imported, so that the next one need not: neither its time nor its steps are a delivery's."""
+    for name in modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
 def main() -> None:
     """Serve attempts from standard input until it ends."""
     answers = os.fdopen(os.dup(1), "wb")
@@ -311,4 +332,6 @@ def main() -> None:
     import pyarrow as pa  # noqa: F401 (once, before all forks)
 
     while (attempt := receive(sys.stdin.buffer)) is not None:
-        send(answers, _attempt_in_child(attempt))
+        outcome = _attempt_in_child(attempt)
+        send(answers, outcome)
+        _import_too(outcome.modules)
