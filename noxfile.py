@@ -102,6 +102,28 @@ def matrix(session: nox.Session) -> None:
     _test(session)
 
 
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure Muxly beside its peers, each in an environment of its own; arguments go to benchmarks/bench.py."""
+    session.install("attrs>=25.3", "numpy>=2", "psutil>=7,<8", "pyarrow>=23.0.1")
+    folder = Path(session.create_tmp())
+    wheels = folder / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    session.run_install("uv", "build", "--quiet", "--all-packages", "--no-sources", "--wheel", f"--out-dir={wheels}")
+    muxly = _measured(session, folder / "muxly", *map(str, wheels.glob("*.whl")))
+    dlt = _measured(session, folder / "dlt", "dlt[filesystem,parquet]==1.31.*")
+    where = (f"--muxly={muxly}", f"--dlt={dlt}", f"--folder={folder / 'work'}")
+    session.run("python", "benchmarks/bench.py", *where, *session.posargs)
+
+
+def _measured(session: nox.Session, folder: Path, *requirements: str) -> Path:
+    """An environment with nothing but what is measured, compiled as an installer leaves it."""
+    session.run_install("uv", "venv", "--quiet", "--clear", f"--python={session.python or '3.11'}", str(folder))
+    python = folder / "bin" / "python"
+    session.run_install("uv", "pip", "install", "--quiet", "--compile-bytecode", f"--python={python}", *requirements)
+    return folder
+
+
 def _test(session: nox.Session) -> None:
     _sync(session, "test", bytecode=True)
     session.run("pytest", "-n2", *session.posargs)
