@@ -437,3 +437,18 @@ print(sorted(name for name in ("pyarrow", "duckdb", "pandas", "jsonschema", "ale
     ]
     assert "pyarrow" in loaded[0]
     assert loaded[2] == "[]\n"
+
+
+def test_router_sees_the_log_position_of_each_batch(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Watching(CollectingRouter):
+        def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+            seen.extend((position, batch["id"][0].as_py()) for position, batch in delivery.positioned())
+            return super().deliver(delivery)
+
+    chosen = pipeline(FakeConnector(records=400), Watching(), route={"where": "id % 7 = 0"}, segment_bytes=6000)
+    assert muxly.run(chosen, home=tmp_path).state == "succeeded"
+    positions_seen = [position for position, _first in seen]
+    assert positions_seen == sorted(positions_seen)
+    assert positions_seen[0] == 1 < positions_seen[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -175,21 +176,25 @@ class PreparedDelivery:
         return list(self._copies(kept))
 
     def _copies(self, reasons: dict[int | None, str]) -> Iterator[Letter]:
+        refused = sorted(number for number in reasons if number is not None)
+        if not refused:
+            return
         seen = 0
         places = self._places()
         for batch, mask in zip(self._raw(), self._masks, strict=True):
             segment, start = next(places)
             numbers = range(batch.num_rows) if mask is None else _kept_numbers(mask)
-            for number, row in enumerate(numbers, start=seen):
-                if number in reasons:
-                    yield Letter(
-                        stream=self.stored.stream,
-                        reason=reasons[number],
-                        position=segment.position,
-                        number=start + row,
-                        record=_one_record(batch, row),
-                        format="arrow",
-                    )
+            first, end = (bisect_left(refused, one) for one in (seen, seen + len(numbers)))
+            for number in refused[first:end]:
+                row = numbers[number - seen]
+                yield Letter(
+                    stream=self.stored.stream,
+                    reason=reasons[number],
+                    position=segment.position,
+                    number=start + row,
+                    record=_one_record(batch, row),
+                    format="arrow",
+                )
             seen += len(numbers)
 
     def _places(self) -> Iterator[tuple[StoredSegment, int]]:
