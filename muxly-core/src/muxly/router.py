@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from attrs import define, field, frozen
@@ -60,6 +61,7 @@ class Delivery:
         state: The state of this route and stream as its last receipt left it.
         delivered: How many records of it are delivered already; ``batches`` starts after them.
         source: Makes all batches of the delivery, from its first record.
+        positions: Makes the position in the stream's log of each of those batches.
         on_mark: Makes a position durable; given the number of records delivered in all.
     """
 
@@ -73,16 +75,26 @@ class Delivery:
     state: Any = field(default=None, kw_only=True)
     delivered: int = field(default=0, kw_only=True)
     source: Callable[[], Iterator[pa.RecordBatch]] = field(kw_only=True, repr=False)
+    positions: Callable[[], Iterable[int]] = field(default=lambda: repeat(0), kw_only=True, repr=False)
     on_mark: Callable[[int], None] = field(default=lambda count: None, kw_only=True, repr=False)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The records as Arrow batches; may be called again, and then starts after ``delivered``."""
+        return (batch for _position, batch in self.positioned())
+
+    def positioned(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The batches, each with the position of its segment in the stream's log.
+
+        For ``upsert``: of two records with one key and equal ``cursor_field`` the greater position
+        wins, and within a position the later record, in whatever order deliveries arrive; a
+        replay brings old positions again.
+        """
         skip = self.delivered
-        for batch in self.source():
+        for position, batch in zip(self.positions(), self.source(), strict=False):
             if skip >= batch.num_rows:
                 skip -= batch.num_rows
                 continue
-            yield batch.slice(skip) if skip else batch
+            yield position, batch.slice(skip) if skip else batch
             skip = 0
 
     def table(self) -> pa.Table:

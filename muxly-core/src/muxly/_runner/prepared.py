@@ -107,6 +107,12 @@ class PreparedDelivery:
             if kept.num_rows:
                 yield self.selection.project(kept)
 
+    def positions(self) -> Iterator[int]:
+        """The log position of each of those batches."""
+        for (segment, _start), batch, mask in zip(self._places(), self._raw(), self._masks, strict=True):
+            if batch.num_rows if mask is None else mask.true_count:
+                yield segment.position
+
     @property
     def digest(self) -> str:
         """Names the content: segments, bounds, columns and filter; never the encoded bytes."""
@@ -133,6 +139,7 @@ class PreparedDelivery:
             state=state,
             delivered=self.stored.marked,
             source=self.batches,
+            positions=self.positions,
             on_mark=on_mark,
         )
 
@@ -279,6 +286,7 @@ class PreparedLetters:
             state=state,
             delivered=self.stored.marked,
             source=lambda: iter([self.selection.project(one) for one in self._table.to_batches()]),
+            positions=lambda: [one.letter.position or 0 for one in self._letters],
             on_mark=on_mark,
         )
 
