@@ -132,3 +132,22 @@ def test_error_that_the_readme_shows_is_the_real_one(tmp_path: Path, monkeypatch
     Path("muxly.yaml").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(muxly.ConfigurationError, match=re.escape(shown)):
         muxly.config.load("muxly.yaml").validate()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """The site is built strictly, but not everybody reads the pages there."""
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    local = [one for one in links if "://" not in one]
+    lost = [one for one in local if one.partition("#")[0] and not (path.parent / one.partition("#")[0]).exists()]
+    assert lost == []
+    lost = [one for one in local if "#" in one and one.partition("#")[2] not in anchors(path, one.partition("#")[0])]
+    assert lost == []
+
+
+def anchors(page: Path, target: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site both make them."""
+    text = (page.parent / target if target else page).read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one).strip().lower().replace(" ", "-") for one in headings}
