@@ -333,15 +333,22 @@ class PureLedger:
         if pair.queue:
             new_id = pair.queue[0].id
         self._pass_over(key[1], pair, pair.completed)
+        self._pass_dropped(key[1], pair)
         slices = self._next(key[1], pair, limit, whole=whole)
         if whole and self.rules.overwrite_whole_groups:
             slices = self._whole_groups(key[1], slices)
+        while slices and self.streams[key[1]].segments[slices[-1].position].dropped:
+            slices = slices[:-1]
         if slices:
             generation = self.streams[key[1]].segments[slices[0].position].generation
             pair.queue = [Stored(new_id, tuple(slices), generation)]
         elif any(segment.corrupt and not segment.dropped for segment in self.ahead(key[1], pair)):
             raise Blocked
         return pair.queue[0] if pair.queue else None
+
+    def _pass_dropped(self, name: str, pair: Pair) -> None:
+        while (segment := self.streams[name].segments.get(pair.position)) and segment.dropped and not pair.detached:
+            pair.position, pair.offset = pair.position + 1, 0
 
     def _next(self, name: str, pair: Pair, limit: int, *, whole: bool) -> list[Slice]:
         """Consecutive pending records of one generation, up to the limit, before what is quarantined."""
@@ -456,11 +463,8 @@ class PureLedger:
             self._count(name, position, quarantined=-1)
         segment.dropped = True
         for (_, other), pair in self.pairs.items():
-            if other == name and pair.position <= position:
-                if any(part.position == position for stored in pair.queue for part in stored.slices):
-                    pair.queue, pair.marked = [], 0
-                if pair.position == position:
-                    pair.position, pair.offset = position + 1, 0
+            if other == name and any(part.position == position for one in pair.queue for part in one.slices):
+                pair.queue, pair.marked = [], 0
 
     def detach(self, token: int, key: tuple[str, str]) -> None:
         """Give the backlog up, but keep the position."""
@@ -517,9 +521,10 @@ class PureLedger:
         needed = min(followers, default=stream.head + 1)
         if not self.rules.prune_waits_for_all:
             needed = max(followers, default=stream.head + 1)
+        tried = {part.position for pair in consumers for stored in pair.queue for part in stored.slices}
         gone: list[Segment] = []
         for number in sorted(stream.segments)[:count]:
-            if number < needed:
+            if number < needed and number not in tried:
                 gone.append(stream.segments[number])
                 self._forget(consumers, stream.segments.pop(number))
         left = {segment.file for other in self.streams.values() for segment in other.segments.values()}

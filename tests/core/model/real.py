@@ -183,7 +183,7 @@ class Real:
                 .where(table.c.route == key[0], table.c.stream == key[1])
                 .order_by(table.c.first_position, table.c.first_offset)
             )
-            return [deliveries._delivery(row) for row in rows]  # noqa: SLF001 - there is no other way to see them all
+            return [deliveries._delivery(row) for row in rows]
 
     def acknowledge(self, stored: StoredDelivery, letters: list[tuple[int, int]], filtered: int) -> None:
         deliveries.acknowledge(
@@ -233,7 +233,8 @@ class Real:
         plan = plans.unfinished(self.ledger, name, OPTIONS)
         parts = {one.ordinal: (one.cursor, one.done) for one in plan.partitions} if plan else None
         generations = (log.newest, log.sealed) if name == "full" else (0, 0)
-        return log.head, generations, plans.stream_cursor(self.ledger, name), parts
+        cursor = None if name == "full" else plans.stream_cursor(self.ledger, name)
+        return log.head, generations, cursor, parts
 
     def _pair(self, here: Any) -> Any:
         queue = tuple(

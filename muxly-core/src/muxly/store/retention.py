@@ -94,7 +94,17 @@ def _delivered_everywhere(ledger: Ledger) -> ColumnElement[bool]:
         )
         .exists()
     )
-    return ~behind
+    # What was tried under an id is tried again under it, once the route is taken up again.
+    tried = (
+        select(deliveries.c.id)
+        .where(
+            deliveries.c.pipeline == ledger.pipeline,
+            deliveries.c.stream == segments.c.stream,
+            segments.c.position.between(deliveries.c.first_position, deliveries.c.last_position),
+        )
+        .exists()
+    )
+    return ~behind & ~tried
 
 
 def _unnamed(connection: Connection, ledger: Ledger, names: set[str]) -> list[str]:
