@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from muxly.component import Notice, Run
 from muxly.errors import FencedError, MuxlyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import pluggy
 
@@ -69,6 +70,8 @@ class ActiveRun:
         self.sealed_here: set[str] = set()
         self.fenced: FencedError | None = None
         self._on_change = on_change
+        self._serving: dict[str, object] = {}
+        self._crowd = 0
         self._pending_bytes: int | None = None
 
     def _keep_notice(self, notice: Notice) -> None:
@@ -95,8 +98,14 @@ class ActiveRun:
                     self.notices.append(Notice("observer_failed", message))
 
     def show(self) -> None:
-        """Tell whoever watches that there is progress."""
-        self._on_change(self)
+        """Tell whoever watches that there is progress; one that raises is not told any more."""
+        try:
+            self._on_change(self)
+        except Exception as error:  # noqa: BLE001 - whatever a watcher raises stays its own affair
+            self._on_change = lambda active: None
+            message = f"showing progress raised {type(error).__name__}: {error}; no more is shown"
+            with self.changed:
+                self.notices.append(Notice("observer_failed", message))
 
     def sealed(self, found: list[StoredSegment]) -> None:
         """Make sealed segments known to the routes."""
@@ -104,16 +113,32 @@ class ActiveRun:
             for one in found:
                 self.heads[one.stream] = max(self.heads.get(one.stream, 0), one.position)
                 self.sealed_here.add(one.key)
-            self._pending_bytes = None
+                if self._pending_bytes is not None:
+                    self._pending_bytes += one.length
             self.changed.notify_all()
         self.show()
 
     def acknowledged(self) -> None:
         """Make progress of a route known to a reader that waits for room."""
         with self.changed:
-            self._pending_bytes = None
             self.changed.notify_all()
         self.show()
+
+    def serves(self, route: str, worker: object) -> None:
+        """A route's worker has begun."""
+        with self.changed:
+            self._serving[route] = worker
+
+    def leaves(self, route: str, worker: object) -> None:
+        """A route's worker delivers nothing more in this run."""
+        with self.changed:
+            if self._serving.get(route) is worker:
+                del self._serving[route]
+            self.changed.notify_all()
+
+    def hopeless(self, pair: tuple[str, str]) -> bool:
+        """Whether a route delivers nothing more of a stream in this run."""
+        return pair in self.failed or pair[0] not in self._serving
 
     def finish_reading(self) -> None:
         """Nothing more will be sealed in this run."""
@@ -128,13 +153,40 @@ class ActiveRun:
             self.stop.set()
             self.changed.notify_all()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether reading waits for room in the spool."""
+        return self._crowd > 0
+
+    @contextmanager
+    def crowding(self) -> Iterator[None]:
+        """Let routes know, while the block lasts, that reading waits for them."""
+        with self.changed:
+            self._crowd += 1
+            self.changed.notify_all()
+        try:
+            yield
+        finally:
+            with self.changed:
+                self._crowd -= 1
+
+    def is_full(self) -> bool:
+        """Whether routes still need as many bytes of the spool as its budget, or more.
+
+        The ledger is asked only when the bytes known then and all that was sealed since reach
+        the budget: its answer costs time for each pending segment.
+        """
+        if self._pending_bytes is not None and self._pending_bytes < self.pipeline.spool_bytes:
+            return False
+        return self.pending_bytes() >= self.pipeline.spool_bytes
+
     def pending_bytes(self) -> int:
-        """Bytes of the spool that routes still need; looked up again after each change."""
+        """Bytes of the spool that routes still need."""
         from muxly.store import positions
 
-        if self._pending_bytes is None:
-            self._pending_bytes = positions.pending_bytes(self.ledger)
-        return self._pending_bytes
+        with self.changed:  # what is sealed while the ledger answers must not be forgotten
+            self._pending_bytes = found = positions.pending_bytes(self.ledger)
+        return found
 
     def wait(self, seconds: float) -> None:
         """Wait for a change, but not longer."""

@@ -77,6 +77,7 @@ class Committer:
         """Ask for a group to be sealed; the future tells when it is, or why it is not."""
         future: Future[None] = Future()
         if self._refusal is not None:
+            _discard([finished])
             future.set_exception(self._refusal)
             return future
         self._waiting.put((finished, future))
@@ -112,6 +113,7 @@ class Committer:
         except BaseException as error:  # noqa: BLE001 - the readers raise it
             if isinstance(error, FencedError):
                 self._active.fence(error)
+            _discard(finished)
             for future in futures:
                 future.set_exception(error)
             return
@@ -168,11 +170,18 @@ class Committer:
                 offsets[id(content)] = draft.length
                 for chunk in content.chunks:
                     draft.write(chunk)
-        except OSError:
+        except BaseException:
             draft.discard()
             raise
         name = self._active.spool.put(draft)
         return {key: (name, offset) for key, offset in offsets.items()}
+
+
+def _discard(finished: list[FinishedGroup]) -> None:
+    """Close and delete the drafts of groups that are not sealed."""
+    for content in (content for one in finished for content in one.contents):
+        if content is not None and content.draft is not None:
+            content.draft.discard()
 
 
 def _placed(finished: FinishedGroup, places: dict[int, tuple[str, int]]) -> WrittenGroup:

@@ -39,6 +39,7 @@ class RouteWorker:
         self._waiting_since: dict[str, float] = {}
         self._rejected = 0
         self._threads: list[threading.Thread] = []
+        self._left = 0
         self._progress_at = time.monotonic()
         self.error: BaseException | None = None
         self.abandoned = False
@@ -49,6 +50,9 @@ class RouteWorker:
             name = f"muxly-route-{self.route.name}-{number}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
             self._threads.append(thread)
+        self._left = len(self._threads)
+        self.active.serves(self.route.name, self)
+        for thread in self._threads:
             thread.start()
 
     @property
@@ -67,20 +71,30 @@ class RouteWorker:
             for stream in self._busy:
                 self.active.failed[(self.route.name, stream)] = error
             self.error = self.error or error
-        self.active.acknowledged()
+        self.active.leaves(self.route.name, self)
 
     def _serve(self) -> None:
         serving = Serving(self.active, self.route)
         try:
-            while (stream := self._next_stream()) is not None:
-                try:
-                    self._work(serving, stream)
-                finally:
-                    with self._lock:
-                        self._busy.discard(stream)
-                    self.active.acknowledged()
+            self._serve_streams(serving)
+        except BaseException as error:  # noqa: BLE001 - the store may be away; the run goes on without this route
+            with self._lock:
+                self.error = self.error or error
         finally:
+            with self._lock:
+                self._left -= 1
+            if not self._left:
+                self.active.leaves(self.route.name, self)
             serving.close()
+
+    def _serve_streams(self, serving: Serving) -> None:
+        while (stream := self._next_stream()) is not None:
+            try:
+                self._work(serving, stream)
+            finally:
+                with self._lock:
+                    self._busy.discard(stream)
+                self.active.acknowledged()
 
     def _next_stream(self) -> str | None:
         """A stream that may have work and that no other thread serves; waits for one."""
@@ -110,7 +124,7 @@ class RouteWorker:
     def _waited_enough(self, name: str) -> bool:
         """Whether a delivery is full, or has waited for more as long as the route's batch says."""
         limits = self.route.batch
-        if not limits.seconds:
+        if not limits.seconds or self.active.crowded:
             return True
         since = self._waiting_since.setdefault(name, time.monotonic())
         if time.monotonic() - since >= limits.seconds:

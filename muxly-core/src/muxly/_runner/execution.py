@@ -16,7 +16,7 @@ from muxly._runner.deliver import RouteWorker
 from muxly._runner.extract import Extraction
 from muxly._runner.replay import set_back
 from muxly._runner.results import summarise
-from muxly._runner.subscriptions import chosen, defined, definition, matches, routes_of
+from muxly._runner.subscriptions import chosen, defined, definition, is_refused, is_taken, matches, routes_of
 from muxly.component import Notice
 from muxly.errors import ConfigurationError, RetryableError, StreamError
 from muxly.store import accounts, engine, plans, positions, retention, runs
@@ -75,11 +75,12 @@ class Execution:
         self._active.streams.update(self._streams)
         remembered = self._session.spool.folder / ".checked"
         check_routes(self._pipeline, self._active.streams.values(), self._ledger, remembered=remembered)
-        self._register()
+        known = frozenset(name for name, kept in before.items() if is_taken(kept))
+        self._register(known)
         accounts.open_run(ledger, positions.pending(ledger))
         if self._options.replay is not None:
             set_back(ledger, self._pipeline, self._options.replay, self._active.streams)
-        return frozenset(before)
+        return known
 
     def _learn_streams(self) -> None:
         """Open the connector; if that fails, only what waits is delivered."""
@@ -129,12 +130,16 @@ class Execution:
                 path=("routes",),
             )
 
-    def _register(self) -> None:
+    def _definition(self, stream: Stream, known: frozenset[str]) -> dict[str, Any]:
+        refused = is_refused(self._pipeline, stream.name, known)
+        return {**definition(stream), "refused": True} if refused else definition(stream)
+
+    def _register(self, known: frozenset[str]) -> None:
         names = {**self._active.streams, **self._streams}
         late = positions.register(
             self._ledger,
             {name: routes_of(self._pipeline, name) for name in names},
-            {name: definition(stream) for name, stream in self._streams.items()},
+            {name: self._definition(stream, known) for name, stream in self._streams.items()},
         )
         for one in late:
             self._active.run.notice(

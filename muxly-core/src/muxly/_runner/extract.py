@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from muxly._runner import fingerprint
 from muxly._runner.active import sentence
 from muxly._runner.executors.threads import DaemonThreads
 from muxly._runner.room import wait_for_room
-from muxly._runner.subscriptions import check_modes, is_pattern, rules_of
+from muxly._runner.subscriptions import check_modes, is_pattern, is_refused, rules_of
 from muxly.component import Notice
 from muxly.connector import Partition, Plan
 from muxly.errors import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from muxly._runner.active import ActiveRun
     from muxly._runner.committer import Committer
     from muxly._runner.reading import Intake, Reading
+    from muxly.batch import Cursor
     from muxly.connector import Connector
     from muxly.store.rows import StoredPartition, StoredPlan
 
@@ -76,6 +78,9 @@ class Extraction:
         self._running = 0
         self._again: list[Stream] = []
         self._stale: set[str] = set()
+        self._restarted: set[str] = set()
+        self._planning: str | None = None
+        self._granted: dict[str, int] = {}
         self._planned_schemas: dict[str, pa.Schema] = {}
         self.results: dict[str, StreamResult] = {}
         self.errors: dict[str, BaseException] = {}
@@ -87,15 +92,16 @@ class Extraction:
 
     def stalled_seconds(self) -> float:
         """How long no batch has come, while somebody waits for one."""
-        return time.monotonic() - self._progress_at if self._readings and not self._waiting_for_room else 0.0
+        busy = self._planning is not None or (self._readings and not self._waiting_for_room)
+        return time.monotonic() - self._progress_at if busy else 0.0
 
     def abandon(self, why: str) -> None:
         """Leave its threads to themselves: whatever they still read is not sealed."""
         self.abandoned = True
         self._committer.refuse(StoppedError(f"reading {why}"))
-        for name in [*self._left]:
-            if self._left[name]:
-                self._failed(name, StreamError(f"stream {name!r} {why}"))
+        open_streams = [name for name, left in [*self._left.items()] if left]
+        for name in dict.fromkeys([*open_streams, *([self._planning] if self._planning else [])]):
+            self._failed(name, StreamError(f"stream {name!r} {why}"))
 
     def readers(self) -> int:
         """How many partitions are being read now."""
@@ -133,7 +139,7 @@ class Extraction:
 
     def _begin(self, stream: Stream) -> None:
         """Finish the stream's unfinished plan, or make a new one."""
-        unfinished = plans.unfinished(self._active.ledger, stream.name, self._digest)
+        unfinished = plans.unfinished(self._active.ledger, stream.name, self._digest_of(stream.name))
         if unfinished is None:
             self._submit(stream, self._plan(stream))
         else:
@@ -149,14 +155,13 @@ class Extraction:
         full = self._rules(stream.name).read == "full"
         cursor = None if full else plans.stream_cursor(ledger, stream.name)
         try:
-            plan = self._patiently(lambda: self._connector.plan(stream, cursor))
+            plan = self._patiently(stream, cursor)
         except StaleCursorError as error:
             self._accept_restart(stream, error)
             plans.set_cursor(ledger, stream.name, None)
             cursor = None
-            plan = self._patiently(lambda: self._connector.plan(stream, None))
-        if not isinstance(plan, Plan):
-            raise StreamError(f"plan() of {stream.name!r} returned {type(plan).__name__}, not a muxly.Plan")
+            plan = self._patiently(stream, None)
+        _check_plan(stream, plan)
         if plan.schema is not None:
             self._planned_schemas[stream.name] = plan.schema
         return plans.store(
@@ -165,22 +170,38 @@ class Extraction:
             partitions_planned=plan.partitions,
             cursor=plan.cursor,
             schema=None if plan.schema is None else bytes(plan.schema.serialize()),
-            options_digest=self._digest,
+            options_digest=self._digest_of(stream.name),
             from_start=cursor is None,
             children=[one.name for one in self._streams.values() if one.parent == stream.name],
         )
 
-    def _patiently(self, attempt: Callable[[], Plan]) -> Plan:
-        """Try again after retryable errors, as often as the pipeline allows."""
+    def _digest_of(self, name: str) -> str:
+        """Names the options a plan is made under: the connector's, and whether all is read."""
+        return fingerprint.of_parts([self._digest, self._rules(name).read])
+
+    def _patiently(self, stream: Stream, cursor: Cursor) -> Plan:
+        """Plan a stream; try again after retryable errors, as often as the pipeline allows."""
         backoff, tries = self._active.pipeline.retry, 1
         while True:
             try:
-                return attempt()
+                return self._planned(stream, cursor)
             except RetryableError as error:
                 if backoff.spent(tries):
                     raise
-                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                self._sleep(backoff.wait(tries, retry_after=error.retry_after))
                 tries += 1
+
+    def _planned(self, stream: Stream, cursor: Cursor) -> Plan:
+        self._planning = stream.name
+        self._progress()
+        try:
+            return self._connector.plan(stream, cursor)
+        finally:
+            self._planning = None
+            self._progress()
+
+    def _progress(self, ahead_seconds: float = 0.0) -> None:
+        self._progress_at = max(self._progress_at, time.monotonic() + ahead_seconds)
 
     def _submit(self, stream: Stream, plan: StoredPlan, *, then_again: bool = False) -> None:
         waiting = [one for one in plan.partitions if not one.done]
@@ -212,7 +233,7 @@ class Extraction:
 
     def _guard(self, name: str, work: Callable[[], None]) -> None:
         """Do some work of a stream; an error becomes the stream's, and others go on."""
-        if self._active.stop.is_set() or name in self.errors:
+        if self._active.stop.is_set() or self.abandoned or name in self.errors:
             self._behind(name)
             return
         try:
@@ -264,12 +285,12 @@ class Extraction:
                     self._take_all(reading, stream, partition)
                     return
                 except RetryableError as error:
-                    reading.interrupt()
+                    _interrupt(reading)
                     tries = 1 if reading.cursor != partition.cursor else tries
                     partition = evolve(partition, cursor=reading.cursor)
                     if backoff.spent(tries):
                         raise
-                    self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                    self._sleep(backoff.wait(tries, retry_after=error.retry_after))
                     tries += 1
                 except (QuotaError, StoppedError):
                     reading.interrupt()
@@ -283,12 +304,17 @@ class Extraction:
                     reading.discard()
                     raise
 
+    def _sleep(self, seconds: float) -> None:
+        """Wait before another try; that is no stall."""
+        self._progress(seconds)
+        self._active.run.sleep(seconds)
+
     @contextmanager
     def _counted(self) -> Iterator[None]:
         """Count a partition as being read while the block lasts."""
         with self._lock:
             self._readings += 1
-            self._progress_at = time.monotonic()
+            self._progress()
         try:
             yield
         finally:
@@ -317,10 +343,10 @@ class Extraction:
                 if stream.name in self._stale:
                     reading.discard()
                     return
-                self._progress_at = time.monotonic()
+                self._progress()
                 reading.add(batch)
                 self._wait_for_room()
-                if self._limit is not None and self._taken(stream.name) >= self._limit:
+                if self._limit is not None and self._granted.get(stream.name, 0) >= self._limit:
                     break
         finally:
             if (close := getattr(batches, "close", None)) is not None:
@@ -335,17 +361,26 @@ class Extraction:
         finally:
             with self._lock:
                 self._waiting_for_room -= 1
-                self._progress_at = time.monotonic()
+                self._progress()
 
     def _allowed(self, name: str, records: int) -> int:
-        """How many of so many more records the limit allows."""
-        return records if self._limit is None else max(0, min(records, self._limit - self._taken(name)))
-
-    def _taken(self, name: str) -> int:
-        return self.results.get(name, StreamResult()).sealed
+        """How many of so many more records the limit allows, over all partitions."""
+        if self._limit is None:
+            return records
+        with self._lock:
+            granted = min(records, self._limit - self._granted.get(name, 0))
+            self._granted[name] = self._granted.get(name, 0) + granted
+            return granted
 
     def _accept_restart(self, stream: Stream, error: StaleCursorError) -> None:
-        """The source does not know the cursor any more: begin again, if the user allows it."""
+        """The source does not know the cursor any more: begin again, once in a run, if the user allows it."""
+        with self._lock:
+            if stream.name in self._stale:
+                return
+            again = stream.name in self._restarted
+            self._restarted.add(stream.name)
+        if again:
+            raise StreamError(f"{error}; the stream was restarted once in this run already") from error
         if self._rules(stream.name).on_stale_cursor == "fail":
             raise StreamError(
                 f"{error}; write `on_stale_cursor: restart` for stream {stream.name!r} to read it again from the start"
@@ -368,7 +403,7 @@ class Extraction:
         from muxly._runner.reading import Intake
 
         rules = rules_of(self._active.pipeline, name)
-        stream = self._streams.get(name) or Stream(name)
+        stream = self._streams.get(name) or self._active.streams.get(name) or Stream(name)
         modes = check_modes(self._active.pipeline, stream, rules or StreamRules())
         self._active.streams.setdefault(name, stream)
         return Intake(
@@ -388,7 +423,7 @@ class Extraction:
     def _new_stream(self, name: str) -> str | None:
         """Why a stream that earlier runs did not have is not taken; None = it is."""
         contract = self._active.pipeline.new_streams
-        if contract == "evolve" or not self._known or name in self._known:
+        if not is_refused(self._active.pipeline, name, self._known):
             return None
         if contract == "freeze":
             raise StreamError(
@@ -410,3 +445,21 @@ class Extraction:
                 rejected=before.rejected + rejected,
             )
         self._active.show()
+
+
+def _check_plan(stream: Stream, plan: object) -> None:
+    """Refuse what is no plan, and one whose partitions cannot be told apart."""
+    if not isinstance(plan, Plan):
+        raise StreamError(f"plan() of {stream.name!r} returned {type(plan).__name__}, not a muxly.Plan")
+    names = [one.id for one in plan.partitions]
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise StreamError(f"plan() of {stream.name!r} has two partitions named {twice!r}; an id names one partition")
+
+
+def _interrupt(reading: Reading) -> None:
+    """Seal up to the last cursor; what the store does not take now is read again like all that follows."""
+    try:
+        reading.interrupt()
+    except RetryableError:
+        reading.discard()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COALESCED_RECORDS = 65_536
 BATCH_BYTES = 8 << 20
+KEPT_BYTES = 16 << 20
 
 
 @frozen(kw_only=True)
@@ -97,7 +98,7 @@ class GroupBuilder:
         self._open: dict[str, _Open] = {}
         self._finished: list[FinishedSegment] = []
         self._replaced: dict[str, tuple[int, dict[tuple[Any, ...], None]]] = {}
-        self.bytes = 0
+        self.bytes = self._kept_bytes = 0
         self.started_at = time.monotonic()
 
     @property
@@ -119,7 +120,7 @@ class GroupBuilder:
     def _add_piece(self, stream: str, version: int, table: pa.Table, replaced: dict[tuple[Any, ...], None]) -> None:
         current = self._open.get(stream)
         if current is not None and (current.version != version or current.bytes + table.nbytes > self._segment_bytes):
-            self._end(stream)
+            self._end(stream, more=True)
             current = None
         if current is None:
             current = self._open[stream] = _Open(version, SegmentWriter(table.schema, self._new_draft))
@@ -127,16 +128,14 @@ class GroupBuilder:
         current.replaces.update(replaced)
         self.bytes += table.nbytes
 
-    def _end(self, stream: str) -> None:
+    def _end(self, stream: str, *, more: bool = False) -> None:
+        """End a stream's segment; where more of the group follows it waits on disk, in no open file."""
         ended = self._open.pop(stream)
         ended.flush()
+        self._kept_bytes += ended.writer.bytes
+        content = ended.writer.finish(spill=more and self._kept_bytes > KEPT_BYTES)
         self._finished.append(
-            FinishedSegment(
-                stream=stream,
-                version=ended.version,
-                content=ended.writer.finish(),
-                replaces=tuple(ended.replaces),
-            )
+            FinishedSegment(stream=stream, version=ended.version, content=content, replaces=tuple(ended.replaces))
         )
 
     def finish(self) -> list[FinishedSegment]:

@@ -105,6 +105,8 @@ class Reading:
         self._reached: Cursor = None
         self._sequence = 0
         self._sealing: Future[None] | None = None
+        self._sealing_to: Cursor = None
+        self._broken = False
         self._group = self._new_group()
         self._letters: list[Letter] = []
         self._versions: dict[str, set[int]] = {}
@@ -159,7 +161,7 @@ class Reading:
     def interrupt(self) -> None:
         """Reading broke off: seal up to the last cursor, and forget what follows."""
         self._tail = []
-        if self._stream.sorted and self._returnable and self._reached is not None:
+        if self._stream.sorted and self._returnable and self._reached is not None and not self._broken:
             self._seal(done=False)
         self._group.discard()
         self.wait()
@@ -172,8 +174,15 @@ class Reading:
     def wait(self) -> None:
         """Wait for the group that is being sealed; raises why it was not."""
         sealing, self._sealing = self._sealing, None
-        if sealing is not None:
+        if sealing is None:
+            return
+        try:
             sealing.result()
+        except BaseException:
+            self._broken = True  # what follows the group that was not sealed must not be sealed either
+            raise
+        if self._sealing_to is not None:
+            self.cursor = self._sealing_to
 
     def _pieces(self, batch: Batch) -> Iterator[_Piece]:
         """The batch as records of one schema each, nearly always in one piece."""
@@ -199,14 +208,21 @@ class Reading:
         """Records in the stream's schema, without repeats; what the contract discards joins the letters."""
         name = intake.stream.name
         table, version, refused = intake.schema.conform(table)
-        kept = repeats.drop_repeats(table, intake.stream, self._expected_of(intake.stream))
-        self._expected[name] = kept.expected
-        table = kept.table.slice(0, self._allowed(name, kept.table.num_rows))
+        kept, dropped = self._without_repeats(intake, table)
+        table = kept.slice(0, self._allowed(name, kept.num_rows))
         letters = [*letters, *(_letter_of(name, one) for one in refused)]
-        self._on_count(name, table.num_rows, kept.dropped, len(letters))
+        self._on_count(name, table.num_rows, dropped, len(letters))
         return _Piece(
             stream=name, version=version, table=table, replaces=_replaces(named, intake, table), letters=letters
         )
+
+    def _without_repeats(self, intake: Intake, table: pa.Table) -> tuple[pa.Table, int]:
+        """What was not sealed before, and how much was; all of it where values are replaced as a whole."""
+        if intake.keyed:
+            return table, 0
+        kept = repeats.drop_repeats(table, intake.stream, self._expected_of(intake.stream))
+        self._expected[intake.stream.name] = kept.expected
+        return kept.table, kept.dropped
 
     def _expected_of(self, stream: Stream) -> repeats.Boundary:
         """What this reading may see again: what was sealed before its plan, or before it resumed."""
@@ -271,7 +287,7 @@ class Reading:
         remembered = tuple(self._boundaries.values())
         self._sealing = self._committer.submit(FinishedGroup(group=group, contents=contents, boundaries=remembered))
         self._sealing.add_done_callback(partial(self._stored, self._versions))
-        self.cursor = self._reached if self._reached is not None else self.cursor
+        self._sealing_to = self._reached
         self._group = self._new_group()
         self._letters, self._versions, self._boundaries = [], {}, {}
 
@@ -356,12 +372,7 @@ def _letter_of(stream: str, rejected: Rejected) -> Letter:
 
 def _letter(stream: str, reason: str, *, record: Any, place: str | None = None) -> Letter:
     content, kind = _encoded(record)
-    return Letter(stream=stream, reason=_storable(reason), place=place, record=content, format=kind)
-
-
-def _storable(text: str) -> str:
-    """Text that every database takes: no NUL, no lone surrogates."""
-    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    return Letter(stream=stream, reason=reason, place=place, record=content, format=kind)
 
 
 def _encoded(record: Any) -> tuple[bytes | None, str]:

@@ -22,14 +22,18 @@ def wait_for_room(active: ActiveRun) -> None:
             cursor, and the run is ``partial``.
         StoppedError: The run stops.
     """
-    while active.pending_bytes() >= active.pipeline.spool_bytes:
-        if active.stop.is_set():
-            raise StoppedError("the run was asked to stop")
-        holding = {pair for pair, count in positions.pending(active.ledger).items() if count}
-        if holding <= active.failed.keys():
-            _give_way(active, holding)
-            continue
-        active.wait(_LOOK_SECONDS)
+    if not active.is_full():
+        return
+    with active.crowding():
+        while active.is_full():
+            if active.stop.is_set():
+                raise StoppedError("the run was asked to stop")
+            holding = {pair for pair, count in positions.pending(active.ledger).items() if count}
+            # Nobody holds it any more: the last one let go between the two looks.
+            if holding and all(active.hopeless(pair) for pair in holding):
+                _give_way(active, holding)
+                continue
+            active.wait(_LOOK_SECONDS)
 
 
 def _give_way(active: ActiveRun, holding: set[tuple[str, str]]) -> None:
@@ -37,7 +41,7 @@ def _give_way(active: ActiveRun, holding: set[tuple[str, str]]) -> None:
     detachable = {route.name for route in active.pipeline.routes if route.backlog == "detach"}
     leaving = {(route, stream) for route, stream in holding if route in detachable}
     if not leaving:
-        names = ", ".join(sorted({route for route, _stream in holding})) or "none"
+        names = ", ".join(sorted({route for route, _stream in holding}))
         raise QuotaError(
             f"the spool holds {active.pending_bytes()} bytes, its budget is {active.pipeline.spool_bytes}, and the "
             f"routes that hold it cannot deliver ({names}); mend them, or write `backlog: detach`"

@@ -12,7 +12,7 @@ from muxly.pipeline import StreamRules
 from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from muxly.pipeline import Pipeline, Route
     from muxly.router import Mode
@@ -66,11 +66,23 @@ def chosen(pipeline: Pipeline, offered: Sequence[Stream], select: Sequence[str])
     found: dict[str, Stream] = {}
     for one in offered:
         rules = rules_of(pipeline, one.name)
-        if rules is not None and (not select or matches(one.name, select)):
+        names = [one.name] if one.parent is None else [one.name, one.parent]
+        if rules is not None and (not select or any(matches(name, select) for name in names)):
             stream = ruled(one, rules)
             found[one.name] = evolve(stream, columns=needed_columns(pipeline, stream))
     _refuse_unknown(pipeline, [one.name for one in offered], select)
+    _refuse_orphans(found, {one.name for one in offered})
     return found
+
+
+def _refuse_orphans(found: Mapping[str, Stream], offered: set[str]) -> None:
+    """Refuse a child without its parent: nothing would read it."""
+    for name, stream in found.items():
+        if stream.parent is not None and stream.parent in offered and stream.parent not in found:
+            raise ConfigurationError(
+                f"stream {name!r} comes with stream {stream.parent!r}, which is not read; select that too",
+                path=("streams", name),
+            )
 
 
 def _refuse_unknown(pipeline: Pipeline, offered: Sequence[str], select: Sequence[str]) -> None:
@@ -95,6 +107,17 @@ def needed_columns(pipeline: Pipeline, stream: Stream) -> tuple[str, ...] | None
     wanted = [name for one in routes if one.columns for name in one.columns.include or ()]
     cursor = (stream.cursor_field,) if stream.cursor_field is not None else ()
     return tuple(dict.fromkeys([*stream.primary_key, *stream.overwrite_key, *cursor, *wanted]))
+
+
+def is_refused(pipeline: Pipeline, name: str, known: Collection[str]) -> bool:
+    """Whether the contract for new streams keeps one out that no run before has taken in."""
+    new = bool(known) and name not in known
+    return new and pipeline.new_streams != "evolve" and name not in pipeline.streams
+
+
+def is_taken(kept: Mapping[str, Any]) -> bool:
+    """Whether the contract for new streams has let a stream in, by what the ledger keeps of it."""
+    return not kept.get("refused")
 
 
 def definition(stream: Stream) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from muxly.spool.folder import Draft, FolderSpool, SpoolLock
-from muxly.spool.segments import Checkpoint, SegmentBytes, SegmentWriter, read_segment, verify
+from muxly.spool.mapped import MappedSegment
+from muxly.spool.segments import SegmentBytes, SegmentWriter, read_segment, verify
 
 __all__ = [
-    "Checkpoint",
     "Draft",
     "FolderSpool",
+    "MappedSegment",
     "SegmentBytes",
     "SegmentWriter",
     "SpoolLock",

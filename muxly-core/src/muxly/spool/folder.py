@@ -6,18 +6,16 @@ import errno
 import fcntl
 import os
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from muxly._ids import new_id
 from muxly.errors import CorruptSegmentError, LeaseHeldError, SpoolError
+from muxly.spool.mapped import MappedSegment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    import pyarrow as pa
 
 _SUFFIX = ".arrow"
 _IDENTITY = ".identity"
@@ -34,6 +32,7 @@ class Draft:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.length = 0
+        self._synced = False
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def write(self, content: Any) -> None:
@@ -51,21 +50,23 @@ class Draft:
             view = view[written:]
             self.length += written
 
-    def truncate(self, length: int) -> None:
-        """Cut the file back to that many bytes."""
-        os.ftruncate(self._file, length)
-        os.lseek(self._file, length, os.SEEK_SET)
-        self.length = length
-
     def sync(self) -> None:
-        """Make the bytes durable and close the file.
+        """Make the bytes durable and close the file; done once, however often it is called.
 
         A failed fsync is never repeated on the same file: what reached the disk is unknown.
+
+        Raises:
+            SpoolError: The disk is full or failing, now or when it was tried first.
         """
+        if self._synced:
+            return
         try:
             os.fsync(self._file)
+        except OSError as error:
+            raise failed("write to", self.path.parent, error) from error
         finally:
             self._close()
+        self._synced = True
 
     def discard(self) -> None:
         """Close and delete the file; may be repeated."""
@@ -87,7 +88,7 @@ class FolderSpool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._mapped: WeakValueDictionary[tuple[str, int], pa.Buffer] = WeakValueDictionary()
+        self._mapped: WeakValueDictionary[tuple[str, int], MappedSegment] = WeakValueDictionary()
 
     def identity(self) -> str:
         """This spool's own name, kept inside it, so that it is the same wherever the folder is moved.
@@ -100,7 +101,7 @@ class FolderSpool:
         except FileNotFoundError:
             pass
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make()
             name = new_id()
             draft = Draft(self.folder / f".0-{name}.tmp")
             draft.write(name.encode())
@@ -111,6 +112,15 @@ class FolderSpool:
         self.sync_folder()
         return name
 
+    def _make(self) -> None:
+        """Make the folder, and its name durable in the one above, up to the first that was there."""
+        if self.folder.is_dir():
+            return
+        made = [self.folder, *(one for one in self.folder.parents if not one.exists())]
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for one in made:
+            _sync(one.parent)
+
     def draft(self, token: int) -> Draft:
         """A new temporary file.
 
@@ -118,7 +128,7 @@ class FolderSpool:
             SpoolError: The folder cannot be written; names it and the cause.
         """
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make()
             return Draft(self.folder / f".{token}-{new_id()}.tmp")
         except OSError as error:
             raise failed("write to", self.folder, error) from error
@@ -140,6 +150,9 @@ class FolderSpool:
             draft.sync()
             os.link(draft.path, self.folder / name)
             draft.path.unlink()
+        except SpoolError:
+            draft.discard()
+            raise
         except OSError as error:
             draft.discard()
             raise failed("write to", self.folder, error) from error
@@ -147,44 +160,36 @@ class FolderSpool:
 
     def sync_folder(self) -> None:
         """Make the names in the folder durable."""
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            _sync(self.folder)
         except OSError as error:
             raise failed("write to", self.folder, error) from error
-        finally:
-            os.close(descriptor)
 
-    def open(self, name: str, offset: int, length: int) -> pa.Buffer:
+    def open(self, name: str, offset: int, length: int) -> MappedSegment:
         """A part of a file, mapped into memory once for all who read it at the same time.
 
         Raises:
             CorruptSegmentError: The file is gone or shorter.
         """
-        import pyarrow as pa
-
         mapped = self._mapped.get((name, offset))
         if mapped is not None:
             return mapped
         path = self.folder / name
         try:
-            with pa.memory_map(str(path), "r") as file:
-                if file.size() < offset + length:
-                    raise CorruptSegmentError(
-                        f"the spool file {path} is {file.size()} bytes long, not {offset + length}"
-                    )
-                file.seek(offset)
-                mapped = self._mapped[name, offset] = file.read_buffer(length)
-                return mapped
+            mapped = self._mapped[name, offset] = MappedSegment.of(path, offset, length)
         except FileNotFoundError as error:
             raise CorruptSegmentError(f"the spool file {path} is missing") from error
         except OSError as error:
             raise failed("read from", self.folder, error) from error
+        return mapped
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; those that are gone already are no error."""
-        for name in names:
-            (self.folder / name).unlink(missing_ok=True)
+        try:
+            for name in names:
+                (self.folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise failed("delete from", self.folder, error) from error
 
     def list(self) -> set[str]:
         """The names of all published files."""
@@ -192,11 +197,6 @@ class FolderSpool:
             return {one.name for one in self.folder.iterdir() if one.suffix == _SUFFIX}
         except FileNotFoundError:
             return set()
-
-    def free_bytes(self) -> int:
-        """How many more bytes the file system takes."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return shutil.disk_usage(self.folder).free
 
     def sweep(self, *, named: set[str], token: int) -> int:
         """Delete what a crash left: drafts of older tokens, and files that no row names.
@@ -225,6 +225,15 @@ def failed(doing: str, folder: Path, error: OSError) -> SpoolError:
     """What the operating system refused, as a sentence with the next step."""
     hint = "; make room there, or move the spool with `home:`" if error.errno == errno.ENOSPC else ""
     return SpoolError(f"cannot {doing} the spool {folder}: {error.strerror}{hint}")
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class SpoolLock:

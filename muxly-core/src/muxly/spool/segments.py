@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from muxly.spool.folder import Draft
+    from muxly.spool.mapped import MappedSegment
 
 SPILL_BYTES = 1 << 20
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -40,25 +41,6 @@ class SegmentBytes:
     digest: str
     chunks: tuple[Any, ...] = ()
     draft: Draft | None = None
-
-
-@frozen(kw_only=True)
-class Checkpoint:
-    """A place in a segment that can be returned to.
-
-    Args:
-        length: Of the stream, in bytes.
-        records: So far.
-        bytes: So far, in memory.
-        chunks: So far, while in memory.
-        digest: Of the stream so far.
-    """
-
-    length: int
-    records: int
-    bytes: int
-    chunks: int
-    digest: Any
 
 
 class SegmentWriter:
@@ -102,28 +84,18 @@ class SegmentWriter:
             self._draft.write(chunk)
         self._chunks = []
 
-    def checkpoint(self) -> Checkpoint:
-        """The place reached now."""
-        return Checkpoint(
-            length=self._length,
-            records=self.records,
-            bytes=self.bytes,
-            chunks=len(self._chunks),
-            digest=self._digest.copy(),
-        )
+    def finish(self, *, spill: bool = False) -> SegmentBytes:
+        """End the stream; nothing is durable yet, but a draft that was spilled holds no file open.
 
-    def rollback(self, to: Checkpoint) -> None:
-        """Forget everything after a checkpoint of this segment."""
-        if self._draft is not None:
-            self._draft.truncate(to.length)
-        else:
-            del self._chunks[to.chunks :]
-        self._length, self.records, self.bytes = to.length, to.records, to.bytes
-        self._digest = to.digest.copy()
-
-    def finish(self) -> SegmentBytes:
-        """End the stream; nothing is durable yet."""
+        Args:
+            spill: Whether it waits long: it is moved out of memory, and its file is closed.
+        """
         self._add(_END)
+        if spill:
+            if self._draft is None:
+                self._spill()
+            assert self._draft is not None
+            self._draft.sync()
         return SegmentBytes(
             records=self.records,
             bytes=self.bytes,
@@ -140,20 +112,26 @@ class SegmentWriter:
             self._draft.discard()
 
 
-def verify(stream: pa.Buffer, digest: str, name: str) -> None:
+def verify(segment: MappedSegment, digest: str, name: str) -> None:
     """Compare a segment's bytes with the digest they were sealed under.
 
     Raises:
         CorruptSegmentError: They are not the same bytes; Arrow itself would return wrong
             values for most single flipped bits without noticing.
     """
-    if hashlib.sha256(stream, usedforsecurity=False).hexdigest() != digest:
+    found = hashlib.sha256(segment.buffer, usedforsecurity=False).hexdigest()
+    segment.forget(segment.buffer.size)
+    if found != digest:
         raise CorruptSegmentError(f"the segment {name} is not what was sealed: its digest differs")
 
 
-def read_segment(stream: pa.Buffer) -> Iterator[pa.RecordBatch]:
-    """The batches of a segment, without copying them."""
+def read_segment(segment: MappedSegment) -> Iterator[pa.RecordBatch]:
+    """The batches of a segment, without copying them; the memory of each is given back after it."""
     import pyarrow as pa
 
-    with pa.ipc.open_stream(stream) as reader:
-        yield from reader
+    source = pa.BufferReader(segment.buffer)
+    with pa.ipc.open_stream(source) as reader:
+        for batch in reader:
+            yield batch
+            # Also what came before: whoever kept a batch may have looked at it again.
+            segment.forget(source.tell())

@@ -8,6 +8,7 @@ from attrs import frozen
 from sqlalchemy import func, insert, select, update
 
 from muxly._ids import new_id
+from muxly.store import texts
 from muxly.store.rows import Letter
 from muxly.store.tables import dead_letters
 
@@ -50,8 +51,8 @@ def store(connection: Connection, ledger: Ledger, route: str, found: Iterable[Le
             "run": ledger.run,
             "position": one.position,
             "number": one.number,
-            "place": one.place,
-            "reason": one.reason,
+            "place": None if one.place is None else texts.readable(one.place),
+            "reason": texts.readable(one.reason),
             "record": one.record,
             "format": one.format,
             "created_at": now,

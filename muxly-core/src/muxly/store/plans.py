@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert, select, update
 
 from muxly._ids import new_id
-from muxly.store import values
+from muxly.store import texts, values
 from muxly.store.rows import StoredPartition, StoredPlan
 from muxly.store.tables import partitions, plans, segments, streams
 
@@ -57,7 +57,7 @@ def unfinished(ledger: Ledger, stream: str, options_digest: str | None = None) -
         partitions=tuple(
             StoredPartition(
                 ordinal=one.ordinal,
-                id=one.partition,
+                id=texts.given(one.partition),
                 start=_decoded(one.start),
                 cursor=_decoded(one.cursor),
                 payload=_decoded(one.payload),
@@ -139,7 +139,7 @@ def _partition_row(plan: str, one: StoredPartition) -> dict[str, Any]:
     return {
         "plan": plan,
         "ordinal": one.ordinal,
-        "partition": one.id,
+        "partition": texts.stored(one.id),
         "start": start,
         "cursor": start,
         "payload": _encoded(one.payload),
@@ -150,7 +150,7 @@ def _partition_row(plan: str, one: StoredPartition) -> dict[str, Any]:
 
 def _generation(connection: Connection, ledger: Ledger, stream: str, children: Iterable[str], from_start: bool) -> int:
     """The generation of a new plan; a plan from the start begins the next one."""
-    family = [stream, *children]
+    family = [stream, *children, *_children(connection, ledger, stream)]
     mine = streams.c.pipeline == ledger.pipeline
     found = connection.execute(select(streams.c.generation).where(mine, streams.c.stream.in_(family))).scalars()
     generation = max(found, default=0)
@@ -198,7 +198,7 @@ def _reached(parts: list[tuple[str, str | None]]) -> str | None:
     """The stream's cursor where the plan names none, encoded."""
     if len(parts) == 1:
         return parts[0][1]
-    cursors = {name: values.decode(text) for name, text in parts if text is not None}
+    cursors = {texts.given(name): values.decode(text) for name, text in parts if text is not None}
     return values.encode(cursors) if cursors else None
 
 

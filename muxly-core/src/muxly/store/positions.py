@@ -92,9 +92,7 @@ def add_stream(
 
 def _heads(connection: Connection, ledger: Ledger) -> dict[str, tuple[int, int]]:
     """The last position of each stream, and its newest full read if some of that is in the log."""
-    query = select(streams.c.stream, streams.c.head, streams.c.generation).where(
-        streams.c.pipeline == ledger.pipeline
-    )
+    query = select(streams.c.stream, streams.c.head, streams.c.generation).where(streams.c.pipeline == ledger.pipeline)
     return {row.stream: (row.head, row.generation if row.head else 0) for row in connection.execute(query)}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
 
-from muxly.store import values
+from muxly.store import texts, values
 from muxly.store.tables import accounts, runs
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def finish(ledger: Ledger, *, state: str, error: str | None, result: Mapping[str
             .where(runs.c.id == ledger.run)
             .values(
                 state=state,
-                error=error,
+                error=None if error is None else texts.readable(error),
                 result=values.encode(dict(result)),
                 finished_at=ledger.now(connection),
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, insert, select, update
 
 from muxly.errors import FencedError
-from muxly.store import accounts, letters, plans, positions, values
+from muxly.store import accounts, letters, plans, positions, texts, values
 from muxly.store.rows import StoredSegment
 from muxly.store.tables import partitions, schema_versions, segments, streams
 from muxly.store.tables import plans as plans_table
@@ -165,7 +165,7 @@ def _row(ledger: Ledger, group: WrittenGroup, one: StoredSegment, now: datetime)
         "length": one.length,
         "digest": one.digest,
         "plan": group.plan,
-        "partition": group.partition,
+        "partition": texts.stored(group.partition),
         "cursor_before": _encoded(group.cursor_before),
         "cursor_after": _encoded(group.cursor_after),
         "replaces": values.encode(list(one.replaces)) if one.replaces else None,

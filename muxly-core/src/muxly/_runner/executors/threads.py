@@ -26,14 +26,15 @@ class DaemonThreads(Executor):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._idle = 0
+        self._load = 0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Ask for a call; the future has what it returns or raises."""
         future: Future[Any] = Future()
         self._tasks.put((future, lambda: fn(*args, **kwargs)))
         with self._lock:
-            if not self._idle and len(self._threads) < self._most:
+            self._load += 1
+            if len(self._threads) < min(self._load, self._most):
                 self._start()
         return future
 
@@ -44,16 +45,13 @@ class DaemonThreads(Executor):
         thread.start()
 
     def _serve(self) -> None:
-        while True:
-            with self._lock:
-                self._idle += 1
-            task = self._tasks.get()
-            with self._lock:
-                self._idle -= 1
-            if task is None:
-                self._tasks.put(None)
-                return
-            _do(*task)
+        while (task := self._tasks.get()) is not None:
+            _do(*task, self._relieve)
+        self._tasks.put(None)
+
+    def _relieve(self) -> None:
+        with self._lock:
+            self._load -= 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads when their work is done; waits for them only if asked to."""
@@ -63,10 +61,16 @@ class DaemonThreads(Executor):
                 thread.join()
 
 
-def _do(future: Future[Any], work: Callable[[], Any]) -> None:
+def _do(future: Future[Any], work: Callable[[], Any], done: Callable[[], None]) -> None:
+    """Do a task; it counts as done before anybody is told, who may bring the next one."""
     if not future.set_running_or_notify_cancel():
+        done()
         return
     try:
-        future.set_result(work())
+        result = work()
     except BaseException as error:  # noqa: BLE001 - the future raises it
+        done()
         future.set_exception(error)
+    else:
+        done()
+        future.set_result(result)
