@@ -1,4 +1,4 @@
-"""Hooks, errors, exit codes, commands and layers as Markdown, from the code itself."""
+"""Hooks, errors, exit codes, commands, layers and measurements as Markdown, from where they are."""
 
 from __future__ import annotations
 
@@ -108,6 +108,12 @@ def layers() -> str:
     return "\n".join(lines)
 
 
+def benchmarks() -> str:
+    """When and where the benchmarks ran last, and what they must reach."""
+    results = (ROOT / "benchmarks" / "results.md").read_text(encoding="utf-8")
+    return results.split("\n## ", 1)[0].split("\n\n", 2)[2]
+
+
 def _purpose(name: str) -> str:
     module = importlib.util.find_spec(f"muxly.{name}")
     assert module is not None
@@ -117,6 +123,7 @@ def _purpose(name: str) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "benchmarks": benchmarks,
     "commands": commands,
     "error list": error_list,
     "error tree": error_tree,
