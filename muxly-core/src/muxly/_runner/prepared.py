@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from muxly._runner.active import ActiveRun
     from muxly.batch import Rejected
     from muxly.pipeline import Route
+    from muxly.spool import MappedSegment
     from muxly.stream import Stream
 
 
@@ -58,23 +59,32 @@ class PreparedDelivery:
         self.stored = stored
         self._active = active
         self._segments = deliveries.segments_of(active.ledger, stored)
-        self._buffers = [self._opened(one) for one in self._segments if one.file is not None]
+        self._mapped = [self._opened(one) for one in self._segments if one.file is not None]
         self._schema = self._newest_schema()
         self.selection = _selection(stored, route, self._schema, stream)
-        self._masks = [self.selection.mask(batch) for batch in self._raw()]
+        self._masks = []
+        found = 0
+        for batch in self._raw():
+            found += batch.num_rows
+            self._masks.append(self.selection.mask(batch))
+        if found != stored.records:
+            raise StreamError(
+                f"the delivery {stored.id} of stream {stored.stream!r} has not all of its {stored.records} records in "
+                f"the spool, only {found}; `muxly state set` reads them again"
+            )
         self.filtered = sum(mask.false_count for mask in self._masks if mask is not None)
         self.count = stored.records - self.filtered
 
-    def _opened(self, segment: StoredSegment) -> tuple[StoredSegment, pa.Buffer]:
+    def _opened(self, segment: StoredSegment) -> tuple[StoredSegment, MappedSegment]:
         """A segment's bytes; checked against their digest unless this process sealed them."""
         assert segment.file is not None
         try:
-            buffer = self._active.spool.open(segment.file, segment.offset, segment.length)
+            mapped = self._active.spool.open(segment.file, segment.offset, segment.length)
             if segment.key not in self._active.sealed_here:
-                verify(buffer, segment.digest, f"{segment.stream} at position {segment.position}")
+                verify(mapped, segment.digest, f"{segment.stream} at position {segment.position}")
         except CorruptSegmentError as error:
             raise DamagedSegmentError(str(error), segment) from error
-        return segment, buffer
+        return segment, mapped
 
     def _newest_schema(self) -> pa.Schema:
         version = max((one.schema_version for one in self._segments), default=0)
@@ -83,10 +93,10 @@ class PreparedDelivery:
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
         """The batches before filters, cut to the delivery's bounds, in its newest schema."""
-        for segment, buffer in self._buffers:
+        for segment, mapped in self._mapped:
             begin = self.stored.first_offset if segment.position == self.stored.first_position else 0
             end = self.stored.last_offset if segment.position == self.stored.last_position else segment.records
-            for batch in _between(read_segment(buffer), begin, end):
+            for batch in _between(read_segment(mapped), begin, end):
                 yield self._fitted(batch, segment)
 
     def _fitted(self, batch: pa.RecordBatch, segment: StoredSegment) -> pa.RecordBatch:
@@ -206,13 +216,21 @@ class PreparedDelivery:
 
     def _places(self) -> Iterator[tuple[StoredSegment, int]]:
         """For each raw batch, its segment and the number of its first record there."""
-        for segment, buffer in self._buffers:
+        for segment, mapped in self._mapped:
             begin = self.stored.first_offset if segment.position == self.stored.first_position else 0
             end = self.stored.last_offset if segment.position == self.stored.last_position else segment.records
             at = begin
-            for batch in _between(read_segment(buffer), begin, end):
+            for batch in _between(read_segment(mapped), begin, end):
                 yield segment, at
                 at += batch.num_rows
+
+
+def _fitted(table: pa.Table, schema: pa.Schema | None) -> pa.Table:
+    """A letter's record in the stream's schema of today, if it fits."""
+    try:
+        return table if schema is None else schemas.fit(table, schema)
+    except schemas.ConflictingTypesError:
+        return table
 
 
 def _selection(stored: StoredDelivery, route: Route, schema: pa.Schema, stream: Stream) -> Selection:
@@ -267,11 +285,10 @@ class PreparedLetters:
         self.stored = stored
         self.filtered = 0
         self.count = stored.records
-        wanted = set(stored.letters)
-        self._letters = [
-            one for one in letters.waiting(active.ledger, route=stored.route, stream=stored.stream) if one.id in wanted
-        ]
-        tables = [pa.ipc.open_stream(one.letter.record).read_all() for one in self._letters]
+        self._letters = letters.waiting(active.ledger, ids=stored.letters)
+        newest = deliveries.newest_schema(active.ledger, stored.stream)
+        schema = None if newest is None else schemas.schema_from_bytes(newest[1])
+        tables = [_fitted(pa.ipc.open_stream(one.letter.record).read_all(), schema) for one in self._letters]
         self._table = pa.concat_tables(tables, promote_options="permissive")
         self.selection = _selection(stored, route, self._table.schema, stream)
 
@@ -289,6 +306,19 @@ class PreparedLetters:
             positions=lambda: [one.letter.position or 0 for one in self._letters],
             on_mark=on_mark,
         )
+
+    def halves(self) -> list[StoredDelivery]:
+        """The delivery in two parts of equally many letters."""
+        return self._cut_at(self.count // 2)
+
+    def delivered_and_rest(self) -> list[StoredDelivery]:
+        """The part that is marked as delivered, and the part that is not."""
+        head, rest = self._cut_at(self.stored.marked)
+        return [part for part in (evolve(head, marked=self.stored.marked), evolve(rest, marked=0)) if part.records]
+
+    def _cut_at(self, index: int) -> list[StoredDelivery]:
+        pieces = self.stored.letters[:index], self.stored.letters[index:]
+        return [evolve(self.stored, letters=piece, records=len(piece)) for piece in pieces]
 
     def letters(self, rejected: Iterable[Rejected]) -> list[Letter]:
         """The letters that were refused once more, with the new reason."""

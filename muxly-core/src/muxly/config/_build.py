@@ -118,6 +118,12 @@ class Builder:
         raise ValueError("fits none of the types it may have")
 
 
+@lru_cache(maxsize=8)
+def builder_for(folder: Path) -> Builder:
+    """The builder of a folder's files, made once: a converter takes longer to make than most files to build."""
+    return Builder(folder)
+
+
 def reasons_of(error: BaseException) -> list[tuple[KeyPath, str]]:
     """Why a value was refused, with paths into it."""
     if isinstance(error, BuildError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from muxly.config import _consistency
-from muxly.config._build import Builder, BuildError, create
+from muxly.config._build import BuildError, builder_for, create
 from muxly.config._check import fits
 from muxly.config._envelope import SPOOL_OPTIONS, Job, Spool, Store, open_envelope
 from muxly.config._layers import MISSING, lookup
@@ -39,7 +39,7 @@ class Examiner:
 
     def __init__(self, source: Source, problems: Problems) -> None:
         self.source, self.problems = source, problems
-        self._builder = Builder(source.folder)
+        self._builder = builder_for(source.folder)
         self._components: dict[KeyPath, Any] = {}
         self._told: set[Problem] = set(problems.found)
 
