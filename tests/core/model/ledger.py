@@ -490,7 +490,8 @@ class PureLedger:
         stream = self.streams[name]
         pair = self.pairs[route, name] = Pair(head)
         inside = stream.plan is not None and self.rules.join_waits_for_a_whole_generation
-        pair.completed = stream.generation if inside else stream.sealed_generation
+        begun = stream.generation if inside else stream.sealed_generation
+        pair.completed = begun if stream.head else 0  # of what is not in the log it misses nothing
         pair.account["sealed"] = self.pending((route, name))
 
     def replay(self, token: int, key: tuple[str, str], *, from_position: int = 1, partial: bool = False) -> int:

@@ -58,7 +58,7 @@ def test_the_ledger_on_sqlite_is_the_pure_one(quick_folder: Path) -> None:
         folder.mkdir()
         return folder, f"sqlite:///{folder}/store.sqlite"
 
-    run(make, examples=15, steps=40)
+    run(make, examples=12, steps=40)
 
 
 @pytest.mark.timeout(300)
@@ -76,4 +76,4 @@ def test_the_ledger_on_postgresql_is_the_pure_one(tmp_path: Path, postgres_serve
         folder.mkdir()
         return folder, make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
 
-    run(make, examples=5, steps=25)
+    run(make, examples=4, steps=20)
