@@ -97,7 +97,9 @@ class Real:
 
     def die(self) -> None:
         """The process ends; another one that still thinks it holds the lease may be left."""
-        self.zombies = [*self.zombies, self.ledger][-3:]
+        self.zombies.append(self.ledger)
+        while len(self.zombies) > 3:
+            self.zombies.pop(0).engine.dispose()
 
     def close(self) -> None:
         for ledger in (*self.zombies, self.ledger):

@@ -58,7 +58,7 @@ def test_the_ledger_on_sqlite_is_the_pure_one(quick_folder: Path) -> None:
         folder.mkdir()
         return folder, f"sqlite:///{folder}/store.sqlite"
 
-    run(make, examples=12, steps=40)
+    run(make, examples=10, steps=30)
 
 
 @pytest.mark.timeout(300)
