@@ -141,6 +141,7 @@ class Extraction:
         """Finish the stream's unfinished plan, or make a new one."""
         unfinished = plans.unfinished(self._active.ledger, stream.name, self._digest_of(stream.name))
         if unfinished is None:
+            self._tell_discarded(stream.name)
             self._submit(stream, self._plan(stream))
         else:
             if unfinished.schema is not None:
@@ -149,6 +150,15 @@ class Extraction:
                 self._planned_schemas[stream.name] = schema_from_bytes(unfinished.schema)
             incremental = self._rules(stream.name).read == "incremental"
             self._submit(stream, unfinished, then_again=incremental)
+
+    def _tell_discarded(self, name: str) -> None:
+        """Say that an unfinished plan ends because the connector's options are others now."""
+        if plans.unfinished(self._active.ledger, name) is not None:
+            message = (
+                f"stream {name!r} was not read to its end when the connector's options changed: it is planned anew, "
+                "and routes in mode append get again what was read of it"
+            )
+            self._active.run.notice(Notice("plan_discarded", message, stream=name))
 
     def _plan(self, stream: Stream) -> StoredPlan:
         ledger = self._active.ledger

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from muxly.stream import Stream
 
 _NEEDS_FORCE = ("overwrite", "replace")
+_LETTERS = 1000
 
 
 @frozen(kw_only=True)
@@ -57,6 +58,8 @@ def set_back(ledger: Ledger, pipeline: Pipeline, replay: Replay, streams: Mappin
     route = next(one for one in pipeline.routes if one.name == replay.route)
     if replay.dead_letters:
         return _letters_back(ledger, pipeline, route, replay, streams)
+    if replay.partial:
+        _refuse_partial_generations(pipeline, route, replay, streams)
     starts = {
         one.stream: _start(ledger, one, replay)
         for one in positions.every(ledger)
@@ -65,10 +68,27 @@ def set_back(ledger: Ledger, pipeline: Pipeline, replay: Replay, streams: Mappin
     return sum(positions.replay(ledger, route.name, stream, start) for stream, start in starts.items())
 
 
+def _refuse_partial_generations(
+    pipeline: Pipeline, route: Route, replay: Replay, streams: Mapping[str, Stream]
+) -> None:
+    for name, stream in streams.items():
+        served = matches(name, route.streams) and matches(name, replay.streams)
+        if served and mode_of(route, stream, rules_of(pipeline, name) or StreamRules()) == "replace":
+            raise ConfigurationError(
+                f"route {route.name!r} replaces the whole of stream {name!r}: a part of it from the spool would take "
+                "the place of the whole; leave `--partial` out, or read it again with `muxly run`"
+            )
+
+
 def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
     """The position after which a stream is delivered again."""
     stream = here.stream
     after = replay.after or (here.position if here.detached else 0)
+    if after > here.position and not replay.partial:
+        raise ConfigurationError(
+            f"route {here.route!r} has come to position {here.position} of stream {stream!r}; to begin after {after} "
+            "would skip what lies between: begin there or before, or write `--partial`"
+        )
     kept = retention.log(ledger, stream)
     head = deliveries.generations(ledger, stream).head
     missing = retention.missing(kept, after, head)
@@ -87,14 +107,11 @@ def _letters_back(
     ledger: Ledger, pipeline: Pipeline, route: Route, replay: Replay, streams: Mapping[str, Stream]
 ) -> int:
     open_ids = {name for one in deliveries.open_letters(ledger, route.name) for name in one.letters}
-    waiting = [
-        one
-        for one in letters.waiting(ledger, route=route.name)
-        if matches(one.letter.stream, replay.streams) and one.id not in open_ids
-    ]
-    by_stream: dict[str, list[str]] = {}
-    for one in waiting:
-        by_stream.setdefault(one.letter.stream, []).append(one.id)
+    by_stream = {
+        stream: [one for one in ids if one not in open_ids]
+        for stream, ids in letters.waiting_ids(ledger, route.name).items()
+        if matches(stream, replay.streams)
+    }
     for name in by_stream:
         mode = mode_of(route, streams[name], rules_of(pipeline, name) or StreamRules())
         if mode in _NEEDS_FORCE and not replay.force:
@@ -106,5 +123,7 @@ def _letters_back(
         from muxly._runner.desk import route_options
 
         mode = mode_of(route, streams[name], rules_of(pipeline, name) or StreamRules())
-        deliveries.store_letters_delivery(ledger, route.name, name, ids, route_options(route, mode))
-    return len(waiting)
+        for start in range(0, len(ids), _LETTERS):
+            piece = ids[start : start + _LETTERS]
+            deliveries.store_letters_delivery(ledger, route.name, name, piece, route_options(route, mode), start=start)
+    return sum(map(len, by_stream.values()))
