@@ -189,7 +189,9 @@ class Pipeline:
         new_streams: What happens when the connector shows a stream that earlier runs did not
             have: ``evolve``, ``freeze`` or ``discard_record``.
         parallel: Partitions that are read at the same time, 1 or more.
-        memory_bytes: What batches in memory may take, shared by all routes.
+        memory_bytes: What the partitions that are read together may hold in memory before they
+            write it to the spool, 1 MiB or more; the batch a connector yields comes on top. Routes
+            read the spool's files where they lie, one segment at a time.
         segment_bytes: Size at which a segment ends.
         segment_seconds: Age at which a group ends at the next cursor.
         spool_bytes: What pending segments may take on disk before reading waits.
@@ -313,6 +315,7 @@ class RunResult:
         streams: By stream name.
         resume_at: When a spent quota allows reading again.
         error: The first reason, if the state is not ``"succeeded"``.
+        previous: How the run before ended, if there was one.
         notices: What people should know.
         measures: Numbers that components added up.
     """
@@ -326,6 +329,7 @@ class RunResult:
     streams: Mapping[str, StreamResult] = field(factory=dict)
     resume_at: datetime | None = None
     error: str | None = None
+    previous: str | None = None
     notices: tuple[Notice, ...] = ()
     measures: Mapping[str, float] = field(factory=dict)
 

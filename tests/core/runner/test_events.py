@@ -67,3 +67,12 @@ events:
     assert muxly.run(tmp_path / "muxly.yaml").state == "succeeded"
     assert len(CollectingRouter(token="from-yaml").records()) == 5
     assert [one["event"] for one in CollectingRouter(token="alerts-yaml").records("run_events")] == ["succeeded"]
+
+
+def test_success_after_a_failure_is_an_event_of_its_own(tmp_path: Path) -> None:
+    bad = ChaosRouter(faults=[Fault(method="deliver", action="RouteError")])
+    chosen, alerts = pipeline(FakeConnector(records=10), bad), CollectingRouter()
+    for _ in range(3):
+        events_of(tmp_path, chosen, alerts)
+    ends = [one["event"] for one in alerts.records("run_events") if one["event"] not in ("started", "delivery_failed")]
+    assert ends == ["partial", "succeeded", "recovered", "succeeded"]

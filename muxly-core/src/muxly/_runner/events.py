@@ -69,6 +69,8 @@ class EventLog:
         level = {"succeeded": "info", "failed": "error"}.get(result.state, "warning")
         records = sum(one.sealed for one in result.streams.values())
         self._add(run, result.state, level=level, message=result.error, records=records)
+        if result.state == "succeeded" and result.previous not in (None, "succeeded"):
+            self._add(run, "recovered", message=f"the run before was {result.previous}")
 
     @hookimpl
     def muxly_delivery_failed(self, run: Run, route: str, stream: str, error: Exception) -> None:

@@ -141,7 +141,10 @@ class Execution:
             {name: routes_of(self._pipeline, name) for name in names},
             {name: self._definition(stream, known) for name, stream in self._streams.items()},
         )
+        replayed = self._options.replay.route if self._options.replay is not None else None
         for one in late:
+            if one.route == replayed:
+                continue
             self._active.run.notice(
                 Notice(
                     "route_added",
@@ -257,6 +260,7 @@ class Execution:
         with self._ledger.read() as connection:
             now: datetime = engine.now(connection)
         result = summarise(self._active, self._extraction, self._workers, finished_at=now, error=self._error)
+        result = evolve(result, previous=runs.previous_state(self._ledger))
         if self._error is not None:
             self._active.unread[""] = self._error
         self._active.show()

@@ -40,8 +40,8 @@ class FinishedSegment:
 class _Open:
     """The segment of one stream that is being written, with small batches put together first."""
 
-    def __init__(self, version: int, writer: SegmentWriter) -> None:
-        self.version, self.writer = version, writer
+    def __init__(self, version: int, writer: SegmentWriter, batch_bytes: int) -> None:
+        self.version, self.writer, self._batch_bytes = version, writer, batch_bytes
         self.waiting: list[pa.Table] = []
         self.waiting_records = self.waiting_bytes = 0
         self.replaces: dict[tuple[Any, ...], None] = {}
@@ -54,7 +54,7 @@ class _Open:
         self.waiting.append(table)
         self.waiting_records += table.num_rows
         self.waiting_bytes += table.nbytes
-        if self.waiting_records >= COALESCED_RECORDS or self.waiting_bytes >= BATCH_BYTES:
+        if self.waiting_records >= COALESCED_RECORDS or self.waiting_bytes >= self._batch_bytes:
             self.flush()
 
     def flush(self) -> None:
@@ -91,10 +91,11 @@ class GroupBuilder:
     Args:
         new_draft: Makes a draft in the spool.
         segment_bytes: A segment ends at this size.
+        batch_bytes: Small batches are put together up to this size.
     """
 
-    def __init__(self, new_draft: Callable[[], Draft], segment_bytes: int) -> None:
-        self._new_draft, self._segment_bytes = new_draft, segment_bytes
+    def __init__(self, new_draft: Callable[[], Draft], segment_bytes: int, batch_bytes: int = BATCH_BYTES) -> None:
+        self._new_draft, self._segment_bytes, self._batch_bytes = new_draft, segment_bytes, batch_bytes
         self._open: dict[str, _Open] = {}
         self._finished: list[FinishedSegment] = []
         self._replaced: dict[str, tuple[int, dict[tuple[Any, ...], None]]] = {}
@@ -123,7 +124,9 @@ class GroupBuilder:
             self._end(stream, more=True)
             current = None
         if current is None:
-            current = self._open[stream] = _Open(version, SegmentWriter(table.schema, self._new_draft))
+            current = self._open[stream] = _Open(
+                version, SegmentWriter(table.schema, self._new_draft), self._batch_bytes
+            )
         current.add(table)
         current.replaces.update(replaced)
         self.bytes += table.nbytes

@@ -14,7 +14,7 @@ from attrs import field, frozen
 from muxly._ids import new_id
 from muxly._runner import repeats, schemas
 from muxly._runner.committer import FinishedGroup
-from muxly._runner.groups import GroupBuilder
+from muxly._runner.groups import BATCH_BYTES, GroupBuilder
 from muxly.batch import Batch
 from muxly.component import Notice
 from muxly.errors import PluginError, StoppedError
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from muxly.store.rows import StoredPartition, StoredPlan
     from muxly.stream import Stream
 
-_TAIL_BYTES = 8 << 20
 _KEY_BYTES = 100
 
 
@@ -107,6 +106,8 @@ class Reading:
         self._sealing: Future[None] | None = None
         self._sealing_to: Cursor = None
         self._broken = False
+        pipeline = active.pipeline
+        self._held_bytes = min(BATCH_BYTES, pipeline.memory_bytes // (2 * pipeline.parallel))
         self._group = self._new_group()
         self._letters: list[Letter] = []
         self._versions: dict[str, set[int]] = {}
@@ -119,7 +120,9 @@ class Reading:
 
     def _new_group(self) -> GroupBuilder:
         token = self._active.ledger.token
-        return GroupBuilder(lambda: self._active.spool.draft(token), self._active.pipeline.segment_bytes)
+        return GroupBuilder(
+            lambda: self._active.spool.draft(token), self._active.pipeline.segment_bytes, self._held_bytes
+        )
 
     def add(self, batch: Batch) -> None:
         """Take one batch; seals a group if one ends here.
@@ -139,7 +142,7 @@ class Reading:
                 self._returnable = True
                 if self._due(pieces_bytes):
                     self._seal(done=False)
-        elif self._tail_bytes > _TAIL_BYTES:
+        elif self._tail_bytes > self._held_bytes:
             self._keep_tail()
             self._returnable = False
         if self._active.stop.is_set():

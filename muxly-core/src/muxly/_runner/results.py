@@ -165,7 +165,7 @@ def _behind(pipeline: Pipeline, extraction: Extraction | None, routes: Mapping[s
                 return f"stream {name!r}: {result.error}"
     for name, route in routes.items():
         if route.required and route.error is not None:
-            return f"route {name!r}: {route.error}"
+            return route.error if route.error.startswith("route ") else f"route {name!r}: {route.error}"
     if extraction is not None and extraction.behind:
         return f"stream {min(extraction.behind)!r} has not been read to its end"
     for name, route in routes.items():

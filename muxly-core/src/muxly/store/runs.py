@@ -55,6 +55,18 @@ def finish(ledger: Ledger, *, state: str, error: str | None, result: Mapping[str
         )
 
 
+def previous_state(ledger: Ledger) -> str | None:
+    """How the pipeline's run before this one ended; None = there was none."""
+    query = (
+        select(runs.c.state)
+        .where(runs.c.pipeline == ledger.pipeline, runs.c.id != ledger.run, runs.c.command.in_(("run", "replay")))
+        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
+        .limit(1)
+    )
+    with ledger.read() as connection:
+        return connection.execute(query).scalar()
+
+
 def forget_old(ledger: Ledger, keep: int = KEPT_RUNS) -> None:
     """Forget all but the newest runs of the pipeline, with their accounts; dead letters stay."""
     newest = (
