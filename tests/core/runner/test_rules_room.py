@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from muxly.store.ledger import Ledger
 from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import every, ids, pipeline
 
-SMALL = {"segment_bytes": 2000, "spool_bytes": 8000}
+SMALL: dict[str, Any] = {"segment_bytes": 2000, "spool_bytes": 8000}
 LOST = [Fault(method="deliver", action="RouteError", after=True)]
 
 

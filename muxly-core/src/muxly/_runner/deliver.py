@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from muxly._runner.desk import Desk
 from muxly._runner.serving import Serving
+from muxly.component import Notice
 from muxly.errors import FencedError, RetryableError, RouteError, StoppedError, StreamError
 from muxly.store import deliveries
 
@@ -34,13 +35,13 @@ class RouteWorker:
         self.active, self.route = active, route
         self._streams = dict(streams)
         self._lock = threading.Lock()
-        self._busy: set[str] = set()
+        self._busy: dict[str, float] = {}
+        self._closing: dict[int, float] = {}
         self._idle_at: dict[str, tuple[int, bool]] = {}
         self._waiting_since: dict[str, float] = {}
         self._rejected = 0
         self._threads: list[threading.Thread] = []
         self._left = 0
-        self._progress_at = time.monotonic()
         self.error: BaseException | None = None
         self.abandoned = False
 
@@ -61,8 +62,10 @@ class RouteWorker:
         return not self.abandoned and any(thread.is_alive() for thread in self._threads)
 
     def stalled_seconds(self) -> float:
-        """How long it has been busy without progress."""
-        return time.monotonic() - self._progress_at if self._busy else 0.0
+        """How long one of its threads has been busy without progress."""
+        with self._lock:
+            since = [*self._busy.values(), *self._closing.values()]
+        return time.monotonic() - min(since) if since else 0.0
 
     def abandon(self, error: BaseException) -> None:
         """Leave its threads to themselves: whatever they still do is not acknowledged."""
@@ -70,7 +73,11 @@ class RouteWorker:
             self.abandoned = True
             for stream in self._busy:
                 self.active.failed[(self.route.name, stream)] = error
-            self.error = self.error or error
+            if not self._closing or self._busy:
+                self.error = self.error or error
+        if self.error is None:
+            message = f"closing route {self.route.name!r} did not end: {error}"
+            self.active.run.notice(Notice("close_failed", message))
         self.active.leaves(self.route.name, self)
 
     def _serve(self) -> None:
@@ -85,7 +92,17 @@ class RouteWorker:
                 self._left -= 1
             if not self._left:
                 self.active.leaves(self.route.name, self)
+            self._close(serving)
+
+    def _close(self, serving: Serving) -> None:
+        number = threading.get_ident()
+        with self._lock:
+            self._closing[number] = time.monotonic()
+        try:
             serving.close()
+        finally:
+            with self._lock:
+                del self._closing[number]
 
     def _serve_streams(self, serving: Serving) -> None:
         while (stream := self._next_stream()) is not None:
@@ -93,7 +110,7 @@ class RouteWorker:
                 self._work(serving, stream)
             finally:
                 with self._lock:
-                    self._busy.discard(stream)
+                    del self._busy[stream]
                 self.active.acknowledged()
 
     def _next_stream(self) -> str | None:
@@ -105,8 +122,7 @@ class RouteWorker:
             with self._lock:
                 found = self._workable(done)
                 if found is not None:
-                    self._busy.add(found)
-                    self._progress_at = time.monotonic()
+                    self._busy[found] = time.monotonic()
                     return found
                 if done and not self._busy:
                     return None
@@ -148,7 +164,7 @@ class RouteWorker:
             desk = Desk(self, serving, stream)
             desk.deliver_letters()
             while not self.active.stop.is_set() and desk.deliver_next():
-                self.progress()
+                self.progress(name)
             if not self.active.stop.is_set():
                 desk.complete()
             self._idle_at[name] = seen
@@ -171,9 +187,10 @@ class RouteWorker:
         if isinstance(error, Exception):
             self.active.tell("muxly_delivery_failed", route=self.route.name, stream=name, error=error)
 
-    def progress(self) -> None:
-        """Say that something was done."""
-        self._progress_at = time.monotonic()
+    def progress(self, stream: str, *, ahead_seconds: float = 0.0) -> None:
+        """Say that something of a stream was done, or will be after waiting as long as was asked."""
+        with self._lock:
+            self._busy[stream] = time.monotonic() + ahead_seconds
 
     def count_rejected(self, count: int, reason: str) -> None:
         """Hold the route's limit of dead letters in one run.

@@ -47,11 +47,14 @@ class Desk:
 
     def deliver_letters(self) -> None:
         """Deliver again the dead letters that a replay asked for."""
-        for stored in deliveries.open_letters(self._ledger, self._route.name):
-            if stored.stream == self._stream.name:
-                from muxly._runner.prepared import PreparedLetters
+        while not self._active.stop.is_set():
+            waiting = deliveries.open_letters(self._ledger, self._route.name, self._stream.name, limit=1)
+            if not waiting:
+                return
+            from muxly._runner.prepared import PreparedLetters
 
-                self.deliver(PreparedLetters(self._active, stored, self._route, self._stream))
+            self.deliver(PreparedLetters(self._active, waiting[0], self._route, self._stream))
+            self._worker.progress(self._stream.name)
 
     def deliver_next(self) -> bool:
         """Deliver the next delivery to its end; False if nothing waits."""
@@ -93,11 +96,16 @@ class Desk:
                 deliveries.attempted(self._ledger, prepared.stored)
                 if backoff.spent(tries):
                     raise
-                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                self._sleep(backoff.wait(tries, retry_after=error.retry_after))
                 tries += 1
                 continue
             self._acknowledge(prepared, receipt)
             return
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait before another try; that is no stall."""
+        self._worker.progress(self._stream.name, ahead_seconds=seconds)
+        self._active.run.sleep(seconds)
 
     def _skippable(self, prepared: Prepared) -> bool:
         """Whether the router need not be called: all filtered out, or all delivered already."""
@@ -121,9 +129,13 @@ class Desk:
 
     def _mark(self, prepared: Prepared, count: int) -> None:
         self._refuse_abandoned()
+        if count > prepared.count:
+            raise ValueError(
+                f"route {self._route.name!r} marks {count} records of a delivery that has {prepared.count} of them"
+            )
         deliveries.mark(self._ledger, prepared.stored, count)
         prepared.stored = evolve(prepared.stored, marked=count)
-        self._worker.progress()
+        self._worker.progress(self._stream.name)
 
     def _refuse_abandoned(self) -> None:
         if self._worker.abandoned:
@@ -141,7 +153,7 @@ class Desk:
     def _acknowledge(self, prepared: Prepared, receipt: Receipt) -> None:
         self._refuse_abandoned()
         rejected = self._checked(prepared, receipt)
-        if rejected:
+        if rejected and not prepared.stored.letters:  # letters were counted when they died first
             self._worker.count_rejected(len(rejected), rejected[0].reason)
         deliveries.acknowledge(
             self._ledger,
@@ -167,9 +179,7 @@ class Desk:
 
     def _rejected(self, prepared: Prepared, error: RejectedError) -> None:
         """Split the delivery, or keep its one record as a dead letter."""
-        from muxly._runner.prepared import PreparedLetters
-
-        if isinstance(prepared, PreparedLetters) or prepared.stored.options["mode"] == "overwrite":
+        if not prepared.stored.letters and prepared.stored.options["mode"] == "overwrite":
             raise RouteError(
                 f"route {self._route.name!r}: {error}; deliveries in mode {prepared.stored.options['mode']} "
                 "are not split to find the record"
@@ -206,7 +216,7 @@ class Desk:
                 self._serving.close()
                 if backoff.spent(tries):
                     raise
-                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
+                self._sleep(backoff.wait(tries, retry_after=error.retry_after))
                 tries += 1
         self._refuse_abandoned()
         with self._ledger.write() as connection:

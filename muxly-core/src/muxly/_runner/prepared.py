@@ -285,7 +285,8 @@ class PreparedLetters:
         self.stored = stored
         self.filtered = 0
         self.count = stored.records
-        self._letters = letters.waiting(active.ledger, ids=stored.letters)
+        found = {one.id: one for one in letters.waiting(active.ledger, ids=stored.letters)}
+        self._letters = [found[name] for name in stored.letters]
         newest = deliveries.newest_schema(active.ledger, stored.stream)
         schema = None if newest is None else schemas.schema_from_bytes(newest[1])
         tables = [_fitted(pa.ipc.open_stream(one.letter.record).read_all(), schema) for one in self._letters]
@@ -318,7 +319,11 @@ class PreparedLetters:
 
     def _cut_at(self, index: int) -> list[StoredDelivery]:
         pieces = self.stored.letters[:index], self.stored.letters[index:]
-        return [evolve(self.stored, letters=piece, records=len(piece)) for piece in pieces]
+        starts = self.stored.first_offset, self.stored.first_offset + index
+        return [
+            evolve(self.stored, letters=piece, records=len(piece), first_offset=start)
+            for piece, start in zip(pieces, starts, strict=True)
+        ]
 
     def letters(self, rejected: Iterable[Rejected]) -> list[Letter]:
         """The letters that were refused once more, with the new reason."""

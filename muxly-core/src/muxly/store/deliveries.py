@@ -60,7 +60,7 @@ def following(
         if found := _open(connection, ledger, route, stream):
             _refuse_quarantined(connection, ledger, found)
             return found
-        waiting = _waiting(connection, ledger, here)
+        waiting = _waiting(connection, ledger, here, whole_groups=whole_groups)
         if not waiting:
             return None
         if waiting[0].state == "quarantined":
@@ -69,6 +69,7 @@ def following(
         waiting, offset = _pass_dropped(connection, ledger, here, waiting)
         chosen = choose(waiting, offset, records=records, bytes=bytes, whole_groups=whole_groups)
         if chosen is None:
+            _refuse_damaged_group(waiting)
             return None
         delivery = StoredDelivery(
             id=new_id(),
@@ -86,12 +87,21 @@ def following(
         return delivery
 
 
+def _refuse_damaged_group(waiting: Sequence[StoredSegment]) -> None:
+    damaged = (one for one in waiting if one.group == waiting[0].group and one.state == "quarantined")
+    for one in damaged:
+        raise quarantined(one.stream, one.position)
+
+
 def waiting_size(ledger: Ledger, route: str, stream: str) -> tuple[int, int]:
     """Records and bytes in memory of the segments behind a route's position."""
     with ledger.read() as connection:
         here = positions.get(connection, ledger, route, stream)
-        waiting = [one for one in _waiting(connection, ledger, here) if one.state == "sealed"]
-    return sum(one.records for one in waiting), sum(one.bytes for one in waiting)
+        sums = select(func.sum(segments.c.records), func.sum(segments.c.bytes)).where(
+            *_behind(ledger, here), segments.c.state == "sealed"
+        )
+        records, size = connection.execute(sums).one()
+    return int(records or 0), int(size or 0)
 
 
 def _open(connection: Connection, ledger: Ledger, route: str, stream: str) -> StoredDelivery | None:
@@ -134,17 +144,24 @@ def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
     )
 
 
-def _waiting(connection: Connection, ledger: Ledger, here: RoutePosition) -> list[StoredSegment]:
-    query = (
-        select(segments)
-        .where(
-            segments.c.pipeline == ledger.pipeline,
-            segments.c.stream == here.stream,
-            segments.c.position > here.position,
-        )
-        .order_by(segments.c.position)
-        .limit(_LOOK_AHEAD)
+def _behind(ledger: Ledger, here: RoutePosition) -> tuple[Any, Any, Any]:
+    return (
+        segments.c.pipeline == ledger.pipeline,
+        segments.c.stream == here.stream,
+        segments.c.position > here.position,
     )
+
+
+def _waiting(connection: Connection, ledger: Ledger, here: RoutePosition, *, whole_groups: bool) -> list[StoredSegment]:
+    """The next segments; of whole groups all up to the end of the first that was not dropped."""
+    query = select(segments).where(*_behind(ledger, here)).order_by(segments.c.position)
+    if whole_groups:
+        kept = select(segments.c.group).where(*_behind(ledger, here), segments.c.state != "dropped")
+        group = connection.execute(kept.order_by(segments.c.position).limit(1)).scalar()
+        if group is not None:
+            query = query.where(segments.c.group <= group)
+    else:
+        query = query.limit(_LOOK_AHEAD)
     return [segment_of(row) for row in connection.execute(query)]
 
 
@@ -405,17 +422,26 @@ def split(ledger: Ledger, delivery: StoredDelivery, parts: Sequence[StoredDelive
 
 
 def store_letters_delivery(
-    ledger: Ledger, route: str, stream: str, ids: Sequence[str], options: Mapping[str, Any]
+    ledger: Ledger, route: str, stream: str, ids: Sequence[str], options: Mapping[str, Any], *, start: int = 0
 ) -> StoredDelivery:
-    """A delivery of dead letters, outside the log's order."""
+    """A delivery of dead letters, outside the log's order.
+
+    Args:
+        ledger: The ledger of this run.
+        route: The route's name.
+        stream: The stream's name.
+        ids: Of the dead letters, at most 1,000.
+        options: The route's mode, columns and filter.
+        start: The number of the first one among all that are delivered again.
+    """
     delivery = StoredDelivery(
         id=new_id(),
         route=route,
         stream=stream,
         first_position=0,
-        first_offset=0,
+        first_offset=start,
         last_position=0,
-        last_offset=0,
+        last_offset=start + len(ids),
         records=len(ids),
         generation=0,
         options=options,
@@ -427,15 +453,21 @@ def store_letters_delivery(
     return delivery
 
 
-def open_letters(ledger: Ledger, route: str) -> list[StoredDelivery]:
-    """Deliveries of dead letters that have not ended."""
+def open_letters(
+    ledger: Ledger, route: str, stream: str | None = None, *, limit: int | None = None
+) -> list[StoredDelivery]:
+    """Deliveries of dead letters that have not ended, of all streams or of one, in order."""
     with ledger.read() as connection:
         query = select(deliveries).where(
             deliveries.c.pipeline == ledger.pipeline,
             deliveries.c.route == route,
             deliveries.c.letters.is_not(None),
+            *([] if stream is None else [deliveries.c.stream == stream]),
         )
-        return [_delivery(row) for row in connection.execute(query.order_by(deliveries.c.id))]
+        return [
+            _delivery(row)
+            for row in connection.execute(query.order_by(deliveries.c.first_offset, deliveries.c.id).limit(limit))
+        ]
 
 
 def supersede(ledger: Ledger, route: str, stream: str, *, generation: int) -> int:

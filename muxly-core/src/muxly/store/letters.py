@@ -64,14 +64,21 @@ def store(connection: Connection, ledger: Ledger, route: str, found: Iterable[Le
 
 
 def waiting(
-    ledger: Ledger, *, route: str | None = None, stream: str | None = None, limit: int | None = None
+    ledger: Ledger,
+    *,
+    route: str | None = None,
+    stream: str | None = None,
+    ids: Sequence[str] | None = None,
+    limit: int | None = None,
 ) -> list[StoredLetter]:
-    """Dead letters that were not replayed, oldest first."""
+    """Dead letters that were not replayed, oldest first; of one route, one stream, or at most 1,000 ids."""
     query = select(dead_letters).where(dead_letters.c.pipeline == ledger.pipeline, dead_letters.c.replayed_at.is_(None))
     if route is not None:
         query = query.where(dead_letters.c.route == route)
     if stream is not None:
         query = query.where(dead_letters.c.stream == stream)
+    if ids is not None:
+        query = query.where(dead_letters.c.id.in_(ids))
     with ledger.read() as connection:
         rows = connection.execute(query.order_by(dead_letters.c.id).limit(limit)).all()
     return [
@@ -103,6 +110,22 @@ def count(ledger: Ledger) -> dict[tuple[str, str], int]:
     )
     with ledger.read() as connection:
         return {(row.route, row.stream): row.n for row in connection.execute(query)}
+
+
+def waiting_ids(ledger: Ledger, route: str) -> dict[str, list[str]]:
+    """Ids of a route's dead letters that were not replayed, by stream, in the order of its log."""
+    query = select(dead_letters.c.stream, dead_letters.c.id).where(
+        dead_letters.c.pipeline == ledger.pipeline,
+        dead_letters.c.route == route,
+        dead_letters.c.replayed_at.is_(None),
+    )
+    found: dict[str, list[str]] = {}
+    with ledger.read() as connection:
+        for row in connection.execute(
+            query.order_by(dead_letters.c.position, dead_letters.c.number, dead_letters.c.id)
+        ):
+            found.setdefault(row.stream, []).append(row.id)
+    return found
 
 
 def mark_replayed(connection: Connection, ledger: Ledger, ids: Sequence[str]) -> None:
