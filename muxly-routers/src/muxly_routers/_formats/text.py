@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TextEncoder"]
 
-# What is turned into text at a time, so that a large batch never stands in memory a second time.
-_PART_ROWS = 65_536
+# What is turned into text at a time: a large batch never stands in memory a second time, and the other
+# threads, whose turn comes only between two parts because arro3 holds the GIL, never wait long.
+_PART_ROWS = 8_192
 _PART_BYTES = 8 * 1024 * 1024
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
