@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
@@ -16,18 +17,26 @@ from muxly._runner.deliver import RouteWorker
 from muxly._runner.extract import Extraction
 from muxly._runner.replay import set_back
 from muxly._runner.results import summarise
+from muxly._runner.source import Source
 from muxly._runner.subscriptions import chosen, defined, definition, is_refused, is_taken, matches, routes_of
 from muxly.component import Notice
-from muxly.errors import ConfigurationError, RetryableError, StreamError
+from muxly.errors import (
+    ConfigurationError,
+    FencedError,
+    MuxlyError,
+    RetryableError,
+    SpoolError,
+    StoppedError,
+    StreamError,
+)
+from muxly.pipeline import RunResult
 from muxly.store import accounts, engine, plans, positions, retention, runs
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Callable
 
     from muxly._runner.run_options import RunOptions
     from muxly._runner.session import Session
-    from muxly.connector import Connector
-    from muxly.pipeline import RunResult
     from muxly.stream import Stream
 
 _LOOK_SECONDS = 0.2
@@ -39,7 +48,7 @@ class Execution:
     def __init__(self, active: ActiveRun, session: Session, options: RunOptions) -> None:
         self._active, self._session, self._options = active, session, options
         self._pipeline, self._ledger = active.pipeline, active.ledger
-        self._connector: Connector = copy.deepcopy(active.pipeline.connector)
+        self._source = Source(active)
         self._streams: dict[str, Stream] = {}
         self._extraction: Extraction | None = None
         self._workers: dict[str, RouteWorker] = {}
@@ -49,24 +58,47 @@ class Execution:
         """Everything from sweeping to the result."""
         self._active.tell("muxly_run_started")
         try:
-            known = self._prepare()
-            if self._options.full_refresh and self._error is None:
-                self._deliver_backlog()
-                plans.reset(self._ledger, self._streams)
-            self._work(known)
+            self._prepare_and_work()
+        except FencedError as error:
+            self._active.fence(error)
         except BaseException as error:
-            self._active.stop.set()
-            self._leave_behind("was interrupted")
-            runs.finish(self._ledger, state="failed", error=sentence(error), result={})
+            self._break_off(error)
             raise
         finally:
             self._close()
         return self._finish()
 
+    def _prepare_and_work(self) -> None:
+        known = self._prepare()
+        if self._options.full_refresh and self._error is None:
+            self._deliver_backlog()
+            if not self._active.stop.is_set():
+                plans.reset(self._ledger, self._streams)
+        self._work(known)
+
+    def _break_off(self, error: BaseException) -> None:
+        """Leave everything behind; the error is what counts, not what else goes wrong now."""
+        self._active.stop.set()
+        self._leave_behind("was interrupted")
+        with suppress(MuxlyError):
+            runs.finish(self._ledger, state="failed", error=sentence(error), result={})
+        self._active.tell("muxly_run_finished", result=self._broken_off(error))
+
+    def _broken_off(self, error: BaseException) -> RunResult:
+        run = self._active.run
+        return RunResult(
+            id=run.id,
+            pipeline=run.pipeline,
+            state="failed",
+            started_at=run.started_at,
+            finished_at=datetime.now(UTC),
+            error=sentence(error),
+        )
+
     def _prepare(self) -> frozenset[str]:
         """Sweep, learn the streams, take up the positions; returns the streams known before."""
         ledger = self._ledger
-        self._session.spool.sweep(named=retention.files(ledger), token=ledger.token)
+        self._sweep()
         before = positions.definitions(ledger)
         self._active.streams.update({name: defined(name, kept) for name, kept in before.items()})
         self._refuse_removed_routes()
@@ -82,27 +114,37 @@ class Execution:
             set_back(ledger, self._pipeline, self._options.replay, self._active.streams)
         return known
 
+    def _sweep(self) -> None:
+        try:
+            self._session.spool.sweep(named=retention.files(self._ledger), token=self._ledger.token)
+        except SpoolError as error:  # they only take room; the next run tries again
+            self._active.run.notice(Notice("sweep_failed", str(error)))
+
     def _learn_streams(self) -> None:
         """Open the connector; if that fails, only what waits is delivered."""
         backoff, tries = self._pipeline.retry, 1
         while True:
             try:
-                self._connector.open(self._active.run)
-                self._streams = chosen(self._pipeline, list(self._connector.streams()), self._options.select)
+                self._streams = chosen(self._pipeline, self._source.streams(), self._options.select)
                 return
             except ConfigurationError:
-                self._connector.close()
                 raise
             except RetryableError as error:
-                self._connector.close()
-                if backoff.spent(tries):
+                self._source.close()
+                if backoff.spent(tries) or not self._slept(backoff.wait(tries, retry_after=error.retry_after)):
                     self._error = error
                     return
-                self._active.run.sleep(backoff.wait(tries, retry_after=error.retry_after))
                 tries += 1
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
                 self._error = error
                 return
+
+    def _slept(self, seconds: float) -> bool:
+        """Wait before another try; False = the run stops."""
+        with suppress(StoppedError):
+            self._active.run.sleep(seconds)
+            return True
+        return False
 
     def _refuse_removed_routes(self) -> None:
         """Forget what routes do not deliver any more; refuse the run if records still wait there."""
@@ -196,7 +238,7 @@ class Execution:
             lambda: self._extraction.readers() if self._extraction is not None else 0,
         )
         extraction = self._extraction = Extraction(
-            self._active, self._connector, self._streams, committer, limit=self._options.limit, known=known
+            self._active, self._source.connector, self._streams, committer, limit=self._options.limit, known=known
         )
 
         def read() -> None:
@@ -246,29 +288,39 @@ class Execution:
             self._extraction.abandon(why)
 
     def _close(self) -> None:
-        try:
-            self._connector.close()
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            message = f"closing the connector raised {type(error).__name__}: {error}"
-            self._active.run.notice(Notice("close_failed", message))
+        self._source.close()
         self._active.run.end()
 
     def _finish(self) -> RunResult:
         """Prune, account, and write the result down."""
-        if self._active.fenced is None:
-            self._prune()
-        with self._ledger.read() as connection:
-            now: datetime = engine.now(connection)
-        result = summarise(self._active, self._extraction, self._workers, finished_at=now, error=self._error)
-        result = evolve(result, previous=runs.previous_state(self._ledger))
+        self._written(self._prune)
+        result = self._summarised()
         if self._error is not None:
             self._active.unread[""] = self._error
         self._active.show()
-        if self._active.fenced is None:
-            runs.finish(self._ledger, state=result.state, error=result.error, result=_stored(result))
-            runs.forget_old(self._ledger)
+        self._written(lambda: self._keep(result))
+        if self._active.fenced is not None:
+            result = self._summarised()
         self._active.tell("muxly_run_finished", result=result)
         return evolve(result, notices=tuple(self._active.notices))
+
+    def _summarised(self) -> RunResult:
+        with self._ledger.read() as connection:
+            now: datetime = engine.now(connection)
+        result = summarise(self._active, self._extraction, self._workers, finished_at=now, error=self._error)
+        return evolve(result, previous=runs.previous_state(self._ledger))
+
+    def _written(self, work: Callable[[], None]) -> None:
+        """Write to the ledger as long as it is ours."""
+        if self._active.fenced is None:
+            try:
+                work()
+            except FencedError as error:
+                self._active.fence(error)
+
+    def _keep(self, result: RunResult) -> None:
+        runs.finish(self._ledger, state=result.state, error=result.error, result=_stored(result))
+        runs.forget_old(self._ledger)
 
     def _prune(self) -> None:
         names = retention.prune(
@@ -276,7 +328,10 @@ class Execution:
             keep_seconds=self._pipeline.retention_seconds,
             keep_bytes=self._pipeline.retention_bytes,
         )
-        self._session.spool.delete(names)
+        try:
+            self._session.spool.delete(names)
+        except SpoolError as error:  # their rows are gone, so the next run sweeps them
+            self._active.run.notice(Notice("prune_failed", str(error)))
 
 
 def _stored(result: RunResult) -> dict[str, Any]:

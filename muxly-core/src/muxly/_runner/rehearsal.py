@@ -15,7 +15,7 @@ from muxly.pipeline import Pipeline, Route, RunResult, StreamRules
 from muxly.router import Delivery, Mode, Receipt, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from muxly._runner.run_options import RunOptions
     from muxly.component import Notice, Run
@@ -72,8 +72,12 @@ def rehearse(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunRe
     """
     from muxly._runner.run import execute
 
+    if options.replay is not None:
+        raise ConfigurationError(
+            "`--limit` and `--dry-run` read the source, and a replay delivers what the spool keeps; leave one out"
+        )
     if not dry_run:
-        _refuse_destructive(pipeline)
+        _refuse_destructive(pipeline, options.routes)
     with tempfile.TemporaryDirectory(prefix="muxly-") as folder:
         rehearsed = _with_understudies(pipeline) if dry_run else pipeline
         return execute(rehearsed, Home(folder=Path(folder)), options)
@@ -91,9 +95,11 @@ def _mode(pipeline: Pipeline, route: Route) -> Mode:
     return route.mode or "append"
 
 
-def _refuse_destructive(pipeline: Pipeline) -> None:
+def _refuse_destructive(pipeline: Pipeline, routes: Sequence[str]) -> None:
     full = any(rules.read == "full" for rules in pipeline.streams.values())
     for route in pipeline.routes:
+        if routes and route.name not in routes:
+            continue
         replaces = route.mode in _DESTRUCTIVE or (
             full and route.mode is None and mode_of(route, _any_stream(), StreamRules(read="full")) == "replace"
         )

@@ -41,8 +41,13 @@ def summarise(
         finished_at: Now.
         error: Why reading could not begin.
     """
-    routes = _routes(active, workers)
-    streams = _streams(active, extraction)
+    with active.ledger.read() as connection:  # one look: a worker that was left behind may still acknowledge
+        sums = accounts.of_run_in(connection, active.ledger)
+        pending = positions.pending_in(connection, active.ledger)
+    routes = {
+        route.name: _route(active, route, workers.get(route.name), sums, pending) for route in active.pipeline.routes
+    }
+    streams = _streams(extraction, sums)
     state, reason = _state(active, extraction, workers, routes, error)
     return RunResult(
         id=active.run.id,
@@ -59,25 +64,19 @@ def summarise(
     )
 
 
-def _streams(active: ActiveRun, extraction: Extraction | None) -> dict[str, StreamResult]:
+def _streams(
+    extraction: Extraction | None, sums: Mapping[tuple[str, str], Mapping[str, int]]
+) -> dict[str, StreamResult]:
     """What was read of each stream; sealed records are the ledger's number, not the readers'."""
     from attrs import evolve
 
     if extraction is None:
         return {}
-    sums = accounts.of_run(active.ledger)
     found: dict[str, StreamResult] = {}
     for name, result in sorted(extraction.results.items()):
         account = sums.get(("", name), {})
         found[name] = evolve(result, sealed=account.get("sealed", 0), rejected=account.get("rejected", 0))
     return found
-
-
-def _routes(active: ActiveRun, workers: Mapping[str, RouteWorker]) -> dict[str, RouteResult]:
-    sums, pending = accounts.of_run(active.ledger), positions.pending(active.ledger)
-    return {
-        route.name: _route(active, route, workers.get(route.name), sums, pending) for route in active.pipeline.routes
-    }
 
 
 def _route(
@@ -129,7 +128,7 @@ def _state(
     if active.fenced is not None:
         return "failed", sentence(active.fenced)
     if error is not None:
-        return "failed", sentence(error)
+        return ("stopped" if active.stop.is_set() else "failed"), sentence(error)
     if (unbalanced := _unbalanced(routes)) is not None:
         return "failed", unbalanced
     if (bug := _bug(active, extraction)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,15 @@ from muxly._runner.execution import Execution
 from muxly._runner.run_options import RunOptions
 from muxly._runner.session import Home, open_session
 from muxly.component import Notice
-from muxly.errors import ConfigurationError, FencedError
+from muxly.errors import ConfigurationError, FencedError, LeaseHeldError
 from muxly.pipeline import Pipeline, RunResult
+from muxly.retry import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
+    from muxly._runner.events import EventLog
     from muxly._runner.replay import Replay
     from muxly.config import Configuration
     from muxly.options import Secret
@@ -95,14 +98,43 @@ def run(  # noqa: PLR0913 - every one is an option of its own
         return rehearse(pipeline, options, dry_run=dry_run)
     if not events:
         return execute(pipeline, place, options)
-    from muxly._runner.events import EventLog, deliver_events
+    from muxly._runner.events import EventLog
 
     log = EventLog()
     observed = evolve(options, observers=(*options.observers, log))
     try:
-        return execute(pipeline, place, observed)
-    finally:
-        deliver_events(log, pipeline.name, events, place)
+        result = execute(pipeline, place, observed)
+    except BaseException:
+        finished_events(log, pipeline.name, events, place)
+        raise
+    told = finished_events(log, pipeline.name, events, place)
+    return evolve(result, notices=(*result.notices, *told))
+
+
+def finished_events(log: EventLog, pipeline: str, routes: Mapping[str, Route], home: Home) -> list[Notice]:
+    """Deliver a run's events; whatever is wrong with that is a notice, for the run itself is over.
+
+    Args:
+        log: What happened.
+        pipeline: The pipeline's name.
+        routes: Where to, by name.
+        home: Where the store and the spool are.
+    """
+    from muxly._runner.events import deliver_events
+
+    backoff, tries = Backoff(first_seconds=0.2, limit_seconds=2.0), 1
+    while True:
+        try:
+            deliver_events(log, pipeline, routes, home)
+            return []
+        except LeaseHeldError as error:  # another run of the pipeline delivers its own just now
+            if backoff.spent(tries):
+                return [Notice("events_failed", f"the run's events were not delivered: {error}", level="error")]
+            time.sleep(backoff.wait(tries))
+            tries += 1
+        except Exception as error:  # noqa: BLE001 - an event that nobody hears never breaks a run
+            message = f"the run's events were not delivered: {type(error).__name__}: {error}"
+            return [Notice("events_failed", message, level="error")]
 
 
 def _resolve(

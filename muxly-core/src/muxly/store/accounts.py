@@ -63,5 +63,10 @@ def open_run(ledger: Ledger, pending: Mapping[tuple[str, str], int]) -> None:
 def of_run(ledger: Ledger) -> dict[tuple[str, str], dict[str, int]]:
     """The sums of this run by route and stream."""
     with ledger.read() as connection:
-        rows = connection.execute(select(accounts).where(accounts.c.run == ledger.run)).mappings()
-        return {(row["route"], row["stream"]): {name: row[name] for name in SUMS} for row in rows}
+        return of_run_in(connection, ledger)
+
+
+def of_run_in(connection: Connection, ledger: Ledger) -> dict[tuple[str, str], dict[str, int]]:
+    """The same inside a transaction."""
+    rows = connection.execute(select(accounts).where(accounts.c.run == ledger.run)).mappings()
+    return {(row["route"], row["stream"]): {name: row[name] for name in SUMS} for row in rows}

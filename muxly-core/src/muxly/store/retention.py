@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import and_, func, select, update
 
@@ -12,12 +12,17 @@ from muxly.store.deliveries import segment_of
 from muxly.store.tables import deliveries, route_positions, segments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Row
 
     from muxly.store.ledger import Ledger
     from muxly.store.rows import StoredSegment
+
+
+T = TypeVar("T")
+_NAMES = 1000  # far below what a database takes in one statement
 
 
 def log(ledger: Ledger, stream: str | None = None) -> list[StoredSegment]:
@@ -58,20 +63,43 @@ def prune(ledger: Ledger, *, keep_seconds: float, keep_bytes: int) -> list[str]:
         Files that no row names any more: delete them now that the rows are gone.
     """
     with ledger.write() as connection:
-        rows = connection.execute(
-            select(segments.c.stream, segments.c.position, segments.c.length, segments.c.file, segments.c.sealed_at)
-            .where(segments.c.pipeline == ledger.pipeline, _delivered_everywhere(ledger))
-            .order_by(segments.c.sealed_at.desc(), segments.c.position.desc())
-        ).all()
         oldest = ledger.now(connection) - timedelta(seconds=keep_seconds)
-        kept_bytes, going = 0, []
-        for row in rows:
-            kept_bytes += row.length
-            if row.sealed_at < oldest or kept_bytes > keep_bytes:
-                going.append(row)
-        for row in going:
-            connection.execute(segments.delete().where(_one(ledger, row.stream, row.position)))
+        going = _going(connection, ledger, oldest, keep_bytes)
+        _delete(connection, ledger, going)
         return _unnamed(connection, ledger, {row.file for row in going if row.file})
+
+
+def _going(connection: Connection, ledger: Ledger, oldest: datetime, keep_bytes: int) -> list[Row[Any]]:
+    """What retention does not keep; all is looked at only if there are too many bytes."""
+    delivered = (segments.c.pipeline == ledger.pipeline, _delivered_everywhere(ledger))
+    total = connection.execute(select(func.coalesce(func.sum(segments.c.length), 0)).where(*delivered)).scalar_one()
+    query = select(segments.c.stream, segments.c.position, segments.c.length, segments.c.file, segments.c.sealed_at)
+    if total <= keep_bytes:
+        return list(connection.execute(query.where(*delivered, segments.c.sealed_at < oldest)))
+    kept_bytes, going = 0, []
+    for row in connection.execute(
+        query.where(*delivered).order_by(segments.c.sealed_at.desc(), segments.c.position.desc())
+    ):
+        kept_bytes += row.length
+        if row.sealed_at < oldest or kept_bytes > keep_bytes:
+            going.append(row)
+    return going
+
+
+def _delete(connection: Connection, ledger: Ledger, going: Sequence[Row[Any]]) -> None:
+    gone: dict[str, list[int]] = {}
+    for row in going:
+        gone.setdefault(row.stream, []).append(row.position)
+    for stream, chosen in gone.items():
+        for some in _in_pieces(chosen):
+            here = (segments.c.pipeline == ledger.pipeline, segments.c.stream == stream)
+            connection.execute(segments.delete().where(*here, segments.c.position.in_(some)))
+
+
+def _in_pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The values in pieces that fit into one statement."""
+    for start in range(0, len(values), _NAMES):
+        yield values[start : start + _NAMES]
 
 
 def _one(ledger: Ledger, stream: str, position: int) -> ColumnElement[bool]:
@@ -108,10 +136,11 @@ def _delivered_everywhere(ledger: Ledger) -> ColumnElement[bool]:
 
 
 def _unnamed(connection: Connection, ledger: Ledger, names: set[str]) -> list[str]:
-    found = connection.execute(
-        select(segments.c.file).where(segments.c.pipeline == ledger.pipeline, segments.c.file.in_(names))
-    )
-    return sorted(names - set(found.scalars()))
+    found: set[str | None] = set()
+    for some in _in_pieces(sorted(names)):
+        here = (segments.c.pipeline == ledger.pipeline, segments.c.file.in_(some))
+        found |= set(connection.execute(select(segments.c.file).where(*here)).scalars())
+    return sorted(names - found)
 
 
 def quarantine(ledger: Ledger, segment: StoredSegment) -> None:
