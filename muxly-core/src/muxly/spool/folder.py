@@ -60,6 +60,8 @@ class Draft:
         """
         if self._synced:
             return
+        if self._file < 0:
+            raise SpoolError(f"cannot write to the spool {self.path.parent}: an earlier attempt failed")
         try:
             os.fsync(self._file)
         except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
 from muxly.errors import FencedError, LeaseHeldError, StoreError
 from muxly.store import engine as engines
@@ -89,9 +89,16 @@ def _row(connection: Connection, pipeline: str) -> Any:
     )
     row: Any = connection.execute(query).one_or_none()
     if row is None:
-        connection.execute(insert(leases).values(pipeline=pipeline, token=0))
+        # Two machines may begin the first run at once; the second waits here for the first one's row.
+        connection.execute(_insert(connection)(leases).values(pipeline=pipeline, token=0).on_conflict_do_nothing())
         row = connection.execute(query).one()
     return row
+
+
+def _insert(connection: Connection) -> Any:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
 
 
 def renew(ledger: Ledger, *, ttl_seconds: float = TTL_SECONDS) -> None:
