@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from sqlalchemy import Engine
 
 from muxly._ids import new_id
@@ -39,8 +40,16 @@ def written(records: int, *, stream: str = "s", file: str | None = None, **optio
 
 def sealed(ledger: Ledger, plan: StoredPlan, *segments: WrittenSegment, **options: Any) -> list[StoredSegment]:
     """A group of the plan's first partition, sealed."""
-    chosen = {"ordinal": 0, "partition": plan.partitions[0].id, "cursor_before": None, "cursor_after": None} | options
-    group = WrittenGroup(plan=plan.id, segments=segments, **{"done": False, **chosen})
+    group = WrittenGroup(
+        plan=plan.id,
+        ordinal=0,
+        partition=plan.partitions[0].id,
+        cursor_before=None,
+        cursor_after=None,
+        done=False,
+        segments=segments,
+    )
+    group = evolve(group, **options)
     return seals.seal(ledger, [group], lambda stream: ROUTES)
 
 

@@ -132,7 +132,8 @@ def test_lease_that_ran_out_and_one_whose_lock_is_free_are_taken_over(store: Eng
 
 
 def test_first_runs_of_two_machines_at_once_give_one_the_lease(store: Engine) -> None:
-    together, found = threading.Barrier(4), []
+    together = threading.Barrier(4)
+    found: list[object] = []
 
     def begin(number: int) -> None:
         together.wait()

@@ -72,4 +72,5 @@ class Source:
                 raise kind(
                     f"the connector {type(self.connector).__name__} did not answer {method}(); it is left behind"
                 )
-        return future.result()
+        answer: T = future.result()
+        return answer

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy import ColumnElement, Connection
 
     from muxly.store.ledger import Ledger
     from muxly.store.rows import StoredSegment
@@ -69,14 +69,15 @@ def prune(ledger: Ledger, *, keep_seconds: float, keep_bytes: int) -> list[str]:
         return _unnamed(connection, ledger, {row.file for row in going if row.file})
 
 
-def _going(connection: Connection, ledger: Ledger, oldest: datetime, keep_bytes: int) -> list[Row[Any]]:
+def _going(connection: Connection, ledger: Ledger, oldest: datetime, keep_bytes: int) -> Sequence[Any]:
     """What retention does not keep; all is looked at only if there are too many bytes."""
     delivered = (segments.c.pipeline == ledger.pipeline, _delivered_everywhere(ledger))
     total = connection.execute(select(func.coalesce(func.sum(segments.c.length), 0)).where(*delivered)).scalar_one()
     query = select(segments.c.stream, segments.c.position, segments.c.length, segments.c.file, segments.c.sealed_at)
     if total <= keep_bytes:
-        return list(connection.execute(query.where(*delivered, segments.c.sealed_at < oldest)))
-    kept_bytes, going = 0, []
+        return connection.execute(query.where(*delivered, segments.c.sealed_at < oldest)).all()
+    kept_bytes = 0
+    going: list[Any] = []
     for row in connection.execute(
         query.where(*delivered).order_by(segments.c.sealed_at.desc(), segments.c.position.desc())
     ):
@@ -86,7 +87,7 @@ def _going(connection: Connection, ledger: Ledger, oldest: datetime, keep_bytes:
     return going
 
 
-def _delete(connection: Connection, ledger: Ledger, going: Sequence[Row[Any]]) -> None:
+def _delete(connection: Connection, ledger: Ledger, going: Sequence[Any]) -> None:
     gone: dict[str, list[int]] = {}
     for row in going:
         gone.setdefault(row.stream, []).append(row.position)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 
 from muxly.errors import FencedError
 from muxly.store import accounts, letters, plans, positions, texts, values
@@ -13,7 +13,7 @@ from muxly.store.tables import partitions, schema_versions, segments, streams
 from muxly.store.tables import plans as plans_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def seal(
-    ledger: Ledger, groups: Iterable[WrittenGroup], routes_of: Callable[[str], Sequence[str]]
+    ledger: Ledger, groups: Sequence[WrittenGroup], routes_of: Callable[[str], Sequence[str]]
 ) -> list[StoredSegment]:
     """Give each segment its position, and move the cursors, in one transaction.
 
@@ -46,8 +46,8 @@ def seal(
             _store_schemas(connection, ledger, group, now)
             sealed += _append(connection, ledger, group, routes_of, now)
             _count(connection, ledger, group, now)
-            if group.done:
-                _finish_plan(connection, ledger, group.plan)
+        for plan in dict.fromkeys(group.plan for group in groups if group.done):
+            _finish_plan(connection, ledger, plan)
     return sealed
 
 
@@ -191,6 +191,6 @@ def _count(connection: Connection, ledger: Ledger, group: WrittenGroup, now: dat
 
 
 def _finish_plan(connection: Connection, ledger: Ledger, plan: str) -> None:
-    open_parts = select(func.count()).where(partitions.c.plan == plan, partitions.c.done == 0)
-    if connection.execute(open_parts).scalar_one() == 0:
+    still_open = select(partitions.c.ordinal).where(partitions.c.plan == plan, partitions.c.done == 0).limit(1)
+    if connection.execute(still_open).first() is None:
         plans.finish(connection, ledger, plan)
