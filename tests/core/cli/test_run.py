@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +223,11 @@ def test_removed_route_with_a_backlog_refuses_the_run(tmp_path: Path) -> None:
     result = muxly("run", project(tmp_path, {"daily": pipeline({"good": route()})}))
     assert result.exit_code == 2
     assert "muxly routes rename bad NEW" in result.stderr
+
+
+def test_run_with_a_filter_ends_without_a_word_about_leaks(tmp_path: Path) -> None:
+    lake = {**DAILY["routes"]["lake"], "where": "id >= 0"}
+    file = project(tmp_path, {"daily": {**DAILY, "routes": {"lake": lake}}})
+    command = [sys.executable, "-m", "muxly", "run", str(file)]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
