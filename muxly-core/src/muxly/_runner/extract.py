@@ -68,7 +68,6 @@ class Extraction:
     ) -> None:
         self._active, self._connector, self._committer = active, connector, committer
         self._streams, self._limit, self._known = dict(streams), limit, known
-        self._digest = fingerprint.of_options(connector)
         self._intakes: dict[str, Intake] = {}
         self._lock = threading.Lock()
         self._pool = DaemonThreads(active.pipeline.parallel, "muxly-read")
@@ -187,7 +186,7 @@ class Extraction:
 
     def _digest_of(self, name: str) -> str:
         """Names the options a plan is made under: the connector's, and whether all is read."""
-        return fingerprint.of_parts([self._digest, self._rules(name).read])
+        return fingerprint.of_plan(self._connector, self._rules(name).read)
 
     def _patiently(self, stream: Stream, cursor: Cursor) -> Plan:
         """Plan a stream; try again after retryable errors, as often as the pipeline allows."""

@@ -20,6 +20,11 @@ def of_options(component: Options) -> str:
     return values.digest([type(component).__qualname__, _plain(component)])
 
 
+def of_plan(component: Options, read: str) -> str:
+    """Names what a plan is made under: the connector's options, and whether all of the stream is read."""
+    return of_parts([of_options(component), read])
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Secret):
         return value.reference

@@ -216,7 +216,8 @@ class _Planner:
         """The plan that the run would go on with; one made under other options is given up."""
         if self._ledger is None:
             return None
-        left = plans.unfinished(self._ledger, stream, fingerprint.of_options(self._connector))
+        rules = rules_of(self._pipeline, stream) or StreamRules()
+        left = plans.unfinished(self._ledger, stream, fingerprint.of_plan(self._connector, rules.read))
         if left is None and plans.unfinished(self._ledger, stream) is not None:
             changes.append("an unfinished plan was made under other options, and is given up")
         return left

@@ -97,9 +97,13 @@ def progress_of(active: ActiveRun) -> Progress:
 def _planned(active: ActiveRun, stream: str) -> int | None:
     """How many records the stream's plan holds, if the connector knew of each partition."""
     from muxly._runner import fingerprint
+    from muxly._runner.subscriptions import rules_of
+    from muxly.pipeline import StreamRules
     from muxly.store import plans
 
-    plan = plans.unfinished(active.ledger, stream, fingerprint.of_options(active.pipeline.connector))
+    rules = rules_of(active.pipeline, stream) or StreamRules()
+    digest = fingerprint.of_plan(active.pipeline.connector, rules.read)
+    plan = plans.unfinished(active.ledger, stream, digest)
     counts = [one.records for one in plan.partitions] if plan is not None else []
     return sum(one for one in counts if one is not None) if counts and None not in counts else None
 
