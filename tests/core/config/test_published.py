@@ -100,7 +100,16 @@ def _only_the_loader_can_know(path: tuple[Any, ...], value: dict[str, Any]) -> b
     pipelines = value.get("pipelines")
     daily = pipelines.get("daily") if isinstance(pipelines, dict) else None
     named = isinstance(daily, dict) and isinstance(daily.get("connector"), str)
+    if path[-2:-1] == ("columns",) and _both_included_and_excluded(value):
+        return True
     return named or not isinstance(pipelines, dict) or "daily" not in pipelines or path[:1] == ("jobs",)
+
+
+def _both_included_and_excluded(value: dict[str, Any]) -> bool:
+    columns = value["pipelines"]["daily"]["routes"]["lake"]["columns"]
+    chosen = [columns[word] for word in ("include", "exclude")]
+    names = [{one} if isinstance(one, str) else set(map(str, one or ())) for one in chosen if not isinstance(one, int)]
+    return bool(set.intersection(*names)) if len(names) == 2 else False
 
 
 def _loads(folder: Path, value: Any) -> bool:
