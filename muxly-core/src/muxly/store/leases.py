@@ -125,9 +125,3 @@ def release(ledger: Ledger) -> None:
             .where(leases.c.pipeline == ledger.pipeline, leases.c.token == ledger.token)
             .values(holder=None, expires_at=None, token=ledger.token + 1)
         )
-
-
-def current_holder(engine: Engine, pipeline: str) -> str | None:
-    """Who holds the lease, as it named itself."""
-    with engines.reading(engine) as connection:
-        return connection.execute(select(leases.c.holder).where(leases.c.pipeline == pipeline)).scalar()

@@ -35,15 +35,6 @@ def log(ledger: Ledger, stream: str | None = None) -> list[StoredSegment]:
         return [segment_of(row) for row in rows]
 
 
-def first_kept(ledger: Ledger, stream: str) -> int | None:
-    """The lowest position whose segment is kept; None = none is."""
-    with ledger.read() as connection:
-        query = select(func.min(segments.c.position)).where(
-            segments.c.pipeline == ledger.pipeline, segments.c.stream == stream
-        )
-        return connection.execute(query).scalar()
-
-
 def files(ledger: Ledger) -> set[str]:
     """The spool's files that some row names."""
     with ledger.read() as connection:
