@@ -126,6 +126,7 @@ def test_lost_lease_stops_the_run_and_writes_nothing_more(tmp_path: Path) -> Non
             engine = Home(folder=tmp_path).engine()
             spool = FolderSpool(tmp_path / "spool" / "daily").identity()
             leases.acquire(engine, "daily", "OTHER", holder="another process", spool=spool)
+            engine.dispose()
             stolen.set()
             return super().deliver(delivery)
 
