@@ -238,7 +238,11 @@ def test_what_polars_and_duckdb_write_comes_back(tmp_path: Path) -> None:
     frame = polars.DataFrame({"a": [1, None], "b": ["x", 'y\n"'], "c": [[1.5], []]})
     frame.write_ndjson(tmp_path / "p.jsonl")
     assert read_all(tmp_path / "p.jsonl").records == frame.to_dicts()
-    duckdb.sql(f"COPY (SELECT 1 AS a, 'ä' AS b UNION ALL SELECT 2, NULL) TO '{tmp_path}/d.jsonl' (FORMAT json)")
+    # Not the connection that all tests share: another may have left a result on it.
+    with duckdb.connect() as connection:
+        connection.execute(
+            f"COPY (SELECT 1 AS a, 'ä' AS b UNION ALL SELECT 2, NULL) TO '{tmp_path}/d.jsonl' (FORMAT json)"
+        )
     assert sorted(read_all(tmp_path / "d.jsonl").records, key=lambda one: one["a"]) == [
         {"a": 1, "b": "ä"},
         {"a": 2, "b": None},

@@ -28,7 +28,9 @@ def test_types_come_from_the_file(tmp_path: Path) -> None:
     frame = polars.DataFrame({"a": [1, None], "b": ["x", None], "c": [[1.5], []], "d": [b"\xff", None]})
     frame.write_parquet(tmp_path / "a.parquet")
     assert read_all(tmp_path / "a.parquet").records == frame.to_dicts()
-    duckdb.sql(f"COPY (SELECT 1.25::DECIMAL(5,2) AS a, DATE '2020-01-01' AS b) TO '{tmp_path}/b.parquet'")
+    # Not the connection that all tests share: another may have left a result on it.
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT 1.25::DECIMAL(5,2) AS a, DATE '2020-01-01' AS b) TO '{tmp_path}/b.parquet'")
     [table] = read_all(tmp_path / "b.parquet").tables
     assert table.schema.types == [pa.decimal128(5, 2), pa.date32()]
 

@@ -20,9 +20,8 @@ def test_reads_a_stream_into_arrow_pandas_polars_and_duckdb() -> None:
     frame = reading.to_polars()
     assert isinstance(frame, pl.DataFrame)
     assert frame["id"].to_list() == list(range(120))
-    found = duckdb.sql("select sum(id) from reading")
-    assert found is not None
-    assert found.fetchall() == [(sum(range(120)),)]
+    with duckdb.connect() as connection:
+        assert connection.execute("select sum(id) from reading").fetchall() == [(sum(range(120)),)]
 
 
 def test_reads_by_the_name_of_an_installed_connector(tmp_path: Path) -> None:
