@@ -16,6 +16,7 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from muxly._ids import new_id
 from muxly.connector import Partition
+from muxly.errors import StreamError
 from muxly.spool import FolderSpool, SegmentWriter, verify
 from muxly.store import deliveries, leases, plans, positions, retention, seals, tables
 from muxly.store.ledger import Ledger
@@ -173,9 +174,12 @@ class Real:
     # --- delivering
 
     def following(self, key: tuple[str, str], limit: int, *, whole: bool) -> StoredDelivery | None:
-        return deliveries.following(
-            self.ledger, *key, options={"mode": "append"}, records=limit, bytes=1 << 30, whole_groups=whole
-        )
+        try:
+            return deliveries.following(
+                self.ledger, *key, options={"mode": "append"}, records=limit, bytes=1 << 30, whole_groups=whole
+            )
+        except StreamError:
+            return None  # held up by a segment that is set aside
 
     def open_deliveries(self, key: tuple[str, str]) -> list[StoredDelivery]:
         with self.ledger.read() as connection:
