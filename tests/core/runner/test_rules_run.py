@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,20 @@ def test_stop_while_the_source_is_waited_for_ends_the_run_as_stopped(tmp_path: P
 def test_stop_during_retries_of_a_delivery_ends_the_run(tmp_path: Path) -> None:
     stop = threading.Event()
     router = ChaosRouter(faults=[Fault(method="deliver", action="RetryableError", times=0, retry_after=60)])
-    timer = threading.Timer(0.5, stop.set)
-    timer.start()
-    result = muxly.run(pipeline(FakeConnector(records=10), router), home=tmp_path, stop=stop)
-    timer.join()
+    chosen = pipeline(FakeConnector(records=10), router)
+    watch = threading.Timer(30, stop.set)
+    watch.start()
+    threading.Thread(target=lambda: _stop_when_tried(router, stop), daemon=True).start()
+    result = muxly.run(chosen, home=tmp_path, stop=stop)
+    watch.cancel()
     assert (result.state, result.routes["r0"].pending) == ("stopped", 10)
+
+
+def _stop_when_tried(router: ChaosRouter, stop: threading.Event) -> None:
+    while not stop.is_set():
+        if any(call.method == "deliver" for call in router.calls):
+            stop.set()
+        time.sleep(0.05)
 
 
 def test_source_that_is_away_leaves_the_backlog_to_its_routes(tmp_path: Path) -> None:

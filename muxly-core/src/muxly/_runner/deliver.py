@@ -152,7 +152,8 @@ class RouteWorker:
         from muxly._runner.subscriptions import matches
 
         for name, stream in list(self.active.streams.items()):
-            if name not in self._streams and matches(name, self.route.streams):
+            sealed = name in self.active.heads  # before that, the ledger has no position of it
+            if sealed and name not in self._streams and matches(name, self.route.streams):
                 self._streams[name] = stream
         return list(self._streams)
 
