@@ -54,6 +54,8 @@ class Run:
             older ones of the same pipeline and route are swept.
         started_at: With a time zone; default now.
         params: What the trigger passed, JSON values.
+        guarded: Whether somebody other than the operator wrote the configuration, through the
+            API: what they name must not reach the operator's own network.
         stop: Set when the run is to stop.
         on_notice: Receives each notice.
         on_measure: Receives each measurement: name, value, stream.
@@ -68,6 +70,7 @@ class Run:
         token: int = 0,
         started_at: datetime | None = None,
         params: Mapping[str, Any] | None = None,
+        guarded: bool = False,
         stop: threading.Event | None = None,
         on_notice: Callable[[Notice], None] = lambda notice: None,
         on_measure: Callable[[str, float, str | None], None] = lambda name, value, stream: None,
@@ -77,6 +80,7 @@ class Run:
         self.route, self.token = route, token
         self.started_at = started_at or datetime.now(UTC)
         self.params: Mapping[str, Any] = dict(params or {})
+        self.guarded = guarded
         self._stop = stop or threading.Event()
         self._on_notice, self._on_measure = on_notice, on_measure
         self._leases = _shared.Leases()

@@ -137,7 +137,7 @@ class FakeConnector(Connector):
         """The records of the partition from the cursor on."""
         start, end = partition.payload["from"], partition.payload["to"]
         low = fake_cursors.decode(cursor)
-        while (end is None and not self._stopping) or (end is not None and low < end):
+        while end is None or low < end:
             number, high = self._cut(start, low, end)
             with self._scripted(Call("read", stream=stream.name, key=partition.id, number=number)):
                 self._wait()
@@ -201,12 +201,8 @@ class FakeConnector(Connector):
     def _end(self, name: str) -> int:
         return self.records_of.get(name, self.records)
 
-    @property
-    def _stopping(self) -> bool:
-        return self._run is not None and self._run.stopping
-
     def _wait(self) -> None:
-        if self.batch_seconds and self._run is not None:
+        if self._run is not None and (self.batch_seconds or self.endless):
             self._run.sleep(self.batch_seconds)
 
     def _noted(self) -> Calls:
