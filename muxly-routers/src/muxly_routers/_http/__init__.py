@@ -1,0 +1,1 @@
+"""HTTP as routers speak it: checked addresses, deadlines, capped answers, and what a status means."""

@@ -1,0 +1,153 @@
+"""Connections whose address was checked, and on which no operation outlasts the request's deadline."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpcore2
+
+from muxly_routers._http import egress
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
+__all__ = ["Deadline", "Network"]
+
+
+class Deadline:
+    """When the request that this thread makes has to be over; each thread has its own.
+
+    A server that sends a byte a second keeps within every limit for a single operation; only a
+    limit for all of them together ends such a request.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def start(self, seconds: float) -> None:
+        """A request begins."""
+        self._local.at = time.monotonic() + seconds
+
+    def left(self, timeout: float | None) -> float:
+        """How long the next operation may take, in seconds.
+
+        Raises:
+            httpcore2.ReadTimeout: The time is over.
+        """
+        left: float = self._local.at - time.monotonic()
+        if left <= 0:
+            raise httpcore2.ReadTimeout("no whole answer within total_seconds")
+        return left if timeout is None else min(left, timeout)
+
+
+class Network(httpcore2.NetworkBackend):
+    """Resolves a name, checks all its addresses, and connects to one of those that were checked.
+
+    TLS goes on with the name, so that the certificate is still checked against it.
+
+    Args:
+        guard: What may be connected to.
+        deadline: Of the requests.
+        lookup: Resolves names; default the system's resolver.
+    """
+
+    def __init__(self, guard: egress.Guard, deadline: Deadline, lookup: egress.Lookup | None = None) -> None:
+        self._guard, self._deadline, self._lookup = guard, deadline, lookup
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.NetworkStream:
+        """Connect to the first checked address that answers."""
+        try:
+            found = egress.addresses(host, port, self._guard, self._lookup)
+        except OSError as error:
+            raise httpcore2.ConnectError(f"{host} has no address: {error}") from error
+        problem: Exception = httpcore2.ConnectError(f"{host} has no address")
+        for address in found:
+            try:
+                return _Stream(self._connected(address, port, timeout), self._deadline)
+            except TimeoutError:
+                problem = httpcore2.ConnectTimeout(f"{host} did not take the connection in time")
+            except OSError as error:
+                problem = httpcore2.ConnectError(f"no connection to {host}: {error.strerror or error}")
+        raise problem
+
+    def _connected(self, address: str, port: int, timeout: float | None) -> socket.socket:
+        connected = socket.create_connection((address, port), self._deadline.left(timeout))
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A connection that a firewall forgot is noticed before the next request relies on it.
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return connected
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A connection that looks at the deadline before each operation."""
+
+    def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
+        self._socket, self._deadline = connected, deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._socket.settimeout(self._deadline.left(timeout))
+        try:
+            return self._socket.recv(max_bytes)
+        except TimeoutError as error:
+            raise httpcore2.ReadTimeout("no answer in time") from error
+        except OSError as error:
+            raise httpcore2.ReadError(str(error.strerror or error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        rest = memoryview(buffer)
+        try:
+            while rest:
+                self._socket.settimeout(self._deadline.left(timeout))
+                rest = rest[self._socket.send(rest) :]
+        except TimeoutError as error:
+            raise httpcore2.WriteTimeout("the request was not taken in time") from error
+        except OSError as error:
+            raise httpcore2.WriteError(str(error.strerror or error)) from error
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        # ssl holds one limit for the whole handshake, however many messages it has.
+        self._socket.settimeout(self._deadline.left(timeout))
+        try:
+            secured = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+        except TimeoutError as error:
+            self.close()
+            raise httpcore2.ConnectTimeout("the TLS handshake did not end in time") from error
+        except OSError as error:
+            self.close()
+            raise httpcore2.ConnectError(str(error)) from error
+        return _Stream(secured, self._deadline)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        """What httpcore asks a connection about."""
+        if info == "ssl_object":
+            return getattr(self._socket, "_sslobj", None)
+        if info == "is_readable":
+            return _is_readable(self._socket)
+        return self._socket if info == "socket" else None
+
+
+def _is_readable(connected: socket.socket) -> bool:
+    """Whether something, mostly the end, came on an idle connection, which then is of no more use."""
+    import select
+
+    if connected.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return bool(poll.poll(0))
