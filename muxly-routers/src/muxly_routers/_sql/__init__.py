@@ -1,0 +1,1 @@
+"""The router ``sql`` inside: one kind of database a module, all else written once."""

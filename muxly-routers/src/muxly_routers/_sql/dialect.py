@@ -1,0 +1,362 @@
+"""What one kind of database has to say for itself; all else is written once, over this.
+
+A ``Dialect`` is a value without state that knows words: names, types, statements, errors. A ``Session``
+is one open connection. The base class speaks standard SQL as PostgreSQL, SQLite and DuckDB share it;
+a kind of database overrides what it says differently.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pyarrow as pa
+    from sqlalchemy import URL
+
+__all__ = ["POSITION", "Column", "Dialect", "Fault", "FaultKind", "Form", "Merge", "Place", "Session"]
+
+POSITION, ORDER = "_muxly_position", "_muxly_order"
+"""Hidden columns: where in its stream's log a record stood, and its number in the delivery (staging only)."""
+
+FaultKind = Literal["retry", "value", "stale", "denied", "wrong"]
+
+
+@frozen
+class Place:
+    """Where a table is; ``schema`` None = wherever the connection looks first."""
+
+    schema: str | None
+    table: str
+
+
+@frozen
+class Column:
+    """A column of a table: its name, and its type as ``Session.columns`` would give it back."""
+
+    name: str
+    type: str
+
+
+def _unchanged(array: pa.Array) -> pa.Array:
+    return array
+
+
+@frozen
+class Form:
+    """How values of one Arrow type are kept in a database.
+
+    Args:
+        type: The SQL type of a column for them, spelled as ``Session.columns`` gives it back.
+        wire: The Arrow type that ``Session.load`` is given.
+        convert: Makes an array of ``wire`` out of one of the Arrow type; a value that the database
+            cannot hold is a ``ValueError`` or an ``ArrowException``.
+    """
+
+    type: str
+    wire: pa.DataType
+    convert: Callable[[pa.Array], pa.Array] = field(default=_unchanged)
+
+
+@frozen
+class Fault:
+    """An error of the database, by what is to be done about it.
+
+    Args:
+        kind: ``retry``: trying again may help (connection, locks, a full disk, a server that starts).
+            ``value``: some record is bad. ``stale``: a table or column is not as we believed: look once
+            more. ``denied``: a password or a right is missing. ``wrong``: anything else.
+        message: What the database said, without values and without credentials.
+        column: The column it named, if it did.
+    """
+
+    kind: FaultKind
+    message: str
+    column: str | None = None
+
+
+@frozen(kw_only=True)
+class Merge:
+    """An upsert of what stands in a staging table.
+
+    Args:
+        target: The table.
+        stage: The staging table: ``columns``, ``POSITION`` and ``ORDER``.
+        columns: All columns of the delivery, the key's among them, each with its type in the target.
+        key: The names of the key's columns.
+        cursor: The cursor's column, if the stream has one in its records.
+        deleted: The column of tombstones where rows stay and are marked; a record with it set changes
+            that mark, the cursor and the position of a row that is there, and nothing else.
+    """
+
+    target: Place
+    stage: Place
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    cursor: str | None = None
+    deleted: str | None = None
+
+
+class Session(ABC):
+    """One connection, used by one thread at a time. Its errors are the driver's own.
+
+    ``close`` may be called after any error, and more than once.
+    """
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Start a transaction; between transactions nothing is kept open at the server."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Return only when all of the transaction is durable."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Take everything since ``begin`` back."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Disconnect; a transaction that is open is taken back."""
+
+    @abstractmethod
+    def execute(self, sql: str, *parameters: Any) -> None:
+        """Run one statement; parameters are ``str``, ``int`` or None."""
+
+    @abstractmethod
+    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """All rows of a small answer."""
+
+    @abstractmethod
+    def load(self, place: Place, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
+        """Append records to columns of the same names, batch by batch, inside the transaction.
+
+        The batches are in the types of ``Form.wire``. An error that reading them raises has been kept by
+        whoever made the reader, so it may be wrapped in any other here.
+        """
+
+    @abstractmethod
+    def columns(self, place: Place) -> dict[str, str]:
+        """The columns of a table with their types, in order; empty if there is no such table."""
+
+    @abstractmethod
+    def tables(self, schema: str | None) -> list[str]:
+        """Names of all tables of a schema."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Name and version of the server, for people: ``"PostgreSQL 18.6"``."""
+
+    def may_create(self, schema: str | None) -> bool:
+        """Whether this user may create tables there; reads only. True if it cannot be known."""
+        return True
+
+
+class Dialect(ABC):
+    """The words of one kind of database."""
+
+    name: ClassVar[str]
+    longest_name: ClassVar[int] = 63
+    """Bytes of UTF-8 (``in_bytes``) or characters that a name may have."""
+
+    in_bytes: ClassVar[bool] = True
+    transactional: ClassVar[bool] = True
+    """Whether CREATE, ALTER, DROP and RENAME are part of a transaction."""
+
+    schemas: ClassVar[bool] = True
+    """Whether tables can be in schemas."""
+
+    temporary: ClassVar[str] = "TEMPORARY "
+    """The word before TABLE that makes a table of this session only; empty = there is none."""
+
+    temporary_end: ClassVar[str] = ""
+    """What stands behind the columns of such a table."""
+
+    @abstractmethod
+    def open(self, url: URL, options: Mapping[str, Any]) -> Session:
+        """Connect.
+
+        Args:
+            url: With its credentials; never to be shown.
+            options: ``connect_seconds`` (int) and ``lock_seconds`` (int): how long to wait for a
+                connection, and for a lock that another program holds.
+        """
+
+    @abstractmethod
+    def form(self, kind: pa.DataType, *, key: bool = False) -> Form | None:
+        """How values of an Arrow type are kept; None = they cannot be.
+
+        Args:
+            kind: Never a dictionary, run-end encoded, a view, an extension or null: the caller has made
+                plain arrays of those, and leaves null columns out.
+            key: Whether the column is part of a key or an index (MySQL wants a length then).
+        """
+
+    @abstractmethod
+    def fault(self, error: Exception) -> Fault:
+        """What an error of the driver means. Any exception that a ``Session`` raised may come."""
+
+    def quoted(self, name: str) -> str:
+        """A name as it stands in SQL, always quoted."""
+        return '"' + name.replace('"', '""') + '"'
+
+    def folded(self, name: str, *, table: bool = False) -> str:
+        """Two names that are one for this database have one folded form (PostgreSQL: none do)."""
+        return name
+
+    def reserved(self, name: str, *, table: bool = False) -> bool:
+        """Whether the database keeps a name for itself even if it is quoted (``ctid``)."""
+        return False
+
+    def parameter(self, number: int) -> str:
+        """The placeholder of a parameter, counted from 1."""
+        return "?"
+
+    def widened(self, there: str, wanted: str) -> str | None:
+        """The type a column is changed to, so that it holds what it holds and values of ``wanted``.
+
+        Args:
+            there: Its type as ``Session.columns`` gave it.
+            wanted: ``Form.type`` of the records.
+
+        Returns:
+            ``there`` if nothing has to be done; None if there is no such type.
+        """
+        return there if there == wanted else None
+
+    def loads_into(self, there: str, wanted: str) -> bool:
+        """Whether ``Session.load`` may fill a column of type ``there`` with values made for ``wanted``.
+
+        Otherwise they go through a staging table and a CAST.
+        """
+        return there == wanted
+
+    def same(self, left: str, right: str) -> str:
+        """A condition: two expressions are equal, or both null."""
+        return f"{left} IS NOT DISTINCT FROM {right}"
+
+    def ordered(self, expression: str, type: str) -> str:
+        """The expression of a cursor, compared by code points where it is text."""
+        return expression
+
+    def at(self, place: Place) -> str:
+        """A table as it stands in SQL."""
+        table = self.quoted(place.table)
+        return table if place.schema is None else f"{self.quoted(place.schema)}.{table}"
+
+    def listed(self, names: Sequence[str], prefix: str = "") -> str:
+        """Names as they stand in SQL, with commas."""
+        return ", ".join(prefix + self.quoted(name) for name in names)
+
+    def create_schema(self, schema: str) -> str:
+        """A schema, unless it is there."""
+        return f"CREATE SCHEMA IF NOT EXISTS {self.quoted(schema)}"
+
+    def create_table(
+        self, place: Place, columns: Sequence[Column], key: Sequence[str] = (), *, temporary: bool = False
+    ) -> str:
+        """A table; the columns of its primary key are never null."""
+        parts = [
+            f"{self.quoted(one.name)} {one.type}{' NOT NULL' if one.name in key else ''}" for one in columns
+        ]
+        if key:
+            parts.append(f"PRIMARY KEY ({self.listed(key)})")
+        word, end = (self.temporary, self.temporary_end) if temporary else ("", "")
+        return f"CREATE {word}TABLE {self.at(place)} ({', '.join(parts)}){end}"
+
+    def drop_table(self, place: Place, *, temporary: bool = False) -> str:
+        """Take a table away, if it is there."""
+        return f"DROP TABLE IF EXISTS {self.at(place)}"
+
+    def add_column(self, place: Place, column: Column) -> str:
+        """A column more, null in the rows that are there."""
+        return f"ALTER TABLE {self.at(place)} ADD COLUMN {self.quoted(column.name)} {column.type}"
+
+    def change_type(self, place: Place, column: Column) -> list[str]:
+        """Widen a column to a type that ``widened`` gave."""
+        return [f"ALTER TABLE {self.at(place)} ALTER COLUMN {self.quoted(column.name)} TYPE {column.type}"]
+
+    def rename_table(self, place: Place, name: str) -> str:
+        """Another name in the same schema."""
+        return f"ALTER TABLE {self.at(place)} RENAME TO {self.quoted(name)}"
+
+    def create_index(self, name: str, place: Place, columns: Sequence[str], *, unique: bool = False) -> str:
+        """An index, unless one of that name is there."""
+        word = "UNIQUE INDEX" if unique else "INDEX"
+        return f"CREATE {word} IF NOT EXISTS {self.quoted(name)} ON {self.at(place)} ({self.listed(columns)})"
+
+    def copy_rows(self, target: Place, columns: Sequence[Column], source: Place) -> str:
+        """Append what stands in a staging table; each value is cast to the type of the target's column."""
+        values = ", ".join(f"CAST({self.quoted(one.name)} AS {one.type})" for one in columns)
+        names = self.listed([one.name for one in columns])
+        return f"INSERT INTO {self.at(target)} ({names}) SELECT {values} FROM {self.at(source)}"
+
+    def delete_matching(self, target: Place, values: Place, columns: Sequence[Column], *, nulls: bool) -> str:
+        """Delete rows whose columns have one of the combinations in another table.
+
+        Args:
+            target: The table.
+            values: Holds the combinations, in columns of the same names.
+            columns: With their types in the target.
+            nulls: Whether null equals null; without it an index can be used.
+        """
+        pairs = [
+            (f"t.{self.quoted(one.name)}", f"CAST(v.{self.quoted(one.name)} AS {one.type})") for one in columns
+        ]
+        condition = " AND ".join(self.same(*pair) if nulls else " = ".join(pair) for pair in pairs)
+        return (
+            f"DELETE FROM {self.at(target)} AS t WHERE EXISTS (SELECT 1 FROM {self.at(values)} AS v WHERE {condition})"
+        )
+
+    def newer(self, merge: Merge, new: str, old: str) -> str:
+        """A condition: the record ``new`` is to replace ``old``, two aliases of tables."""
+        position = f"{new}.{self.quoted(POSITION)} >= COALESCE({old}.{self.quoted(POSITION)}, -1)"
+        if merge.cursor is None:
+            return position
+        type = next(one.type for one in merge.columns if one.name == merge.cursor)
+        fresh, stale = (self.ordered(f"{table}.{self.quoted(merge.cursor)}", type) for table in (new, old))
+        return (
+            f"({fresh} > {stale} OR ({fresh} IS NOT NULL AND {stale} IS NULL)"
+            f" OR ({self.same(fresh, stale)} AND {position}))"
+        )
+
+    def winners(self, merge: Merge) -> str:
+        """A SELECT of the staged record of each key that wins, with the types of the target."""
+        columns = ", ".join(
+            [f"CAST({self.quoted(one.name)} AS {one.type}) AS {self.quoted(one.name)}" for one in merge.columns]
+            + [self.quoted(POSITION)]
+        )
+        order = [f"{self.quoted(POSITION)} DESC", f"{self.quoted(ORDER)} DESC"]
+        if merge.cursor is not None:
+            type = next(one.type for one in merge.columns if one.name == merge.cursor)
+            name = self.quoted(merge.cursor)
+            order = [f"CASE WHEN {name} IS NULL THEN 1 ELSE 0 END", f"{self.ordered(name, type)} DESC", *order]
+        rank = f"ROW_NUMBER() OVER (PARTITION BY {self.listed(merge.key)} ORDER BY {', '.join(order)})"
+        inner = f"SELECT *, {rank} AS {self.quoted('_muxly_rank')} FROM {self.at(merge.stage)}"
+        return f"SELECT {columns} FROM ({inner}) AS ranked WHERE {self.quoted('_muxly_rank')} = 1"
+
+    def merge(self, merge: Merge) -> list[str]:
+        """The statements of an upsert: of one key the newest record wins, whether staged or there."""
+        names = [*(one.name for one in merge.columns), POSITION]
+        updates = ", ".join(
+            f"{self.quoted(name)} = {self.merged(merge, name, 'excluded', 't')}"
+            for name in names
+            if name not in merge.key
+        )
+        return [
+            f"INSERT INTO {self.at(merge.target)} AS t ({self.listed(names)}) {self.winners(merge)} "
+            f"ON CONFLICT ({self.listed(merge.key)}) DO UPDATE SET {updates} "
+            f"WHERE {self.newer(merge, 'excluded', 't')}"
+        ]
+
+    def merged(self, merge: Merge, name: str, new: str, old: str) -> str:
+        """What a column becomes where ``new`` replaces ``old``."""
+        value = f"{new}.{self.quoted(name)}"
+        if merge.deleted is None or name in (POSITION, merge.deleted, merge.cursor):
+            return value
+        alive = f"{new}.{self.quoted(merge.deleted)} IS NULL"
+        return f"CASE WHEN {alive} THEN {value} ELSE {old}.{self.quoted(name)} END"
