@@ -34,7 +34,7 @@ class Written(RouterConformance):
 
 
 class TestParquet(Written):
-    crash_points = 24
+    crash_points = 14
     # The first Parquet file of a process, however small, takes 60 to 90 MiB in pyarrow itself.
     memory_bytes = 152 << 20
 
@@ -43,7 +43,7 @@ class TestParquet(Written):
 
 
 class TestParquetInFolders(TestParquet):
-    crash_points = 12
+    crash_points = 8
     options: ClassVar[dict[str, Any]] = {"partition_by": ["month(day)", "day"], "max_folders": 5000}
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import itertools
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import muxly
 from muxly.testing import ChaosRouter, CollectingRouter, ConnectorConformance, FakeConnector, Fault, RouterConformance
@@ -109,6 +113,147 @@ KEPT: list[Any] = []
 
 class TestLeavesThingsOpen(Router):
     kind = LeavesThingsOpen
+
+
+class Impatient(ChaosRouter):
+    """Keeps to itself how long the destination asked to wait."""
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+        raise muxly.RetryableError("429: slow down")
+
+
+class TestImpatient(Router):
+    def slow(self, tmp_path: Path) -> CollectingRouter:
+        return Impatient(folder=tmp_path)
+
+
+class TestGivesUp(Router):
+    def slow(self, tmp_path: Path) -> CollectingRouter:
+        return ChaosRouter(folder=tmp_path, faults=[Fault(method="deliver", action="RouteError", message="429")])
+
+
+class WaitsOn(ChaosRouter):
+    """Takes the end of the run for one more error of the destination."""
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+        assert self._run is not None
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            try:
+                self._run.sleep(0.05)
+            except muxly.MuxlyError:
+                threading.Event().wait(0.05)
+        return None
+
+
+class TestWaitsOn(Router):
+    def slow(self, tmp_path: Path) -> CollectingRouter:
+        return WaitsOn(folder=tmp_path)
+
+
+class TestHasNoDeadline(Router):
+    hang_seconds = 1.0
+
+    def hanging(self, tmp_path: Path) -> CollectingRouter:
+        return ChaosRouter(folder=tmp_path, faults=[Fault(method="deliver", action="hang", seconds=5.0)])
+
+
+class TestTakesSilenceForSuccess(Router):
+    def hanging(self, tmp_path: Path) -> CollectingRouter:
+        return ChaosRouter(folder=tmp_path, lie="loses")
+
+
+class LogsItsHeaders(Chatty):
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+        basic = base64.b64encode(b"user:" + self.password.reveal().encode()).decode()
+        logging.getLogger("chatty").debug("sending", extra={"headers": {"Authorization": f"Basic {basic}"}})
+        return ChaosRouter.deliver(self, delivery)
+
+
+class TestLogsItsHeaders(Router):
+    kind = LogsItsHeaders
+
+
+class WarnsWithItsAddress(Chatty):
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+        warnings.warn(f"https://user:{quote(self.password.reveal())}@localhost is no good", stacklevel=1)
+        return ChaosRouter.deliver(self, delivery)
+
+
+class TestWarnsWithItsAddress(Router):
+    kind = WarnsWithItsAddress
+
+
+class KeepsItsPassword(Chatty):
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+        ChaosRouter.deliver(self, delivery)
+        return muxly.Receipt(state={"login": self.password.reveal()})
+
+
+class TestKeepsItsPassword(Router):
+    kind = KeepsItsPassword
+
+
+class NoticesItsPassword(Chatty):
+    def open(self, run: muxly.Run) -> None:
+        super().open(run)
+        run.notice(muxly.Notice("hello", f"logged in with {self.password.reveal()}"))
+
+    deliver = ChaosRouter.deliver
+
+
+class TestNoticesItsPassword(Router):
+    kind = NoticesItsPassword
+
+
+class CarriesItsPassword(Chatty):
+    def open(self, run: muxly.Run) -> None:
+        password = self.password.reveal()
+        raise muxly.RouteError(f"cannot log in with a password of {len(password)} characters")
+
+
+class TestCarriesItsPassword(Router):
+    def broken(self, tmp_path: Path) -> CollectingRouter:
+        return CarriesItsPassword(folder=tmp_path)
+
+
+class BringsOldGenerationsBack(ChaosRouter):
+    def complete(self, stream: muxly.Stream, generation: int) -> None:
+        with contextlib.suppress(muxly.ConflictError):
+            super().complete(stream, generation)
+
+
+class TestBringsOldGenerationsBack(Router):
+    kind = BringsOldGenerationsBack
+
+
+class ShowsHalves(ChaosRouter):
+    """Writes what it delivers as it comes; the repeat mends it, but readers have seen it."""
+
+    modes: ClassVar[frozenset[str]] = frozenset({"replace"})
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+        self.finish(delivery.stream, delivery.generation or 0)
+        return super().deliver(delivery)
+
+
+class TestShowsHalves(Router):
+    kind = ShowsHalves
+    options: ClassVar[dict[str, Any]] = {"mark_every": 3}
+
+
+class ClosesOnce(ChaosRouter):
+    def open(self, run: muxly.Run) -> None:
+        super().open(run)
+        self._connection: object | None = object()
+
+    def close(self) -> None:
+        assert self._connection is not None
+        self._connection = None
+
+
+class TestClosesOnce(Router):
+    kind = ClosesOnce
 
 
 class ShowsGenerationsEarly(ChaosRouter):

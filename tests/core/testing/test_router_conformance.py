@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import muxly
-from muxly.testing import ChaosRouter, CollectingRouter, RouterConformance
+from muxly.testing import ChaosRouter, CollectingRouter, Fault, RouterConformance
 
 
 class Kept(RouterConformance):
@@ -26,6 +26,42 @@ class Kept(RouterConformance):
 
 class TestEffectivelyOnce(Kept):
     crash_points = 24
+
+
+class Guarded(ChaosRouter):
+    """Has a password, and a deadline for what the destination answers."""
+
+    password: muxly.Secret = muxly.option("A secret.", default=muxly.Secret("correct horse/battery"))
+    answers: bool = muxly.option("Whether the destination answers.", default=True)
+
+    def open(self, run: muxly.Run) -> None:
+        if not self.answers:
+            run.sleep(0.1)
+            raise muxly.RetryableError("the destination did not answer within 0.1 s; look whether it is up")
+        super().open(run)
+
+
+class TestWithAllHooks(Kept):
+    """The destination asks to wait, and the router passes that on."""
+
+    crash_points = 2
+    kind = Guarded
+    asks = Fault(method="deliver", action="RetryableError", retry_after=0.2, times=2)
+
+    def slow(self, tmp_path: Path) -> CollectingRouter:
+        self.kept = Guarded(folder=tmp_path, faults=[self.asks])
+        return self.kept
+
+    def broken(self, tmp_path: Path) -> CollectingRouter:
+        return Guarded(folder=tmp_path, answers=False)
+
+    hanging = broken
+
+
+class TestWaitingItself(TestWithAllHooks):
+    """The destination asks to wait, and the router waits."""
+
+    asks = Fault(method="deliver", action="sleep", seconds=0.2, times=2)
 
 
 class TestMarkingAsItGoes(Kept):

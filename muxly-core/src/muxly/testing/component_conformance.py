@@ -8,6 +8,7 @@ import pickle
 import sys
 import threading
 import time
+import warnings
 from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -18,7 +19,7 @@ import pytest
 from muxly.component import Component, Notice, Run
 from muxly.errors import MuxlyError
 from muxly.testing.expectations import expect
-from muxly.testing.secrecy import chain, expect_hidden, revealed, with_references
+from muxly.testing.secrecy import chain, expect_hidden, revealed, traced, with_references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +33,10 @@ class ComponentConformance:
     """Tests of options, life, secrets and manners; the base of both conformance classes."""
 
     stop_seconds: ClassVar[float] = 10.0
-    """How long a component may take to end when its run stops, or its system does not answer."""
+    """How long a component may take to end when its run stops, or its system is out of reach."""
+
+    hang_seconds: ClassVar[float] = 15.0
+    """How long the component that ``hanging`` gives may take to give up a system that never answers."""
 
     @abstractmethod
     def component(self, tmp_path: Path) -> Component:
@@ -40,14 +44,26 @@ class ComponentConformance:
         raise NotImplementedError
 
     @abstractmethod
-    def work(self, component: Component) -> None:
-        """Everything a run does with the opened component; overridden by the two conformance classes."""
+    def work(self, component: Component) -> object:
+        """Everything a run does with the opened component; overridden by the two conformance classes.
+
+        Returns:
+            What the component gave that the runner keeps; no secret may be in it.
+        """
         raise NotImplementedError
 
     def broken(self, tmp_path: Path) -> Component | None:
         """The component with options that lead nowhere: a closed port, a wrong password.
 
         Override it so that errors are tested too; None = there is no such set-up.
+        """
+        return None
+
+    def hanging(self, tmp_path: Path) -> Component | None:
+        """The component with a system that takes the connection and never answers, and short deadlines.
+
+        Override it so that it is tested that the component gives up by itself; None = its system
+        cannot hang. The test does not stop the run.
         """
         return None
 
@@ -150,16 +166,17 @@ class ComponentConformance:
         capfd: pytest.CaptureFixture[str],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Not in ``repr``, pickles, logs, output or notices."""
+        """Not in ``repr``, pickles, logs, warnings, output, notices or what the runner keeps; not encoded either."""
         caplog.set_level(logging.DEBUG)
         component = copy.deepcopy(made)
-        component.open(run)
-        self.work(component)
-        places = {"repr": repr(component), "str": f"{component}", "pickle": repr(pickle.dumps(made))}
-        component.close()
-        out, err = capfd.readouterr()
-        logged = "\n".join([*(record.getMessage() for record in caplog.records), caplog.text])
-        places |= {"output": out + err, "log": logged, "notices": repr(run.noticed)}
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            component.open(run)
+            kept = self.work(component)
+            places = {**_looks(component), "pickle": repr(pickle.dumps(made)), "what it gives to keep": repr(kept)}
+            component.close()
+        places |= _told(capfd, caplog, run)
+        places["a warning"] = "\n".join(str(one.message) for one in warned)
         expect_hidden(revealed(made), places)
 
     def test_component_prints_nothing(self, opened: Component, capfd: pytest.CaptureFixture[str]) -> None:
@@ -188,26 +205,72 @@ class ComponentConformance:
         run.end()
 
     def test_broken_setup_gives_a_typed_error_without_secrets(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        run: WatchedRun,
+        capfd: pytest.CaptureFixture[str],
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         """An error says what and where, and never the password."""
-        given = self.broken(tmp_path / "inside" / "deep")
-        if given is None:
-            pytest.skip("broken() gives no component whose system is out of reach")
-        component = with_references(given, monkeypatch.setenv)
-        errors: list[BaseException | None] = []
-        within(
-            self.stop_seconds,
-            "a system that is out of reach is noticed in time",
-            lambda: errors.append(_error_of(self, component, run)),
+        caplog.set_level(logging.DEBUG)
+        component = self._or_skip(
+            self.broken(tmp_path / "inside" / "deep"), monkeypatch, "broken() gives no component out of reach"
         )
-        error = errors[0]
+        error = self._error_in_time(
+            component, run, self.stop_seconds, "a system that is out of reach is noticed in time"
+        )
         expect(isinstance(error, MuxlyError), "what goes wrong outside is a MuxlyError of the right kind", repr(error))
         assert isinstance(error, MuxlyError)
         expect(len(str(error)) > 10, "an error says what, where and the next step", str(error))
         expect(str(pickle.loads(pickle.dumps(error))) == str(error), "errors pickle", repr(error))  # noqa: S301
-        expect_hidden(revealed(component), {"the error": chain(error)})
+        places = {"the error": chain(error), "local variables": traced(error, self._package)}
+        expect_hidden(revealed(component), {**places, **_looks(component), **_told(capfd, caplog, run)})
         quietly("close works after a failure", component.close)
+
+    def test_system_that_never_answers_is_given_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: WatchedRun
+    ) -> None:
+        """By the component's own deadline: nobody stops the run."""
+        component = self._or_skip(
+            self.hanging(tmp_path / "inside" / "deep"), monkeypatch, "hanging() gives no component that hangs"
+        )
+        contract = f"a system that takes the connection and never answers is given up after {self.hang_seconds} s"
+        error = self._error_in_time(component, run, self.hang_seconds, contract)
+        expect(
+            isinstance(error, MuxlyError),
+            "a system that never answered is a MuxlyError, such as RetryableError, and no success",
+            repr(error),
+        )
+        quietly("close works after a failure", component.close)
+
+    def _or_skip(self, given: Component | None, monkeypatch: pytest.MonkeyPatch, why: str) -> Component:
+        """A component that a hook gave, with its secrets in the environment; skips if it gave none."""
+        if given is None:
+            pytest.skip(why)
+        self._package = package(type(given))
+        component: Component = with_references(given, monkeypatch.setenv)
+        return component
+
+    def _error_in_time(self, component: Component, run: Run, seconds: float, contract: str) -> BaseException | None:
+        errors: list[BaseException | None] = []
+        within(seconds, contract, lambda: errors.append(_error_of(self, component, run)))
+        return errors[0]
+
+
+def _looks(component: Component) -> dict[str, str]:
+    return {
+        "repr": repr(component),
+        "str": f"{component}",
+        "attrs.asdict": repr(attrs.asdict(component)),
+    }
+
+
+def _told(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, run: WatchedRun) -> dict[str, str]:
+    """Everything that was printed, logged, with all that hangs on the records, or noticed."""
+    out, err = capfd.readouterr()
+    logged = [f"{record.getMessage()} {vars(record)!r}" for record in caplog.records]
+    return {"output": out + err, "log": "\n".join([*logged, caplog.text]), "notices": repr(run.noticed)}
 
 
 class WatchedRun(Run):

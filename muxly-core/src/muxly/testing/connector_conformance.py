@@ -55,11 +55,13 @@ class ConnectorConformance(ComponentConformance):
         """The connector."""
         return self.connector(tmp_path)
 
-    def work(self, component: Component) -> None:
-        """Read everything."""
-        connector = cast("Connector", component)
+    def work(self, component: Component) -> object:
+        """Read everything; what is kept beside the records is streams and plans."""
+        connector, kept = cast("Connector", component), list[object]()
         for stream, plan in planned(connector):
             all_records(connector, stream, plan)
+            kept += [stream, plan]
+        return kept
 
     @pytest.fixture
     def ready(self, opened: Component) -> Connector:

@@ -1,6 +1,6 @@
 """A process that delivers, and kills itself before a chosen step.
 
-It loads the router's module once and then forks a child for each attempt, so that many crash
+It loads a router's module once and then forks a child for each attempt, so that many crash
 points take little time. A step is a line of the router's own package that is about to run, or
 a call that others can see: opening, writing, syncing, linking, renaming, sending.
 """
@@ -25,10 +25,12 @@ from muxly.testing.faults import die
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     import pyarrow as pa
 
-    from muxly.router import Delivery
+    from muxly.component import Run
+    from muxly.router import Delivery, Router
     from muxly.stream import Stream
 
 __all__ = ["Act", "Attempt", "Outcome"]
@@ -70,14 +72,22 @@ class Attempt:
     """What a child does: open the router, act, and close it, unless it dies first.
 
     Args:
+        module: The name and the file of the router's module.
+        path: Where modules are found.
+        environ: The environment; secrets are kept there.
         router: The pickled router.
+        earlier: Calls of another copy, opened and closed before; no steps.
         acts: Its calls.
         die_before: The number of the step that is not reached; None = it lives.
         counted: Whether steps are counted; counting is slow.
     """
 
+    module: tuple[str, str]
+    path: tuple[str, ...]
+    environ: dict[str, str]
     router: bytes
     acts: tuple[Act, ...]
+    earlier: tuple[Act, ...] = ()
     die_before: int | None = None
     counted: bool = True
 
@@ -91,7 +101,7 @@ class Outcome:
         error: The traceback, if it raised.
         marks: What was marked, by delivery id.
         steps: How many steps there were.
-        visible: The numbers of those that others can see.
+        visible: The numbers of those that others can see, each with what is done and by which line.
         grown_bytes: How much the child's memory grew during its last delivery.
         modules: What it imported.
     """
@@ -100,7 +110,7 @@ class Outcome:
     error: str | None = None
     marks: dict[str, int] = field(factory=dict)
     steps: int = 0
-    visible: tuple[int, ...] = ()
+    visible: dict[int, str] = field(factory=dict)
     grown_bytes: int = 0
     modules: tuple[str, ...] = ()
 
@@ -110,18 +120,29 @@ class _Steps:
 
     def __init__(self, folder: str, die_before: int | None) -> None:
         self._folder, self._die_before = folder, die_before
-        self.count, self.visible, self._watching = 0, list[int](), False
+        self.count, self.visible, self._watching = 0, dict[int, str](), False
 
-    def step(self, *, visible: bool) -> None:
-        """One more step is about to be made."""
+    def step(self, what: str = "") -> None:
+        """One more step is about to be made.
+
+        Args:
+            what: What it does, if others can see it.
+        """
         if not self._watching:
             return
         if self.count == self._die_before:
             self._watching = False  # dying is no step
             die()
-        if visible:
-            self.visible.append(self.count)
+        if what:
+            self.visible[self.count] = f"{what} in line {self._own_line()}"
         self.count += 1
+
+    def _own_line(self) -> str:
+        """The line of the router's own package that is being run, if one is."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and not frame.f_code.co_filename.startswith(self._folder):
+            frame = frame.f_back
+        return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -140,13 +161,13 @@ class _Steps:
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._watching and event.startswith(_VISIBLE) and not _is_import(event, arguments):
-            self.step(visible=True)
+            self.step(event)
 
     def _wrap(self, name: str) -> None:
         call = getattr(os, name)
 
         def counted(*arguments: Any, **more: Any) -> Any:
-            self.step(visible=True)
+            self.step(name)
             return call(*arguments, **more)
 
         setattr(os, name, counted)
@@ -155,7 +176,7 @@ class _Steps:
         if not frame.f_code.co_filename.startswith(self._folder):
             return None
         if event == "line":
-            self.step(visible=False)
+            self.step()
         return self._trace
 
 
@@ -207,29 +228,37 @@ def _act(attempt: Attempt, tell: Any) -> Outcome:
     from muxly.component import Run
 
     known = set(sys.modules)
-    router = pickle.loads(attempt.router)  # noqa: S301 (the parent's own bytes)
+    earlier, router = (pickle.loads(attempt.router) for _ in range(2))  # noqa: S301 (the parent's own bytes)
     steps, marks = _Steps(_package_folder(type(router)), attempt.die_before), dict[str, int]()
     run = Run("01JW000000MUXLYCRASHRUN000", "conformance")
+    if attempt.earlier:
+        _calls(earlier, run, attempt.earlier, {}, lambda message: None)
     with steps.watched() if attempt.counted else contextlib.nullcontext():
-        router.open(run)
-        before = _peak_bytes()
-        for act in attempt.acts:
-            if act.method == "deliver":
-                before = _peak_bytes()
-                router.deliver(_delivery(act, marks, tell))
-            else:
-                getattr(router, act.method)(act.stream, act.generation)
-        grown = _peak_bytes() - before
-        router.close()
+        grown = _calls(router, run, attempt.acts, marks, tell)
     run.end()
     return Outcome(
         finished=True,
         marks=marks,
         steps=steps.count,
-        visible=tuple(steps.visible),
+        visible=steps.visible,
         grown_bytes=grown,
         modules=tuple(set(sys.modules) - known),
     )
+
+
+def _calls(router: Router, run: Run, acts: tuple[Act, ...], marks: dict[str, int], tell: Any) -> int:
+    """Open, act and close; returns by how many bytes the peak of memory grew in the last delivery."""
+    router.open(run)
+    before = _peak_bytes()
+    for act in acts:
+        if act.method == "deliver":
+            before = _peak_bytes()
+            router.deliver(_delivery(act, marks, tell))
+        else:
+            getattr(router, act.method)(act.stream, act.generation)
+    grown = _peak_bytes() - before
+    router.close()
+    return grown
 
 
 def _package_folder(kind: type) -> str:
@@ -266,6 +295,8 @@ def _be_child(attempt: Attempt, pipe: int) -> None:
         content = pickle.dumps(message)
         write(pipe, struct.pack("<I", len(content)) + content)
 
+    os.environ.clear()
+    os.environ.update(attempt.environ)
     # A child that hangs shows where, and ends.
     faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
     try:
@@ -326,12 +357,11 @@ def main() -> None:
     """Serve attempts from standard input until it ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a router prints must not mix with the answers
-    path, name, file = receive(sys.stdin.buffer)
-    sys.path[:] = path
-    load_module(name, file)
     import pyarrow as pa  # noqa: F401 (once, before all forks)
 
     while (attempt := receive(sys.stdin.buffer)) is not None:
+        sys.path[:] = attempt.path
+        load_module(*attempt.module)
         outcome = _attempt_in_child(attempt)
         send(answers, outcome)
         _import_too(outcome.modules)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from muxly.pipeline import Pipeline, RunResult
     from muxly.router import Delivery
+    from muxly.testing.crashes import Crashes
 
 
 class RunPipeline(Protocol):
@@ -62,3 +63,13 @@ def make_delivery() -> Callable[..., Delivery]:
     from muxly.testing.deliveries import delivery
 
     return delivery
+
+
+@pytest.fixture(scope="session")
+def _muxly_crashes() -> Iterator[Crashes]:
+    """Kills routers for ``RouterConformance``; of the whole session, since it takes a second to start."""
+    from muxly.testing.crashes import Crashes
+
+    crashes = Crashes()
+    yield crashes
+    crashes.close()

@@ -19,6 +19,7 @@ from muxly.testing.deliveries import delivery
 from muxly.testing.expectations import expect
 from muxly.testing.router_crashes import RouterCrashes
 from muxly.testing.router_modes import RouterModes
+from muxly.testing.router_patience import RouterPatience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,7 @@ NAMES = (
 )
 
 
-class RouterConformance(RouterModes, RouterCrashes):
+class RouterConformance(RouterModes, RouterPatience, RouterCrashes):
     """Subclass it, and say how your router is made and how to read what arrived.
 
     ::
@@ -97,7 +98,9 @@ class RouterConformance(RouterModes, RouterCrashes):
             def arrived(self):
                 return [dict(row) for row in read_all(self.path)]
 
-    Override ``record`` if the router needs certain columns, and ``broken`` to have errors tested.
+    Override ``record`` and ``identity`` if the router needs certain columns, or shows little of a
+    record; and ``broken``, ``slow`` and ``hanging`` to have errors, waiting and deadlines tested.
+    A test whose hook is not overridden is skipped.
     """
 
     def test_is_a_router(self, made: Component) -> None:

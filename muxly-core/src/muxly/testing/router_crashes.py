@@ -29,8 +29,8 @@ FIRST, SECOND = range(5), range(10, 22)
 class RouterCrashes(RouterTrials):
     """What a router promises holds when its process is killed."""
 
-    crash_points: ClassVar[int] = 24
-    """At so many points a delivery is killed."""
+    crash_points: ClassVar[int] = 12
+    """At so many points a delivery is killed; each costs two or three processes."""
 
     big_batches: ClassVar[int] = 96
     """A big delivery has so many batches of 2 MiB."""
@@ -38,39 +38,46 @@ class RouterCrashes(RouterTrials):
     memory_bytes: ClassVar[int] = 96 << 20
     """How much memory a big delivery may take."""
 
+    @pytest.fixture
+    def crashes(self, _muxly_crashes: Crashes) -> Crashes:
+        """Kills routers."""
+        return _muxly_crashes
+
     @needs_fork
-    def test_killed_delivery_is_whole_after_its_repeat(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_killed_delivery_is_whole_after_its_repeat(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crashes: Crashes
+    ) -> None:
         """Kill -9 before many steps; a reader looks before the repeat; every other time it is killed twice."""
-        self._kill_at_many_points(tmp_path, monkeypatch, self.usual_mode)
+        self._kill_at_many_points(tmp_path, monkeypatch, crashes, self.usual_mode)
 
     @needs_fork
     def test_killed_replace_shows_the_old_or_the_new_generation(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crashes: Crashes
     ) -> None:
         """And the same calls again make it whole."""
         self.need("replace")
-        self._kill_at_many_points(tmp_path, monkeypatch, "replace")
+        self._kill_at_many_points(tmp_path, monkeypatch, crashes, "replace")
 
-    def _kill_at_many_points(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
+    def _kill_at_many_points(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crashes: Crashes, mode: Mode
+    ) -> None:
         measured = self._fresh(tmp_path / "measured", monkeypatch)
-        with Crashes(measured) as crashes:
-            crashes.finish(measured, _acts(self._delivery(FIRST, mode, 1)))
-            steps = crashes.attempt(measured, _acts(self._delivery(SECOND, mode, 2)))
-            for turn, point in enumerate(points(steps, self.crash_points)):
-                router = self._fresh(tmp_path / f"point-{point}", monkeypatch)
-                there = () if turn % 4 == 3 else FIRST
-                if there:
-                    crashes.finish(router, _acts(self._delivery(FIRST, mode, 1)))
-                one = self._delivery(SECOND, mode, 2)
-                self._kill(crashes, router, one, there, [point, point // 2] if turn % 2 else [point])
+        earlier = _acts(self._delivery(FIRST, mode, 1))
+        steps = crashes.attempt(measured, _acts(self._delivery(SECOND, mode, 2)), earlier=earlier)
+        for turn, point in enumerate(points(steps, self.crash_points)):
+            router = self._fresh(tmp_path / f"point-{point}", monkeypatch)
+            there = () if turn % 4 == 3 else FIRST
+            one = self._delivery(SECOND, mode, 2)
+            self._kill(crashes, router, one, there, [point, point // 2] if turn % 2 else [point])
 
     def _kill(
         self, crashes: Crashes, router: Router, one: Delivery, there: range | tuple[()], dying: list[int]
     ) -> None:
         marked = 0
+        earlier = _acts(self._delivery(there, one.mode, 1)) if there else []
         for tries, point in enumerate(dying, start=1):
-            outcome = crashes.attempt(router, _acts(one, delivered=marked), die_before=point)
-            marked = outcome.marks.get(one.id, marked)
+            outcome = crashes.attempt(router, _acts(one, delivered=marked), earlier=earlier, die_before=point)
+            marked, earlier = outcome.marks.get(one.id, marked), []
             self._look(one, there, point, tries)
         crashes.finish(router, _acts(one, delivered=marked))
         kept = () if one.mode == "replace" else there
@@ -91,7 +98,9 @@ class RouterCrashes(RouterTrials):
         expect(whole, f"killed before step {point}: the old or the new generation is visible", sorted(seen))
 
     @needs_fork
-    def test_memory_of_a_big_delivery_is_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_memory_of_a_big_delivery_is_bounded(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crashes: Crashes
+    ) -> None:
         """A router takes a delivery batch by batch."""
         router = self._fresh(tmp_path / "big", monkeypatch)
         text = "".join(chr(97 + index * 7919 % 26) for index in range(1 << 14))
@@ -102,8 +111,7 @@ class RouterCrashes(RouterTrials):
             for generation, repeat in enumerate((2, self.big_batches), start=1)
             for act in _acts(self._of_mode(records, self.usual_mode, generation))
         ]
-        with Crashes(router) as crashes:
-            outcome = crashes.finish(router, acts)
+        outcome = crashes.finish(router, acts)
         expect(
             outcome.grown_bytes <= self.memory_bytes,
             f"a delivery of {2 * self.big_batches} MiB takes at most {self.memory_bytes >> 20} MiB of memory",

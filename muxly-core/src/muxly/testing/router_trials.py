@@ -70,9 +70,17 @@ class RouterTrials(ComponentConformance):
         """The router."""
         return self.router(tmp_path)
 
-    def work(self, component: Component) -> None:
-        """One delivery."""
-        self.deliver(cast("Router", component), self.numbered(range(900, 905)))
+    def slow(self, tmp_path: Path) -> Router | None:
+        """The router with a destination that asks to wait for a second, once or twice, and then takes everything.
+
+        By its own means: 429 with ``Retry-After``, throttling. Override it so that waiting is
+        tested; None = the destination cannot ask.
+        """
+        return None
+
+    def work(self, component: Component) -> object:
+        """One delivery; what is kept of it is the receipt."""
+        return self.deliver(cast("Router", component), self.numbered(range(900, 905)))
 
     @pytest.fixture
     def ready(self, opened: Component) -> Router:
