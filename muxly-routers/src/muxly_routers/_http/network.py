@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,10 +14,13 @@ import httpcore2
 from muxly_routers._http import egress
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterable
 
-__all__ = ["Deadline", "Network"]
+__all__ = ["Deadline", "Network", "TlsRefusedError"]
+
+
+class TlsRefusedError(httpcore2.ConnectError):
+    """TLS is not possible with that server, whenever it is tried; the message says why."""
 
 
 class Deadline:
@@ -102,7 +107,7 @@ class _Stream(httpcore2.NetworkStream):
         except TimeoutError as error:
             raise httpcore2.ReadTimeout("no answer in time") from error
         except OSError as error:
-            raise httpcore2.ReadError(str(error.strerror or error)) from error
+            raise _failed(error, httpcore2.ReadError) from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         rest = memoryview(buffer)
@@ -113,7 +118,7 @@ class _Stream(httpcore2.NetworkStream):
         except TimeoutError as error:
             raise httpcore2.WriteTimeout("the request was not taken in time") from error
         except OSError as error:
-            raise httpcore2.WriteError(str(error.strerror or error)) from error
+            raise _failed(error, httpcore2.WriteError) from error
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -127,7 +132,7 @@ class _Stream(httpcore2.NetworkStream):
             raise httpcore2.ConnectTimeout("the TLS handshake did not end in time") from error
         except OSError as error:
             self.close()
-            raise httpcore2.ConnectError(str(error)) from error
+            raise _failed(error, httpcore2.ConnectError) from error
         return _Stream(secured, self._deadline)
 
     def close(self) -> None:
@@ -142,10 +147,20 @@ class _Stream(httpcore2.NetworkStream):
         return self._socket if info == "socket" else None
 
 
+def _failed(error: OSError, kind: type[Exception]) -> Exception:
+    """What an error of a connection means: an end or a reset may be chance, what TLS says is not."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TlsRefusedError(
+            f"its certificate cannot be trusted: {error.verify_message}; if an authority of your own has signed it, "
+            "name that authority in tls: {ca: ...}"
+        )
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return TlsRefusedError(f"TLS is not possible: {error.reason or error}; look at the URL and at tls:")
+    return kind(str(error.strerror or error))
+
+
 def _is_readable(connected: socket.socket) -> bool:
     """Whether something, mostly the end, came on an idle connection, which then is of no more use."""
-    import select
-
     if connected.fileno() < 0:
         return True
     poll = select.poll()

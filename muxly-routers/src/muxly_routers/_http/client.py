@@ -1,0 +1,278 @@
+"""Requests with a deadline, to checked addresses, whose answers are read up to a limit."""
+
+from __future__ import annotations
+
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING
+from urllib.request import getproxies, proxy_bypass
+
+import httpcore2
+import httpx2
+from attrs import frozen
+
+import muxly
+from muxly_routers._http import content, retry_after
+from muxly_routers._http.egress import Guard, Lookup
+from muxly_routers._http.network import Deadline, Network, TlsRefusedError
+from muxly_routers._http.tls import Tls, context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Answer", "Client", "Limits", "site"]
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What a request may take.
+
+    Args:
+        connect_seconds: For a connection and its TLS handshake, each.
+        read_seconds: Between two pieces of the answer, or of the request.
+        total_seconds: For the whole request, from its beginning to the end of the answer.
+        answer_bytes: Most bytes of an answer's content, also after decompression.
+        connections: Most requests at the same time.
+    """
+
+    connect_seconds: float = 10.0
+    read_seconds: float = 20.0
+    total_seconds: float = 60.0
+    answer_bytes: int = 1024 * 1024
+    connections: int = 1
+
+
+@frozen
+class Answer:
+    """What a server answered.
+
+    Args:
+        status: The HTTP status.
+        headers: By name in small letters.
+        body: The content without its coding, at most ``answer_bytes``.
+        whole: Whether the body is all of it, and could be decoded.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    whole: bool = True
+
+    @property
+    def retry_after(self) -> float | None:
+        """How many seconds the server asks us to wait, 0 to one hour; None = it does not say."""
+        return retry_after.seconds(self.headers.get("retry-after"))
+
+    @property
+    def excerpt(self) -> str:
+        """The beginning of the body in one line, for an error's message."""
+        text = self.body[:2000].decode("utf-8", "replace")
+        words = "".join(letter if letter.isprintable() else " " for letter in text).split()
+        return " ".join(words)[:200]
+
+
+def site(url: str) -> str:
+    """Scheme, host and port of a URL: what may be shown of one whose path may be a secret."""
+    parts = httpx2.URL(url)
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{parts.host}{port}"
+
+
+class Client:
+    """Speaks with one site; connections are kept and used again. Thread-safe.
+
+    Args:
+        url: Any URL of the site.
+        limits: What a request may take.
+        tls: Certificates.
+        guard: What may be connected to. A guarded client uses no proxy of the environment.
+        lookup: Resolves names; default the system's resolver.
+
+    Raises:
+        ConfigurationError: The URL or the certificates cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        limits: Limits | None = None,
+        tls: Tls | None = None,
+        guard: Guard | None = None,
+        lookup: Lookup | None = None,
+    ) -> None:
+        self._limits, guard = limits or Limits(), guard or Guard()
+        self._url = checked_url(url)
+        self._context = context(tls or Tls())
+        self._deadline = Deadline()
+        self._network = Network(guard, self._deadline, lookup)
+        self._proxy = None if guard.on else _proxy(self._url)
+        pool = httpcore2.ConnectionPool(
+            ssl_context=self._context,
+            proxy=self._proxy,
+            max_connections=self._limits.connections,
+            keepalive_expiry=60.0,
+            network_backend=self._network,
+        )
+        self._client = httpx2.Client(transport=_Transport(pool), trust_env=False, follow_redirects=False)
+        # A server's cookies would make a repeat differ from the first request.
+        self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._client.headers.clear()
+
+    def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Make a request and read the answer. Redirects are not followed.
+
+        Raises:
+            RetryableError: No answer, or not in time; whether the request was acted on is not known.
+            RouteError: The site must not or cannot be spoken with: its address or its certificate.
+        """
+        limits = self._limits
+        timeout = httpx2.Timeout(
+            connect=limits.connect_seconds,
+            read=limits.read_seconds,
+            write=limits.read_seconds,
+            pool=limits.total_seconds,
+        )
+        # Answers are read for their status and a few numbers: not worth a decompressor's risk.
+        sent = {"user-agent": "muxly", "accept-encoding": "identity", **{k.lower(): v for k, v in headers.items()}}
+        self._deadline.start(limits.total_seconds)
+        try:
+            with self._client.stream(method, url, headers=sent, content=body, timeout=timeout) as response:
+                return self._answer(response)
+        except (
+            httpcore2.NetworkError,
+            httpcore2.ProtocolError,
+            httpcore2.TimeoutException,
+            httpcore2.ProxyError,
+        ) as error:
+            raise _failure(site(url), error) from error
+
+    def _answer(self, response: httpx2.Response) -> Answer:
+        limit = self._limits.answer_bytes
+        raw, cut = _up_to(response.iter_raw(), limit)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        try:
+            body, more = content.decoded(raw, headers.get("content-encoding", ""), limit)
+        except content.UnreadableAnswerError:
+            body, more = b"", True
+        return Answer(response.status_code, headers, body, whole=not (cut or more))
+
+    def probe(self) -> None:
+        """Connect, and go through the TLS handshake, without any request; through a proxy, only to it.
+
+        Raises:
+            RetryableError: Nobody answers there now.
+            RouteError: The site must not or cannot be spoken with.
+        """
+        url = self._url if self._proxy is None else httpx2.URL(str(self._proxy_url()))
+        port = url.port or (443 if url.scheme == "https" else 80)
+        self._deadline.start(self._limits.total_seconds)
+        try:
+            stream = self._network.connect_tcp(url.host, port, self._limits.connect_seconds)
+            try:
+                if url.scheme == "https":
+                    stream = stream.start_tls(self._context, url.host, self._limits.connect_seconds)
+            finally:
+                stream.close()
+        except (httpcore2.NetworkError, httpcore2.TimeoutException) as error:
+            raise _failure(site(str(url)), error) from error
+
+    def _proxy_url(self) -> httpx2.URL:
+        assert self._proxy is not None
+        target = self._proxy.url
+        return httpx2.URL(scheme=target.scheme.decode(), host=target.host.decode(), port=target.port)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+
+def checked_url(url: str) -> httpx2.URL:
+    """A URL that requests can be made to.
+
+    Raises:
+        ConfigurationError: It is none; the message does not show it, for it may hold a secret.
+    """
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise muxly.ConfigurationError(f"this is no URL: {error}", path=("url",)) from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise muxly.ConfigurationError(
+            "this is no URL that begins with http:// or https:// and names a host", path=("url",)
+        )
+    if parsed.userinfo:
+        raise muxly.ConfigurationError(
+            "a user or password in the URL is sent nowhere and shows in logs; use basic or bearer", path=("url",)
+        )
+    return parsed
+
+
+def _proxy(url: httpx2.URL) -> httpcore2.Proxy | None:
+    """The proxy that the environment names for that URL, as curl and most programs take it."""
+    named = getproxies()
+    found = named.get(url.scheme) or named.get("all")
+    if not found or proxy_bypass(f"{url.host}:{url.port or ''}".rstrip(":")):
+        return None
+    proxy = httpx2.URL(found if "://" in found else f"http://{found}")
+    if proxy.scheme not in ("http", "https"):
+        raise muxly.ConfigurationError(
+            f"the environment names a proxy with {proxy.scheme}://, which is not supported; use one with http:// or "
+            f"https://, or put {url.host} into NO_PROXY",
+            path=("url",),
+        )
+    auth = (proxy.username, proxy.password) if proxy.userinfo else None
+    return httpcore2.Proxy(str(proxy.copy_with(userinfo=b"")), auth=auth)
+
+
+def _up_to(pieces: Iterator[bytes], limit: int) -> tuple[bytes, bool]:
+    """What came, up to the limit, and whether there was more; the rest is never read."""
+    found = bytearray()
+    for piece in pieces:
+        found += piece
+        if len(found) > limit:
+            return bytes(found[:limit]), True
+    return bytes(found), False
+
+
+def _failure(place: str, error: Exception) -> muxly.MuxlyError:
+    """What a failed request means for the delivery."""
+    if isinstance(error, TlsRefusedError):
+        return muxly.RouteError(f"{place}: {error}")
+    if isinstance(error, httpcore2.LocalProtocolError):
+        return muxly.RouteError(f"{place}: the request cannot be sent: {error}")
+    return muxly.RetryableError(f"{place}: {str(error) or type(error).__name__}")
+
+
+class _Transport(httpx2.BaseTransport):
+    """Lets httpx2 use a pool whose connections are ours."""
+
+    def __init__(self, pool: httpcore2.ConnectionPool) -> None:
+        self._pool = pool
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        url = request.url
+        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        answer = self._pool.handle_request(
+            httpcore2.Request(
+                request.method,
+                target,
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx2.Response(answer.status, headers=answer.headers, stream=_Content(answer))
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Content(httpx2.SyncByteStream):
+    def __init__(self, answer: httpcore2.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._answer.iter_stream()
+
+    def close(self) -> None:
+        self._answer.close()

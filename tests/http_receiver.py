@@ -1,0 +1,288 @@
+"""An HTTP server on loopback that keeps what it is sent, and can be told to go wrong in many ways.
+
+::
+
+    with Receiver() as receiver:
+        receiver.script(Reply(503), Reply(cut="lost"))  # the next two requests; then 200 again
+        ...
+        receiver.seen  # every request that came in whole
+        receiver.applied  # those that the server acted on
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable
+
+__all__ = ["Receiver", "Reply", "Seen"]
+
+Cut = Literal["request", "lost", "answer", "close"]
+
+
+@frozen
+class Reply:
+    """How a request is answered.
+
+    Args:
+        status: The HTTP status.
+        body: The content.
+        headers: Sent beside ``Content-Length``.
+        apply: Whether the server acts on the request; default: where the status is 2xx.
+        cut: Reset the connection: in the middle of the ``request``; when the server has acted and
+            the answer is ``lost``; in the middle of the ``answer``. Or ``close`` it there in peace.
+        hold: Never answer; with ``cut="answer"`` stop in the middle of the answer instead of a reset.
+        drip_seconds: Wait so long between two bytes of the answer.
+        raw: Send these bytes instead of an answer.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = field(default=(), kw_only=True)
+    apply: bool | None = field(default=None, kw_only=True)
+    cut: Cut | None = field(default=None, kw_only=True)
+    hold: bool = field(default=False, kw_only=True)
+    drip_seconds: float = field(default=0.0, kw_only=True)
+    raw: bytes | None = field(default=None, kw_only=True)
+
+    @property
+    def applies(self) -> bool:
+        """Whether the server acts on the request."""
+        return 200 <= self.status < 300 if self.apply is None else self.apply
+
+    @property
+    def content(self) -> bytes:
+        """The whole answer as it goes over the wire."""
+        if self.raw is not None:
+            return self.raw
+        names = {name.lower() for name, _value in self.headers}
+        length = [] if "content-length" in names or self.status == 204 else [("Content-Length", str(len(self.body)))]
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (*length, *self.headers))
+        return f"HTTP/1.1 {self.status} Answer\r\n{lines}\r\n".encode("latin-1") + self.body
+
+
+@frozen
+class Seen:
+    """A request that came in whole; ``connection`` counts the connections of the server."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+    def json(self) -> Any:
+        """The body."""
+        return json.loads(self.body)
+
+    @property
+    def id(self) -> str:
+        """What Standard Webhooks calls the message's id."""
+        return self.headers["webhook-id"]
+
+
+class Receiver:
+    """The server.
+
+    Args:
+        tls: For HTTPS.
+        respond: Decides how a request is answered, where no script says it; default 200.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None, respond: Callable[[Seen], Reply] | None = None) -> None:
+        self.respond: Callable[[Seen], Reply] = respond or (lambda seen: Reply())
+        self.reset_on_accept = 0
+        self.seen: list[Seen] = []
+        self.applied: list[Seen] = []
+        self._script: deque[Reply] = deque()
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._connections: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._arrived = threading.Condition(self._lock)
+        self.accepted = 0
+
+    def __enter__(self) -> Self:
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port: int = self._listening.getsockname()[1]
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._closing.set()
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        with self._lock:
+            for connection in self._connections:
+                _end(connection)
+        for thread in list(self._threads):
+            thread.join(10)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}/hook"
+
+    def script(self, *replies: Reply) -> None:
+        """How the next requests are answered, one each."""
+        with self._lock:
+            self._script.extend(replies)
+
+    def forget(self) -> None:
+        """Forget all requests."""
+        with self._lock:
+            self.seen.clear()
+            self.applied.clear()
+
+    def distinct(self) -> list[Seen]:
+        """What a receiver acts on that drops every id it has seen before."""
+        with self._lock:
+            return list({one.id: one for one in reversed(self.applied)}.values())[::-1]
+
+    def wait_for(self, count: int, *, seconds: float = 20.0) -> None:
+        """Wait until so many requests have come in whole.
+
+        Raises:
+            AssertionError: They have not in time.
+        """
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.seen) >= count, seconds), f"only {len(self.seen)} requests"
+
+    def _start(self, call: Callable[..., None], *arguments: Any) -> None:
+        thread = threading.Thread(target=call, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, _address = self._listening.accept()
+            except OSError:
+                return
+            with self._lock:
+                self.accepted += 1
+                number, refused = self.accepted, self.reset_on_accept > 0
+                self.reset_on_accept -= refused
+                self._connections.append(connection)
+            if refused:
+                _reset(connection)
+            else:
+                self._start(self._serve, connection, number)
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        try:
+            # A server without it keeps the last part of an answer back for 40 ms.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            speaking = connection if self._tls is None else self._tls.wrap_socket(connection, server_side=True)
+            with self._lock:
+                self._connections.append(speaking)
+            while self._exchange(speaking, number):
+                pass
+        except OSError:
+            pass
+        finally:
+            _end(connection)
+
+    def _exchange(self, connection: socket.socket, number: int) -> bool:
+        """One request and its answer; whether the connection lives on."""
+        head = _until_blank_line(connection)
+        if head is None:
+            return False
+        with self._lock:
+            breaking = bool(self._script) and self._script[0].cut == "request"
+            if breaking:
+                self._script.popleft()
+        if breaking:
+            _reset(connection)
+            return False
+        seen = _request(connection, head, number)
+        if seen is None:
+            return False
+        with self._lock:
+            scripted = self._script.popleft() if self._script else None
+        reply = scripted or self.respond(seen)
+        with self._arrived:
+            self.seen.append(seen)
+            if reply.applies:
+                self.applied.append(seen)
+            self._arrived.notify_all()
+        return self._answer(connection, reply)
+
+    def _answer(self, connection: socket.socket, reply: Reply) -> bool:
+        content = reply.content
+        if reply.cut == "lost":
+            _reset(connection)
+            return False
+        if reply.cut in ("answer", "close"):
+            connection.sendall(content[: max(1, len(content) - max(1, len(reply.body) // 2))])
+        if reply.hold:
+            self._closing.wait()
+            return False
+        if reply.cut == "answer":
+            _reset(connection)
+        elif reply.cut is None:
+            self._send(connection, content, reply.drip_seconds)
+        return reply.cut is None and reply.raw is None
+
+    def _send(self, connection: socket.socket, content: bytes, gap: float) -> None:
+        if not gap:
+            connection.sendall(content)
+            return
+        for place in range(len(content)):
+            connection.sendall(content[place : place + 1])
+            if self._closing.wait(gap):
+                return
+
+
+def _until_blank_line(connection: socket.socket) -> bytes | None:
+    found = bytearray()
+    while b"\r\n\r\n" not in found:
+        piece = connection.recv(65536)
+        if not piece:
+            return None
+        found += piece
+    return bytes(found)
+
+
+def _request(connection: socket.socket, begun: bytes, number: int) -> Seen | None:
+    head, _, body = begun.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    left = int(headers.get("content-length", "0")) - len(body)
+    pieces = [body]
+    while left > 0:
+        piece = connection.recv(65536)
+        if not piece:
+            return None
+        pieces.append(piece)
+        left -= len(piece)
+    method, path, _version = first.split(" ")
+    return Seen(method, path, headers, b"".join(pieces), number)
+
+
+def _reset(connection: socket.socket) -> None:
+    """End a connection so that the other side sees a reset and not an end."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def _end(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+def records(seen: Iterable[Seen]) -> list[Any]:
+    """The records of requests whose bodies are JSON arrays."""
+    return [record for one in seen for record in one.json()]
