@@ -150,6 +150,7 @@ class PreparedDelivery:
             delivered=self.stored.marked,
             source=self.batches,
             positions=self.positions,
+            offset=self.stored.first_offset,
             on_mark=on_mark,
         )
 
