@@ -1,0 +1,98 @@
+"""One delivery as messages: one for each record, or a digest with a file."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import muxly
+from muxly_routers._formats import Csv, Encoding, Parquet, resolve
+from muxly_routers._slack.digest import DigestLook, Gathered, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from muxly_routers._slack.outbox import Outbox
+    from muxly_routers._slack.templated import MessageTemplate
+
+__all__ = ["encoding_of", "post_digest", "post_records"]
+
+_SPOOLED_BYTES = 4 << 20
+
+
+def encoding_of(attach: str) -> Encoding | None:
+    """How the attached file is written; None for no file."""
+    if attach == "none":
+        return None
+    return resolve(attach, "auto", None, Csv(), Parquet())  # type: ignore[arg-type]
+
+
+def post_records(delivery: muxly.Delivery, outbox: Outbox, template: MessageTemplate) -> None:
+    """Post a message for each record; each is kept as delivered before the next is posted."""
+    for number, record in enumerate(delivery.records(), start=delivery.delivered):
+        outbox.post(template.render(record), str(number), upto=number + 1)
+        delivery.mark(number + 1)
+
+
+def post_digest(
+    delivery: muxly.Delivery, outbox: Outbox, look: DigestLook, run: muxly.Run, encoding: Encoding | None
+) -> None:
+    """Post what the delivery holds, and attach it as a file where the look says so."""
+    with ExitStack() as stack:
+        file = None if encoding is None else stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOLED_BYTES))
+        count, first = _gather(delivery, look.rows, encoding, file)
+        if not count:
+            return
+        name = None if encoding is None else _file_name(delivery, encoding)
+        facts = {"stream": delivery.stream.name, "pipeline": run.pipeline, "route": run.route, "run": run.id}
+        gathered = Gathered(
+            facts={**facts, "records": count}, columns=_columns(delivery.schema, look), first=first, file=name
+        )
+        start = delivery.delivered
+        ts = outbox.post(digest(gathered, look), f"digest {start}", upto=start + count)
+        if file is not None and name is not None:
+            outbox.attach(file, file.seek(0, 2), name, under=ts)
+
+
+def _gather(
+    delivery: muxly.Delivery, rows: int, encoding: Encoding | None, file: Any
+) -> tuple[int, list[dict[str, Any]]]:
+    """Count the records, keep the first ones, and write all of them into the file; one pass, batch by batch."""
+    count, first = 0, list[dict[str, Any]]()
+    encoder = None
+    for batch in _filled(delivery):
+        if encoding is not None and encoder is None:
+            encoder = encoding.open(delivery.schema, file, digest=delivery.digest)
+        if encoder is not None:
+            encoder.write(batch)
+        if len(first) < rows:
+            first += batch.slice(0, rows - len(first)).to_pylist()
+        count += batch.num_rows
+    if encoder is not None:
+        encoder.finish()
+    return count, first
+
+
+def _filled(delivery: muxly.Delivery) -> Iterator[pa.RecordBatch]:
+    return (batch for batch in delivery.batches() if batch.num_rows)
+
+
+def _columns(schema: pa.Schema, look: DigestLook) -> list[str]:
+    names = list(schema.names)
+    unknown = [one for one in look.columns if one not in names]
+    if unknown:
+        raise muxly.RouteError(
+            f'digest.columns: the records have no column "{unknown[0]}"; there are {", ".join(names[:20])}'
+        )
+    return list(look.columns) or names
+
+
+def _file_name(delivery: muxly.Delivery, encoding: Encoding) -> str:
+    """A name by which a repeat of the delivery finds its file."""
+    stream = re.sub(r"[^\w.-]+", "_", delivery.stream.name)[:60].strip("._") or "records"
+    part = f"-{delivery.delivered}" if delivery.delivered else ""
+    return f"{stream}-{delivery.id}{part}{encoding.suffix}"

@@ -1,0 +1,185 @@
+"""Posting a delivery's messages: in order, at Slack's pace, in their thread, and none twice if that can be known."""
+
+from __future__ import annotations
+
+import time
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from attrs import frozen
+
+import muxly
+from muxly.retry import RateBucket
+from muxly_routers._slack.destination import Part, Seen
+from muxly_routers._slack.refusals import RateLimitedError
+from muxly_routers._slack.wire import ThreadGoneError, UnansweredError
+
+if TYPE_CHECKING:
+    from muxly_routers._slack.destination import Destination
+    from muxly_routers._slack.message import Message
+
+__all__ = ["Manner", "Outbox", "created_at", "is_new"]
+
+_ALPHABET = {letter: value for value, letter in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
+# Slack's clock and ours may differ.
+_CLOCKS_SECONDS = 300.0
+# A longer wait is left to the runner, which shows it.
+_LONGEST_WAIT_SECONDS, _MOST_WAITS = 60.0, 5
+
+
+@frozen(kw_only=True)
+class Manner:
+    """How messages are posted.
+
+    Args:
+        threads: Whether the messages of a run answer its first one.
+        on_ambiguous: What becomes of a message that may be there or not, where that cannot be looked up.
+        messages_per_second: The pace of the channel, for all who post there in this process.
+    """
+
+    threads: bool
+    on_ambiguous: Literal["resend", "drop"]
+    messages_per_second: float
+
+
+class Outbox:
+    """Posts the messages of one delivery.
+
+    Args:
+        run: The run.
+        destination: Where to.
+        delivery: The delivery.
+        manner: How.
+    """
+
+    def __init__(self, run: muxly.Run, destination: Destination, delivery: muxly.Delivery, manner: Manner) -> None:
+        self._run, self._destination, self._delivery, self._manner = run, destination, delivery, manner
+        rate = manner.messages_per_second
+        self._pace = run.shared(f"slack.pace:{destination.key}", lambda: RateBucket(rate))
+        self._thread = self._thread_of_run() if manner.threads else None
+        self._seen = self._look_up()
+
+    def post(self, message: Message, name: str, *, upto: int) -> str | None:
+        """Post a message, unless it is there already; its time stamp, if known.
+
+        Args:
+            message: The message.
+            name: Names it in the delivery; the same in every attempt.
+            upto: So many records of the delivery are told when it is there.
+
+        Raises:
+            UnansweredError: It may be there or not; the next attempt looks.
+        """
+        ts = self._seen.parts.get(name)
+        if ts is None:
+            try:
+                ts = self._patiently(lambda: self._post_once(message, name))
+            except UnansweredError as error:
+                self._give_up(error, name, upto)
+                raise
+        if self._manner.threads and self._thread is None:
+            self._thread = ts
+        return ts
+
+    def attach(self, file: IO[bytes], size: int, name: str, *, under: str | None) -> None:
+        """Upload a file into the thread of a message, unless it is there already."""
+        if name in self._seen.files:
+            return
+
+        def upload() -> None:
+            file.seek(0)
+            self._destination.attach(file, size, name, thread=self._thread or under)
+
+        self._patiently(upload)
+
+    def state(self, before: Any) -> dict[str, Any]:
+        """What the receipt keeps for the next delivery."""
+        kept = dict(before) if isinstance(before, dict) else {}
+        if self._thread is not None:
+            kept["thread"] = {"run": self._run.id, "ts": self._thread}
+        return kept
+
+    def _post_once(self, message: Message, name: str) -> str | None:
+        part = self._part(name)
+        try:
+            return self._destination.post(message, part, thread=self._thread)
+        except ThreadGoneError:
+            self._thread = None
+            return self._destination.post(message, part, thread=None)
+
+    def _patiently(self, call: Any) -> Any:
+        """Make a call when it is its turn, and again after Slack asked to wait."""
+        for tries in range(1, _MOST_WAITS + 1):
+            self._pace.take(self._run.sleep)
+            if self._run.stopping:
+                raise muxly.StoppedError("the run was asked to stop")
+            try:
+                return call()
+            except RateLimitedError as error:
+                seconds = 1.0 if error.retry_after is None else error.retry_after
+                self._pace.pause(seconds)
+                if seconds > _LONGEST_WAIT_SECONDS or tries == _MOST_WAITS:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    def _give_up(self, error: UnansweredError, name: str, upto: int) -> None:
+        """Leave a message that may be there as it is, if the user wants that and nothing can be looked up."""
+        if self._manner.on_ambiguous != "drop":
+            return
+        since = time.time() - _CLOCKS_SECONDS
+        why = self._destination.seen(self._part(name), since=since, thread=self._thread)
+        if isinstance(why, str) and upto > self._delivery.delivered:
+            self._delivery.mark(upto)
+            told = f"{error}; the message counts as posted because on_ambiguous is drop and {why}"
+            self._run.notice(muxly.Notice("slack_message_dropped", told, stream=self._delivery.stream.name))
+
+    def _look_up(self) -> Seen:
+        """What an earlier attempt has posted already."""
+        tried: set[str] = self._run.shared("slack.tried", set)
+        again = self._delivery.id in tried
+        tried.add(self._delivery.id)
+        if not again and is_new(self._delivery.id, self._run.started_at.timestamp(), time.time()):
+            return Seen()
+        since = max(0.0, created_at(self._delivery.id) - _CLOCKS_SECONDS)
+        seen = self._destination.seen(self._part(""), since=since, thread=self._thread or self._last_thread())
+        if isinstance(seen, str):
+            return Seen()
+        if self._manner.threads and self._thread is None:
+            self._thread = seen.parent
+        return seen
+
+    def _part(self, name: str) -> Part:
+        return Part(delivery=self._delivery.id, name=name, stream=self._delivery.stream.name, run=self._run.id)
+
+    def _kept_thread(self) -> dict[str, Any]:
+        state = self._delivery.state
+        kept = state.get("thread") if isinstance(state, dict) else None
+        return kept if isinstance(kept, dict) else {}
+
+    def _thread_of_run(self) -> str | None:
+        kept = self._kept_thread()
+        return kept.get("ts") if kept.get("run") == self._run.id else None
+
+    def _last_thread(self) -> str | None:
+        return self._kept_thread().get("ts") if self._manner.threads else None
+
+
+def created_at(delivery: str) -> float:
+    """The Unix time in a ULID; 0 for an id that is none."""
+    try:
+        number = 0
+        for letter in delivery[:10]:
+            number = number * 32 + _ALPHABET[letter]
+    except KeyError:
+        return 0.0
+    return number / 1000 if len(delivery) == 26 else 0.0
+
+
+def is_new(delivery: str, run_started_at: float, now: float) -> bool:
+    """Whether a delivery was made in this run, so that no earlier run can have posted anything of it.
+
+    Args:
+        delivery: Its id, a ULID.
+        run_started_at: Unix time.
+        now: Unix time; an id from the future tells nothing.
+    """
+    return run_started_at <= created_at(delivery) <= now

@@ -1,0 +1,196 @@
+"""One HTTP request to Slack: no redirects, one deadline for all of it, a capped answer, a checked address."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+from typing import IO, TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPErrorProcessor, HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
+
+from attrs import define, field, frozen
+
+import muxly
+from muxly_routers._http import egress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Answer", "ThreadGoneError", "UnansweredError", "Wire"]
+
+ANSWER_LIMIT_BYTES = 8 << 20
+# Slack needs a moment before a message that it took without saying so is in the history.
+_SETTLE_SECONDS = 2.0
+
+
+class UnansweredError(muxly.RetryableError):
+    """The request may have been carried out: no whole answer came, or one that does not say."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=_SETTLE_SECONDS)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self),)
+
+
+class ThreadGoneError(muxly.RetryableError):
+    """The first message of the thread was deleted; nothing was posted."""
+
+
+@frozen
+class Answer:
+    """What came back.
+
+    Args:
+        status: The HTTP status.
+        headers: The headers, with names in lower case.
+        body: The body as text.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+
+class _NotSentError(OSError):
+    """No connection: nothing of the request left this machine."""
+
+
+@define(eq=False)
+class Wire:
+    """Makes requests.
+
+    Args:
+        timeout_seconds: Within so long the whole answer has to be there.
+        guarded: Whether somebody else than the operator wrote the URLs.
+    """
+
+    timeout_seconds: float
+    guarded: bool = False
+    _active: list[socket.socket] = field(factory=list, init=False)
+    _opener: OpenerDirector | None = field(default=None, init=False)
+
+    def send(self, request: Request, *, what: str) -> Answer:
+        """Make a request.
+
+        Args:
+            request: Whose URL may be a secret: it is in no error.
+            what: What is asked, for errors.
+
+        Raises:
+            UnansweredError: It is not known whether the request was carried out.
+            RetryableError: It was not.
+            RouteError: It was not, and another try changes nothing.
+        """
+        host = urlsplit(request.full_url).hostname or ""
+        timer = threading.Timer(self.timeout_seconds, self._hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            with self._opened().open(request, timeout=self.timeout_seconds) as response:
+                body = _capped(response)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, headers, body.decode("utf-8", "replace"))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _told(error, what, host, late=not timer.is_alive()) from None
+        finally:
+            timer.cancel()
+            self._active.clear()
+
+    def _hang_up(self) -> None:
+        """End the connection under the thread that waits for a byte."""
+        for one in list(self._active):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _opened(self) -> OpenerDirector:
+        """Only what a request to Slack needs: no files, no FTP, no redirects."""
+        if self._opener is None:
+            self._opener = OpenerDirector()
+            # A proxy would look the name up again, past the guard.
+            proxies = ProxyHandler({}) if self.guarded else ProxyHandler()
+            for one in (proxies, _Plain(self._connect), _Secure(self._connect), _AsItIs()):
+                self._opener.add_handler(one)
+        return self._opener
+
+    def _connect(self, address: tuple[str, int], timeout: float, *rest: Any) -> socket.socket:
+        """Connect to a checked address of the host."""
+        host, port = address
+        problem: OSError = _NotSentError(f"{host} has no address")
+        try:
+            found = egress.addresses(host, port, egress.Guard.of_machine(on=self.guarded))
+        except OSError as error:
+            raise _NotSentError(f"{host} has no address") from error
+        for one in found:
+            try:
+                connected = socket.create_connection((one, port), timeout)
+            except OSError as error:
+                problem = _NotSentError(error.strerror or str(error))
+                continue
+            self._active.append(connected)
+            return connected
+        raise problem
+
+
+class _AsItIs(HTTPErrorProcessor):
+    """Answers of every status are answers, redirects too."""
+
+    def http_response(self, request: Any, response: Any) -> Any:
+        return response
+
+    https_response = http_response
+
+
+def _connecting(kind: type[http.client.HTTPConnection], connect: Callable[..., socket.socket]) -> Callable[..., Any]:
+    def make(host: str, **options: Any) -> http.client.HTTPConnection:
+        made = kind(host, **options)
+        made._create_connection = connect  # type: ignore[attr-defined]
+        return made
+
+    return make
+
+
+class _Plain(HTTPHandler):
+    def __init__(self, connect: Callable[..., socket.socket]) -> None:
+        super().__init__()
+        self._make = _connecting(http.client.HTTPConnection, connect)
+
+    def http_open(self, req: Request) -> http.client.HTTPResponse:
+        return self.do_open(self._make, req)
+
+
+class _Secure(HTTPSHandler):
+    def __init__(self, connect: Callable[..., socket.socket]) -> None:
+        super().__init__(context=ssl.create_default_context())
+        self._make = _connecting(http.client.HTTPSConnection, connect)
+
+    def https_open(self, req: Request) -> http.client.HTTPResponse:
+        return self.do_open(self._make, req, context=self._context)  # type: ignore[attr-defined]
+
+
+def _capped(response: IO[bytes]) -> bytes:
+    body = response.read(ANSWER_LIMIT_BYTES + 1)
+    if len(body) > ANSWER_LIMIT_BYTES:
+        raise ValueError(f"the answer is larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
+    return body
+
+
+def _told(error: Exception, what: str, host: str, *, late: bool) -> muxly.MuxlyError:
+    """What went wrong, without the URL."""
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        why = cause.verify_message
+        return muxly.RouteError(
+            f"{what}: the certificate of {host} is not valid here ({why}); if it is signed by an authority of "
+            "your own, name its file in the environment variable SSL_CERT_FILE"
+        )
+    if isinstance(cause, _NotSentError):
+        return muxly.RetryableError(f"{what}: no connection to {host}: {cause}")
+    if late or isinstance(cause, TimeoutError):
+        return UnansweredError(f"{what}: no whole answer from {host} in time")
+    reason = getattr(cause, "strerror", None) or type(cause).__name__  # its text may hold a part of the URL
+    return UnansweredError(f"{what}: the connection to {host} ended before the answer ({reason})")

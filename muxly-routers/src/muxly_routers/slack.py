@@ -1,0 +1,214 @@
+"""The router ``slack``: messages in a channel, for each record, for each delivery, or for what happens in runs.
+
+A message carries the delivery's id as metadata. Where it is not known whether one arrived, the next
+attempt looks into the channel's history; and what was posted is kept after each message.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import attrs
+
+import muxly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from muxly_routers._slack.destination import Destination
+    from muxly_routers._slack.digest import DigestLook
+    from muxly_routers._slack.outbox import Manner
+
+__all__ = ["Digest", "Slack"]
+
+_TITLE = "{stream}: {records:,} records"
+_TITLE_FIELDS = {"stream", "pipeline", "route", "run", "records"}
+_API = "https://slack.com/api/"
+_URL = re.compile(r"https?://[!-~]+")
+_CHANNEL = re.compile(r"[CDG][A-Z0-9]{2,}")
+
+
+def _check_title(instance: Any, attribute: Any, value: str) -> None:
+    from muxly_routers._templates import Template
+
+    unknown = sorted(Template.parse(value).fields - _TITLE_FIELDS)
+    if unknown:
+        raise ValueError(f"{{{unknown[0]}}} is no field of a title; there are {', '.join(sorted(_TITLE_FIELDS))}")
+
+
+def _check_message(instance: Any, attribute: Any, value: Any) -> None:
+    from muxly_routers._slack.templated import MessageTemplate
+
+    if value is None:
+        return
+    MessageTemplate.parse(value)
+    if instance.template != "auto":
+        raise ValueError(f"message is a template of your own; leave template: {instance.template} away, or message")
+    if instance.attach != "none":
+        raise ValueError("attach goes with a digest, which is posted where there is no message")
+
+
+def _check_webhook(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
+    if (value is None) == (instance.token is None):
+        both = "both are given" if value is not None else "none is given"
+        raise ValueError(f"give webhook_url of an incoming webhook, or token and channel of a bot; {both}")
+    if value is not None and instance.attach != "none":
+        raise ValueError("an incoming webhook takes no files; set attach: none, or use token and channel")
+    if value is not None and instance.threads != "none":
+        raise ValueError("an incoming webhook has no threads; set threads: none, or use token and channel")
+
+
+def _check_channel(instance: Any, attribute: Any, value: str) -> None:
+    if instance.token is not None and not _CHANNEL.fullmatch(value):
+        raise ValueError(
+            f"a channel is given by its id, such as C0123ABCD, not {value!r}; it stands at the bottom of the "
+            "channel's details in Slack"
+        )
+    if instance.token is None and value:
+        raise ValueError("an incoming webhook belongs to one channel; leave channel away")
+
+
+def _check_url(instance: Any, attribute: Any, value: str) -> None:
+    if not _URL.fullmatch(value):
+        raise ValueError(f"base_url begins with https:// and has no spaces, not {value!r}")
+
+
+class Digest(muxly.Options):
+    """One message for each delivery."""
+
+    title: str = muxly.option(
+        "Its title; {stream}, {records}, {pipeline}, {route} and {run} stand for what they say.",
+        default=_TITLE,
+        validator=_check_title,
+    )
+    rows: int = muxly.option(
+        "So many records are shown as a table.",
+        default=10,
+        validator=attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(99)),
+    )
+    columns: list[str] = muxly.option("Columns of the table, at most 20; default the first ones.", factory=list)
+    table: Literal["block", "text"] = muxly.option(
+        "A table as Slack draws it, or text in a code block for clients that draw none.", default="block"
+    )
+
+
+class Slack(muxly.Router):
+    """Posts messages into a channel of Slack."""
+
+    modes: ClassVar[frozenset[str]] = frozenset({"append"})
+    promise: ClassVar[muxly.Promise] = "at_least_once"
+
+    token: muxly.Secret | None = muxly.option("Bot User OAuth Token of an app, xoxb-...", default=None)
+    channel: str = muxly.option(
+        "Id of the channel for the token, such as C0123ABCD.", default="", validator=_check_channel
+    )
+    webhook_url: muxly.Secret | None = muxly.option(
+        "URL of an incoming webhook, instead of token and channel.", default=None, validator=_check_webhook
+    )
+    message: str | dict[str, Any] | list[Any] | None = muxly.option(
+        "Template of a message for each record: a text, a list of Block Kit blocks, or a mapping with text and "
+        "blocks; {field} stands for a value.",
+        default=None,
+        validator=_check_message,
+    )
+    template: Literal["auto", "digest", "run_events"] = muxly.option(
+        "What is posted without message: a digest of each delivery, or reports on runs; auto takes run_events for "
+        "the stream run_events.",
+        default="auto",
+    )
+    digest: Digest = muxly.option("How a digest looks.", factory=Digest)
+    attach: Literal["none", "csv", "jsonl", "parquet"] = muxly.option(
+        "Format of a file with all records of the delivery, added to the thread of the digest.", default="none"
+    )
+    threads: Literal["none", "run"] = muxly.option(
+        "run: the messages of a run and stream answer the first one of them.", default="none"
+    )
+    on_ambiguous: Literal["resend", "drop"] = muxly.option(
+        "What becomes of a message whose answer was lost, where the history cannot be read.", default="resend"
+    )
+    messages_per_second: float = muxly.option(
+        "Pace of the channel; Slack allows one message a second.", default=1.0, validator=attrs.validators.gt(0)
+    )
+    timeout_seconds: float = muxly.option(
+        "Longest wait for Slack's whole answer.", default=20.0, validator=attrs.validators.gt(0)
+    )
+    base_url: str = muxly.option("Where Slack's Web API is.", default=_API, validator=_check_url)
+
+    def open(self, run: muxly.Run) -> None:
+        """Remember the run; nothing is asked before there is something to post."""
+        self._run = run
+        self._posts_to: Destination | None = None
+
+    def check(self) -> Iterable[muxly.Notice]:
+        """Whether the token is valid, the bot in the channel, and the history readable."""
+        try:
+            found = self._destination().check()
+        except muxly.DeliveryError as error:
+            return [muxly.Notice("slack_refuses", str(error), level="error")]
+        return [muxly.Notice("slack_set_up", one) for one in found]
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+        """Post the delivery's messages; see the module for what holds after a crash."""
+        # Loads pyarrow's encoders, which a route that has nothing to post does not need.
+        from muxly_routers._slack import delivering
+        from muxly_routers._slack.outbox import Outbox
+        from muxly_routers._slack.templated import MessageTemplate
+
+        if not any(batch.num_rows for batch in delivery.batches()):
+            return None
+        outbox = Outbox(self._run, self._destination(), delivery, self._manner())
+        if self.message is not None:
+            delivering.post_records(delivery, outbox, MessageTemplate.parse(self.message))
+        else:
+            encoding = delivering.encoding_of(self.attach)
+            delivering.post_digest(delivery, outbox, self._look(), self._run, encoding)
+        return muxly.Receipt(state=outbox.state(delivery.state))
+
+    def close(self) -> None:
+        """Let go of the client."""
+        self._posts_to = None
+
+    def _destination(self) -> Destination:
+        # slack-sdk loads 190 modules, which an incoming webhook does not need.
+        from muxly_routers._slack.wire import Wire
+
+        if self._posts_to is None:
+            if self.webhook_url is not None:
+                from muxly_routers._slack.webhook import Webhook
+
+                wire = Wire(self.timeout_seconds, guarded=self._run.guarded)
+                self._posts_to = Webhook(wire, self.webhook_url)
+            else:
+                from muxly_routers._slack.bot import Bot
+
+                assert self.token is not None
+                wire = Wire(self.timeout_seconds, guarded=self._run.guarded and self.base_url != _API)
+                self._posts_to = Bot(wire, token=self.token, base_url=self.base_url, channel=self.channel)
+        return self._posts_to
+
+    def _manner(self) -> Manner:
+        from muxly_routers._slack.outbox import Manner
+
+        return Manner(
+            threads=self.threads == "run",
+            on_ambiguous=self.on_ambiguous,
+            messages_per_second=self.messages_per_second,
+        )
+
+    def _look(self) -> DigestLook:
+        from muxly_routers._slack.digest import DigestLook
+        from muxly_routers._templates import Template
+
+        return DigestLook(
+            title=Template.parse(self.digest.title),
+            rows=self.digest.rows,
+            columns=tuple(self.digest.columns),
+            layout=self.digest.table,
+        )
+
+
+@muxly.hookimpl
+def muxly_router() -> type[Slack]:
+    """The router of this module."""
+    return Slack
