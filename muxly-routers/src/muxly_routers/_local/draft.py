@@ -92,22 +92,18 @@ class Draft:
                 done += count
         self._size = size
 
-    def settle(self, *, keep: bool = False) -> int | None:
-        """Make the bytes durable, and let go of the file.
-
-        Args:
-            keep: Whether a descriptor for reading it is wanted.
-
-        Returns:
-            That descriptor, which is the caller's to close.
-        """
+    def settle(self) -> None:
+        """Make the bytes durable, and let go of the file."""
         self._pass_on()
         with failures_at(self._place(), "make durable"):
             # A failed fsync may have lost bytes that a second one would call durable: never again.
             os.fsync(self._fd)
         self._close()
-        # A descriptor of its own: a duplicate would hold the lock for as long as it is kept.
-        return self._work.open_file(self._name) if keep else None
+
+    def opened(self) -> int:
+        """A descriptor for reading the settled file, which is the caller's to close."""
+        # One of its own: a duplicate would hold the lock for as long as it is kept.
+        return self._work.open_file(self._name)
 
     def publish(self, target: Folder, name: str) -> None:
         """Give the settled file its final name; its folder is not synced yet.

@@ -14,8 +14,9 @@ from muxly_routers._local.encoded import EncodedFiles
 from muxly_routers._local.failures import failures_at
 from muxly_routers._local.folder import Folder
 from muxly_routers._local.work import STAGED, Work
-from muxly_routers._local.writing import Shape, Writing
+from muxly_routers._local.writing import Writing
 from muxly_routers._partitions import Partitions, value_folders
+from muxly_routers._sorting import Shape
 
 if TYPE_CHECKING:
     from muxly_routers._local.settings import Settings
