@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-__all__ = ["DatePart", "PartitionKey", "folder_name", "rendered", "slug", "template_problem"]
+__all__ = ["DatePart", "PartitionKey", "folder_name", "rendered", "slug", "stream_folder", "template_problem"]
 
 DatePart = Literal["year", "month", "day", "hour"]
 
@@ -73,6 +73,12 @@ def template_problem(template: str, needed: str, allowed: tuple[str, ...]) -> st
 def rendered(template: str, values: dict[str, str]) -> str:
     """The template with each placeholder replaced by the slug of its value."""
     return _PLACEHOLDER.sub(lambda found: slug(values[found[1]]), template)
+
+
+def stream_folder(template: str, stream: str, pipeline: str) -> tuple[str, ...]:
+    """The folders of a stream, outermost first, by a template such as ``"raw/{stream}"``."""
+    names = {"stream": stream, "pipeline": pipeline}
+    return tuple(rendered(part, names) for part in template.split("/"))
 
 
 @frozen

@@ -16,7 +16,7 @@ from muxly_routers._formats.columns import is_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Partitions", "value_folders"]
+__all__ = ["Partitions", "overwrite_keys", "value_folders"]
 
 Folders = tuple[str, ...]
 
@@ -193,6 +193,21 @@ def value_text(value: Any) -> str | None:
     if isinstance(value, datetime.date):
         return value.isoformat()
     return str(value)
+
+
+def overwrite_keys(stream: muxly.Stream, keys: tuple[_layout.PartitionKey, ...]) -> tuple[_layout.PartitionKey, ...]:
+    """The levels of folders in mode ``overwrite``: first those of the stream's overwrite key.
+
+    Raises:
+        RouteError: The stream has none.
+    """
+    if not stream.overwrite_key:
+        raise muxly.RouteError(
+            f"stream {stream.name!r} has no overwrite key, which mode overwrite needs; "
+            "choose mode append or replace for this route"
+        )
+    first = tuple(_layout.PartitionKey(column, None, column) for column in stream.overwrite_key)
+    return first + tuple(key for key in keys if key not in first)
 
 
 def value_folders(values: Sequence[Any], keys: Sequence[_layout.PartitionKey], schema: pa.Schema) -> Folders:

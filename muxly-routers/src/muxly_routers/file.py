@@ -10,14 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import attrs
+from typing import TYPE_CHECKING, ClassVar
 
 import muxly
-from muxly_routers import _layout
-from muxly_routers._formats import Compression, Csv, Format, Parquet, resolve
-from muxly_routers._formats.options import check_compression, check_level
+from muxly_routers._file_options import FileOptions
+from muxly_routers._formats import Csv, Parquet
 from muxly_routers._local.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,26 +27,7 @@ __all__ = ["Csv", "File", "Parquet"]
 _LEAST_FREE_BYTES = 64 * 1024 * 1024
 
 
-def _check_folder(instance: Any, attribute: Any, value: str) -> None:
-    if problem := _layout.template_problem(value, "stream", ("stream", "pipeline")):
-        raise ValueError(f"folder: {problem}")
-
-
-def _check_file_name(instance: Any, attribute: Any, value: str) -> None:
-    problem = _layout.template_problem(value, "delivery", ("delivery", "stream", "pipeline"))
-    if problem or "/" in value:
-        raise ValueError(f"file_name: {problem or f'{value!r} is a path; folders belong into folder'}")
-
-
-def _check_partition_by(instance: Any, attribute: Any, value: list[str]) -> None:
-    keys = [_layout.PartitionKey.parse(one) for one in value]
-    labels = [key.label for key in keys]
-    twice = [label for label in labels if labels.count(label) > 1]
-    if twice:
-        raise ValueError(f"partition_by has two folders {twice[0]!r}; name one with 'as', as in 'day(at) as at_day'")
-
-
-class File(muxly.Router):
+class File(FileOptions, muxly.Router):
     """Writes records as files into a folder of this machine."""
 
     modes: ClassVar[frozenset[str]] = frozenset({"append", "overwrite", "replace"})
@@ -57,41 +35,6 @@ class File(muxly.Router):
     concurrency: ClassVar[int] = 4
 
     path: Path = muxly.option("Folder to write into; made if it is missing.")
-    format: Format = muxly.option("Format of the files.", default="parquet")
-    compression: Compression = muxly.option(
-        "How the files are compressed; auto is zstd for parquet, lz4 for arrow, none for csv and jsonl.",
-        default="auto",
-        validator=check_compression,
-    )
-    compression_level: int | None = muxly.option(
-        "Level of gzip (1 to 9) or of parquet's zstd (1 to 22); higher is smaller and slower.",
-        default=None,
-        validator=check_level,
-    )
-    partition_by: list[str] = muxly.option(
-        "Folders by value, outermost first: a column, or year(c), month(c), day(c), hour(c) of a date or "
-        "time, in UTC; 'month(at) as at_month' names the folder.",
-        factory=list,
-        validator=_check_partition_by,
-    )
-    keep_partition_columns: bool = muxly.option(
-        "Whether the files keep the columns whose values name the folders.", default=True
-    )
-    max_folders: int = muxly.option(
-        "Most partition folders that one delivery may touch.", default=1000, validator=attrs.validators.ge(1)
-    )
-    folder: str = muxly.option(
-        "Folder of a stream below path, made of {stream} and {pipeline}.",
-        default="{stream}",
-        validator=_check_folder,
-    )
-    file_name: str = muxly.option(
-        "Name of a file without its ending, made of {delivery}, {stream} and {pipeline}.",
-        default="{delivery}",
-        validator=_check_file_name,
-    )
-    csv: Csv = muxly.option("How CSV is written.", factory=Csv)
-    parquet: Parquet = muxly.option("How Parquet is written.", factory=Parquet)
 
     def open(self, run: muxly.Run) -> None:
         """Remember the run; the folder is made when there is something to write."""
@@ -138,8 +81,8 @@ class File(muxly.Router):
             path=self.path.absolute(),
             folder=self.folder,
             file_name=self.file_name,
-            encoding=resolve(self.format, self.compression, self.compression_level, self.csv, self.parquet),
-            keys=tuple(_layout.PartitionKey.parse(one) for one in self.partition_by),
+            encoding=self._encoding(),
+            keys=self._keys(),
             keep_columns=self.keep_partition_columns,
             most_folders=self.max_folders,
         )

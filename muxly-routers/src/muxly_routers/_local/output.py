@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING
 
 import muxly
 from muxly_routers import _layout
-from muxly_routers._layout import PartitionKey
+from muxly_routers._claims import Claims
 from muxly_routers._local import generations, swap
 from muxly_routers._local.encoded import EncodedFiles
 from muxly_routers._local.failures import failures_at
 from muxly_routers._local.folder import Folder
 from muxly_routers._local.work import STAGED, Work
 from muxly_routers._local.writing import Writing
-from muxly_routers._partitions import Partitions, value_folders
+from muxly_routers._nonfinite import Nonfinite
+from muxly_routers._partitions import Partitions, overwrite_keys, value_folders
 from muxly_routers._sorting import Shape
 
 if TYPE_CHECKING:
+    from muxly_routers._layout import PartitionKey
     from muxly_routers._local.settings import Settings
     from muxly_routers._partitions import Folders
 
@@ -43,8 +44,8 @@ class Output:
             self._root.close()
             raise
         self._shared = run.shared("muxly_routers.encoded", EncodedFiles)
-        self._claims = run.shared(f"muxly_routers.file.claims.{run.id}", _Claims)
-        self._told: set[str] = set()
+        self._claims = run.shared(f"muxly_routers.file.claims.{run.id}", Claims)
+        self._nonfinite = Nonfinite(run)
         self._durable: set[Folders] = set()
 
     def deliver(self, delivery: muxly.Delivery) -> None:
@@ -100,7 +101,7 @@ class Output:
 
     def _overwrite(self, delivery: muxly.Delivery) -> None:
         """Write aside, then let the folder of each value take the place of the one before."""
-        keys = self._overwrite_keys(delivery.stream)
+        keys = overwrite_keys(delivery.stream, self._settings.keys)
         depth = len(delivery.stream.overwrite_key)
         folder = self._folder(delivery.stream)
         self._claim(folder)
@@ -143,21 +144,11 @@ class Output:
             self._work.remember(writer, delivery.id, delivery.digest)
         writing = Writing(self._work, base, shape, delivery, self._shared)
         written = writing.run()
-        self._tell_nonfinite(delivery.stream.name, writing.nonfinite)
+        self._nonfinite.tell(delivery.stream.name, writing.nonfinite)
         return written
 
     def _folder(self, stream: muxly.Stream) -> Folders:
-        names = {"stream": stream.name, "pipeline": self._run.pipeline}
-        return tuple(_layout.rendered(part, names) for part in self._settings.folder.split("/"))
-
-    def _overwrite_keys(self, stream: muxly.Stream) -> tuple[PartitionKey, ...]:
-        if not stream.overwrite_key:
-            raise muxly.RouteError(
-                f"stream {stream.name!r} has no overwrite key, which mode overwrite needs; "
-                "choose mode append or replace for this route"
-            )
-        first = tuple(PartitionKey(column, None, column) for column in stream.overwrite_key)
-        return first + tuple(key for key in self._settings.keys if key not in first)
+        return _layout.stream_folder(self._settings.folder, stream.name, self._run.pipeline)
 
     def _claim(self, folder: Folders) -> None:
         if not self._claims.take(f"{self._settings.path}/{'/'.join(folder)}", self._settings):
@@ -175,32 +166,3 @@ class Output:
             raise muxly.RouteError(
                 f"{path} was replaced by another folder while it was written to; the next run uses the new one"
             )
-
-    def _tell_nonfinite(self, stream: str, count: int) -> None:
-        if not count:
-            return
-        self._run.measure("nonfinite_as_null", count, stream=stream)
-        if stream not in self._told:
-            self._told.add(stream)
-            self._run.notice(
-                muxly.Notice(
-                    "nonfinite_as_null",
-                    f"{stream}: {count} values NaN or infinite were written as null, for JSON has no text for "
-                    "them; format parquet or arrow keeps them",
-                    stream=stream,
-                    facts={"count": count},
-                )
-            )
-
-
-class _Claims:
-    """Which settings replace which folder in a run: two routes there would undo each other."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owners: dict[str, Settings] = {}
-
-    def take(self, folder: str, settings: Settings) -> bool:
-        """Whether the folder is free, or has these settings already."""
-        with self._lock:
-            return self._owners.setdefault(folder, settings) == settings
