@@ -1,0 +1,1 @@
+"""The parts of the router ``webhook``: encoding, cutting into requests, signing, sending, reading answers."""

@@ -1,0 +1,126 @@
+"""What may stand in a header or a URL, and how names of streams get into them without breaking out."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import muxly
+from muxly_routers._templates import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["check_headers", "check_name", "check_names", "check_text", "filled", "filled_url", "url_template"]
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_TEXT = re.compile(r"[\x20-\x7e\xa0-\xff\t]*")
+_PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+_OURS = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "transfer-encoding",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+    }
+)
+_IN_HEADERS = frozenset({"stream", "pipeline", "route", "delivery"})
+_IN_URL = frozenset({"stream", "pipeline", "route"})
+
+
+def check_name(instance: Any, attribute: Any, value: str) -> None:
+    """Whether it is the name of a header that may be chosen.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not _TOKEN.fullmatch(value):
+        raise ValueError(f"{value!r} is no name of a header")
+    if value.lower() in _OURS:
+        raise ValueError(f"the header {value} is set by the router itself")
+
+
+def check_text(instance: Any, attribute: Any, value: str) -> None:
+    """Whether it may be the value of a header.
+
+    Raises:
+        ValueError: It holds a line end or another character that it must not.
+    """
+    if not _TEXT.fullmatch(value):
+        raise ValueError(f"{value!r} holds a line end or another character that no header may have")
+
+
+def check_names(instance: Any, attribute: Any, value: Mapping[str, Any]) -> None:
+    """Whether all keys are names of headers that may be chosen, each once."""
+    for name in value:
+        check_name(instance, attribute, name)
+    small = [name.lower() for name in value]
+    twice = [name for name in small if small.count(name) > 1]
+    if twice:
+        raise ValueError(f"the header {twice[0]} is there twice")
+
+
+def check_headers(instance: Any, attribute: Any, value: Mapping[str, str]) -> None:
+    """Whether they are headers, with nothing but names of the delivery in their places."""
+    check_names(instance, attribute, value)
+    for name, text in value.items():
+        check_text(instance, attribute, text)
+        _check_fields(name, Template.parse(text), _IN_HEADERS)
+
+
+def filled(headers: Mapping[str, str], facts: Mapping[str, str]) -> dict[str, str]:
+    """The headers with the names of the delivery in their places; odd characters of those are %-escaped."""
+    return {
+        name.lower(): str(Template.parse(text).render(facts, escape=lambda value: quote(value, safe=_PRINTABLE)))
+        for name, text in headers.items()
+    }
+
+
+def url_template(url: str) -> Template:
+    """A URL as a template.
+
+    Raises:
+        ConfigurationError: It is none, or has places in its host.
+    """
+    try:
+        template = Template.parse(url)
+        _check_fields("url", template, _IN_URL)
+    except ValueError as error:
+        raise muxly.ConfigurationError(f"the URL is no template: {error}", path=("url",)) from None
+    if re.match(r"[a-z]+://[^/?#]*[{}]", url):
+        raise muxly.ConfigurationError("the host of the URL cannot be a place for a name", path=("url",))
+    return template
+
+
+def filled_url(url: Template, facts: Mapping[str, str]) -> str:
+    """The URL with the names of the delivery in their places, each as one part of the path or query.
+
+    Raises:
+        StreamError: A name cannot be such a part.
+    """
+    try:
+        return str(url.render(facts, escape=_as_part))
+    except ValueError as error:
+        raise muxly.StreamError(f"{error}; leave the stream out, or write the URL without its name") from None
+
+
+def _as_part(name: str) -> str:
+    """A name as one part of a path; of nothing but dots it would mean another folder, also when escaped."""
+    if not name.strip("."):
+        raise ValueError(f"{name!r} cannot be a part of a URL")
+    return quote(name, safe="")
+
+
+def _check_fields(where: str, template: Template, known: frozenset[str]) -> None:
+    unknown = sorted(template.fields - known)
+    if unknown:
+        raise ValueError(
+            f"{where}: {{{unknown[0]}}} is not known here; there are {', '.join(f'{{{one}}}' for one in sorted(known))}"
+        )

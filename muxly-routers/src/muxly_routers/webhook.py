@@ -1,0 +1,335 @@
+"""The router ``webhook``: records as signed HTTP requests.
+
+A request's ``webhook-id`` follows from the delivery and the place of its records in it, so that it is
+the same in every try, also after a crash; a receiver that drops an id it has seen has each record once.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import attrs
+
+import muxly
+from muxly_routers._extras import needs
+from muxly_routers._http.egress import Guard
+from muxly_routers._http.tls import Tls
+from muxly_routers._templates import Template
+from muxly_routers._webhook import headers as header_rules
+from muxly_routers._webhook import signatures
+from muxly_routers._webhook.answers import PerRecord, pointer_parts
+from muxly_routers._webhook.requests import Requests, Signing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from muxly_routers._http.client import Client
+    from muxly_routers._webhook.pieces import Pieces, TemplatePieces
+    from muxly_routers._webhook.spans import Form
+
+__all__ = ["Basic", "Hmac", "Webhook"]
+
+_positive = attrs.validators.gt(0)
+
+
+def _check_template(instance: Any, attribute: Any, value: Any) -> None:
+    if value is not None:
+        Template.parse(value)
+
+
+def _check_pointer(instance: Any, attribute: Any, value: str | None) -> None:
+    if value is not None:
+        pointer_parts(value)
+
+
+class Basic(muxly.Options):
+    """A user and a password (RFC 7617)."""
+
+    user: str = muxly.option("Name of the user.")
+    password: muxly.Secret = muxly.option("The password.")
+
+
+class Hmac(muxly.Options):
+    """A signature in a header of its own, for receivers that do not know Standard Webhooks."""
+
+    secret: muxly.Secret = muxly.option("The key, as text.")
+    header: str = muxly.option("Header of the signature.", validator=header_rules.check_name)
+    algorithm: Literal["sha256", "sha512"] = muxly.option("Digest of the HMAC.", default="sha256")
+    encoding: Literal["hex", "base64"] = muxly.option("How the digest is written.", default="hex")
+    prefix: str = muxly.option(
+        "Stands before the digest, such as sha256=.", default="", validator=header_rules.check_text
+    )
+    signs: Literal["body", "timestamp.body", "id.timestamp.body"] = muxly.option(
+        "What is signed; the parts are joined by dots.", default="body"
+    )
+    timestamp_header: str | None = muxly.option(
+        "Header of the timestamp, seconds from 1970, beside webhook-timestamp.",
+        default=None,
+        validator=attrs.validators.optional(header_rules.check_name),
+    )
+    id_header: str | None = muxly.option(
+        "Header of the id, beside webhook-id.",
+        default=None,
+        validator=attrs.validators.optional(header_rules.check_name),
+    )
+
+
+class Webhook(muxly.Router):
+    """Sends records to a URL, in signed requests."""
+
+    promise: ClassVar[muxly.Promise] = "at_least_once"
+    concurrency: ClassVar[int] = 4
+
+    url: muxly.Secret = muxly.option(
+        "Where to; {stream}, {pipeline} and {route} in its path or query become these names. Messages show no more "
+        "than scheme, host and port."
+    )
+    method: Literal["POST", "PUT", "PATCH"] = muxly.option("HTTP method.", default="POST")
+    body: Literal["array", "record", "ndjson"] = muxly.option(
+        "A JSON array of records, one record, or a line of JSON for each.", default="array"
+    )
+    envelope: str | None = muxly.option(
+        'Key of an object that holds the array: with items, the body is {"items": [...]}.', default=None
+    )
+    template: Any = muxly.option(
+        "What is sent for each record instead of all its columns: a text or a JSON document with {column} in it.",
+        default=None,
+        validator=_check_template,
+    )
+    decimals: Literal["string", "number"] = muxly.option(
+        "Decimals as exact text, or as exact JSON numbers, which many receivers round.", default="string"
+    )
+    content_type: str | None = muxly.option(
+        "Content-Type of the requests; default that of the body.",
+        default=None,
+        validator=attrs.validators.optional(header_rules.check_text),
+    )
+    headers: dict[str, str] = muxly.option(
+        "More headers; {stream}, {pipeline}, {route} and {delivery} in their values become these names.",
+        factory=dict,
+        validator=header_rules.check_headers,
+    )
+    secret_headers: dict[str, muxly.Secret] = muxly.option(
+        "More headers whose values are secrets, such as an API key.",
+        factory=dict,
+        validator=header_rules.check_names,
+    )
+    bearer: muxly.Secret | None = muxly.option("Token for the header Authorization: Bearer.", default=None)
+    basic: Basic | None = muxly.option("User and password for the header Authorization: Basic.", default=None)
+    signing_secrets: list[muxly.Secret] = muxly.option(
+        "Secrets of Standard Webhooks, whsec_ and base64, newest first; while they are being changed, both: each "
+        "request then has a signature of each.",
+        factory=list,
+    )
+    hmac: Hmac | None = muxly.option("A signature of another kind.", default=None)
+    tls: Tls = muxly.option("Certificates.", factory=Tls)
+    max_records: int = muxly.option("Most records in a request.", default=500, validator=attrs.validators.ge(1))
+    max_bytes: int = muxly.option(
+        "Most bytes of a body; one record that is larger goes alone.", default=1024 * 1024, validator=_positive
+    )
+    max_in_flight: int = muxly.option(
+        "Requests of a stream at the same time; 1 keeps the records in order.",
+        default=1,
+        validator=attrs.validators.and_(attrs.validators.ge(1), attrs.validators.le(64)),
+    )
+    requests_per_second: float | None = muxly.option(
+        "Most requests a second to this site, from all routes of this process that say so.",
+        default=None,
+        validator=attrs.validators.optional(_positive),
+    )
+    rejected_at: str | None = muxly.option(
+        "JSON pointer to a list of rejected records in an answer 2xx: their numbers in the request from 0, or objects "
+        "with index and reason.",
+        default=None,
+        validator=_check_pointer,
+    )
+    results_at: str = muxly.option(
+        "JSON pointer to the list of results in an answer 207, one with a status for each record.",
+        default="",
+        validator=_check_pointer,
+    )
+    give_up_after: int = muxly.option(
+        "Records refused one by one with 400, 413 or 422, with none accepted before them in the delivery, that stop "
+        "the route, because then the set-up is wrong and not the records; 0 = never.",
+        default=25,
+        validator=attrs.validators.ge(0),
+    )
+    guard: bool = muxly.option(
+        "Whether to connect to public addresses only, and without a proxy; always so where an API user wrote the "
+        "configuration.",
+        default=False,
+    )
+    connect_seconds: float = muxly.option("Limit for a connection.", default=10.0, validator=_positive)
+    read_seconds: float = muxly.option(
+        "Limit for silence while a request or an answer is on its way.", default=20.0, validator=_positive
+    )
+    total_seconds: float = muxly.option("Limit for a request and its whole answer.", default=30.0, validator=_positive)
+    answer_bytes: int = muxly.option(
+        "Most bytes of an answer that are read, also after decompression.", default=1024 * 1024, validator=_positive
+    )
+
+    _client: Client | None = None
+
+    def open(self, run: muxly.Run) -> None:
+        """Look at the URL, the certificates and the secrets; nothing is connected to yet."""
+        with needs("webhook"):
+            from muxly_routers._http.client import Client, Limits, site
+        self._run = run
+        self._url = header_rules.url_template(self.url.reveal())
+        address = header_rules.filled_url(
+            self._url, {"stream": "s", "pipeline": run.pipeline, "route": run.route or ""}
+        )
+        self._signing = self._signed()
+        self._told: set[str] = set()
+        self._client = Client(
+            address,
+            limits=Limits(
+                connect_seconds=self.connect_seconds,
+                read_seconds=self.read_seconds,
+                total_seconds=self.total_seconds,
+                answer_bytes=self.answer_bytes,
+                connections=self.max_in_flight,
+            ),
+            tls=self.tls,
+            guard=Guard.of_machine(on=self.guard or run.guarded),
+        )
+        self._site = site(address)
+        self._bucket = self._shared_bucket(run)
+
+    def check(self) -> Iterable[muxly.Notice]:
+        """Whether the host has an address, takes a connection, and shows a good certificate; nothing is sent."""
+        assert self._client is not None
+        try:
+            self._client.probe()
+        except (muxly.RetryableError, muxly.RouteError) as error:
+            yield muxly.Notice("unreachable", f"url: {error}", level="error")
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
+        """Send the records; see the module for what a repeat looks like."""
+        # Both load pyarrow, which a pipeline with another router does not need.
+        from muxly_routers._webhook.sending import Sending
+        from muxly_routers._webhook.spans import after, spans
+
+        pieces, form = self._pieces(delivery), self._form()
+        # Always cut from the first record on: a place in the middle would give other requests, with other ids.
+        cut = spans(
+            (piece for batch in delivery.source() for piece in pieces.of(batch)),
+            most_records=1 if self.body == "record" else self.max_records,
+            most_bytes=self.max_bytes,
+            overhead=form.overhead,
+        )
+        sending = Sending(
+            delivery,
+            send=self._requests(delivery).send,
+            form=form,
+            per_record=PerRecord(self._site, self.rejected_at, self.results_at),
+            give_up_after=self.give_up_after,
+            in_flight=self.max_in_flight,
+        )
+        rejected = sending.all(part for span in cut for part in after(span, delivery.delivered))
+        self._tell_nonfinite(delivery.stream.name, pieces.nonfinite)
+        return muxly.Receipt(rejected)
+
+    def close(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _signed(self) -> Signing:
+        try:
+            keys = tuple(signatures.key_of(one.reveal()) for one in self.signing_secrets)
+        except ValueError as error:
+            raise muxly.ConfigurationError(str(error), path=("signing_secrets",)) from None
+        given = self.hmac
+        if given is None:
+            return Signing(keys=keys)
+        return Signing(
+            keys=keys,
+            hmac=signatures.Hmac(
+                key=given.secret.reveal().encode(),
+                algorithm=given.algorithm,
+                encoding=given.encoding,
+                signs=given.signs,
+                prefix=given.prefix,
+            ),
+            hmac_header=given.header,
+            timestamp_header=given.timestamp_header,
+            id_header=given.id_header,
+        )
+
+    def _shared_bucket(self, run: muxly.Run) -> muxly.RateBucket | None:
+        rate = self.requests_per_second
+        if rate is None:
+            return None
+        return run.shared(f"webhook {self._site} {rate}", lambda: muxly.RateBucket(rate))
+
+    def _pieces(self, delivery: muxly.Delivery) -> Pieces | TemplatePieces:
+        from muxly_routers._webhook.pieces import Pieces, TemplatePieces, check_fields
+
+        if self.template is None:
+            return Pieces(self.decimals)
+        template = Template.parse(self.template)
+        check_fields(template, delivery.schema, delivery.stream.name)
+        return TemplatePieces(template, self.decimals, as_text=self._is_text)
+
+    @property
+    def _is_text(self) -> bool:
+        """Whether a body is the text that the template gives, and no JSON."""
+        return self.body == "record" and isinstance(self.template, str)
+
+    def _form(self) -> Form:
+        import json
+
+        from muxly_routers._webhook.spans import Form
+
+        if self.envelope is None or self.body != "array":
+            return Form(self.body)
+        return Form("array", f"{{{json.dumps(self.envelope)}:".encode(), b"}")
+
+    def _requests(self, delivery: muxly.Delivery) -> Requests:
+        assert self._client is not None
+        facts = {"stream": delivery.stream.name, "pipeline": self._run.pipeline, "route": self._run.route or ""}
+        added = {"content-type": self._content_type(), **self._credentials()}
+        added |= {name.lower(): one.reveal() for name, one in self.secret_headers.items()}
+        added |= header_rules.filled(self.headers, {**facts, "delivery": delivery.id})
+        return Requests(
+            client=self._client,
+            method=self.method,
+            url=header_rules.filled_url(self._url, facts),
+            headers=added,
+            signing=self._signing,
+            run=self._run,
+            bucket=self._bucket,
+        )
+
+    def _content_type(self) -> str:
+        if self.content_type is not None:
+            return self.content_type
+        if self._is_text:
+            return "text/plain; charset=utf-8"
+        return "application/x-ndjson" if self.body == "ndjson" else "application/json"
+
+    def _credentials(self) -> dict[str, str]:
+        if self.bearer is not None:
+            return {"authorization": f"Bearer {self.bearer.reveal().strip()}"}
+        if self.basic is not None:
+            pair = f"{self.basic.user}:{self.basic.password.reveal()}"
+            return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+        return {}
+
+    def _tell_nonfinite(self, stream: str, count: int) -> None:
+        if not count:
+            return
+        self._run.measure("nonfinite_as_null", count, stream=stream)
+        if stream not in self._told:
+            self._told.add(stream)
+            text = f"{stream}: {count} values NaN or infinite were sent as null, for JSON has no text for them"
+            self._run.notice(muxly.Notice("nonfinite_as_null", text, stream=stream, facts={"count": count}))
+
+
+@muxly.hookimpl
+def muxly_router() -> type[Webhook]:
+    """The router of this module."""
+    return Webhook
