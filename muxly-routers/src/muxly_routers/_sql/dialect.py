@@ -7,18 +7,21 @@ a kind of database overrides what it says differently.
 
 from __future__ import annotations
 
+import unicodedata
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import pyarrow as pa
     from sqlalchemy import URL
 
-__all__ = ["POSITION", "Column", "Dialect", "Fault", "FaultKind", "Form", "Merge", "Place", "Session"]
+    import muxly
+
+__all__ = ["POSITION", "Column", "Dialect", "Fault", "FaultKind", "Form", "Merge", "Place", "Session", "Waits"]
 
 POSITION, ORDER = "_muxly_position", "_muxly_order"
 """Hidden columns: where in its stream's log a record stood, and its number in the delivery (staging only)."""
@@ -101,6 +104,21 @@ class Merge:
     deleted: str | None = None
 
 
+@frozen(kw_only=True)
+class Waits:
+    """How long a session waits, and how.
+
+    Args:
+        connect_seconds: For a connection, 1 or more.
+        lock_seconds: For a lock that another program holds, 1 or more.
+        sleep: The run's: ends at once, with an error, when the run stops.
+    """
+
+    connect_seconds: int = 10
+    lock_seconds: int = 10
+    sleep: Callable[[float], None]
+
+
 class Session(ABC):
     """One connection, used by one thread at a time. Its errors are the driver's own.
 
@@ -151,6 +169,14 @@ class Session(ABC):
     def version(self) -> str:
         """Name and version of the server, for people: ``"PostgreSQL 18.6"``."""
 
+    def remarks(self) -> list[muxly.Notice]:
+        """What a person should know of this server, told once when a run has connected."""
+        return []
+
+    def has_schema(self, schema: str) -> bool:
+        """Whether there is such a schema, visible to this user or not."""
+        return True
+
     def may_create(self, schema: str | None) -> bool:
         """Whether this user may create tables there; reads only. True if it cannot be known."""
         return True
@@ -176,14 +202,16 @@ class Dialect(ABC):
     temporary_end: ClassVar[str] = ""
     """What stands behind the columns of such a table."""
 
+    one_writer: ClassVar[bool] = False
+    """Whether transactions of one process take turns, for the database lets only one write."""
+
     @abstractmethod
-    def open(self, url: URL, options: Mapping[str, Any]) -> Session:
+    def open(self, url: URL, waits: Waits) -> Session:
         """Connect.
 
         Args:
             url: With its credentials; never to be shown.
-            options: ``connect_seconds`` (int) and ``lock_seconds`` (int): how long to wait for a
-                connection, and for a lock that another program holds.
+            waits: How long to wait for what.
         """
 
     @abstractmethod
@@ -197,8 +225,20 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def fault(self, error: Exception) -> Fault:
-        """What an error of the driver means. Any exception that a ``Session`` raised may come."""
+    def fault(self, error: Exception) -> Fault | None:
+        """What an error of the driver means; None if it is none of the driver's, but a mistake of ours."""
+
+    def not_there(self, url: URL) -> str | None:
+        """Why ``check`` should not connect: what connecting would make. None = it may."""
+        return None
+
+    def holds(self, character: str) -> bool:
+        """Whether a name may have this character; never a control character."""
+        return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+
+    def length(self, name: str, *, table: bool = False) -> int:
+        """How long a name is, in what ``longest_name`` counts."""
+        return len(name.encode()) if self.in_bytes else len(name)
 
     def quoted(self, name: str) -> str:
         """A name as it stands in SQL, always quoted."""
@@ -235,6 +275,10 @@ class Dialect(ABC):
         """
         return there == wanted
 
+    def cast(self, expression: str, type: str) -> str:
+        """A staged value as the target's column takes it."""
+        return f"CAST({expression} AS {type})"
+
     def same(self, left: str, right: str) -> str:
         """A condition: two expressions are equal, or both null."""
         return f"{left} IS NOT DISTINCT FROM {right}"
@@ -260,9 +304,7 @@ class Dialect(ABC):
         self, place: Place, columns: Sequence[Column], key: Sequence[str] = (), *, temporary: bool = False
     ) -> str:
         """A table; the columns of its primary key are never null."""
-        parts = [
-            f"{self.quoted(one.name)} {one.type}{' NOT NULL' if one.name in key else ''}" for one in columns
-        ]
+        parts = [f"{self.quoted(one.name)} {one.type}{' NOT NULL' if one.name in key else ''}" for one in columns]
         if key:
             parts.append(f"PRIMARY KEY ({self.listed(key)})")
         word, end = (self.temporary, self.temporary_end) if temporary else ("", "")
@@ -284,6 +326,10 @@ class Dialect(ABC):
         """Another name in the same schema."""
         return f"ALTER TABLE {self.at(place)} RENAME TO {self.quoted(name)}"
 
+    def swap(self, new: Place, old: Place) -> list[str]:
+        """Let ``new`` take the name of ``old``, which may not be there and is gone afterwards."""
+        return [self.drop_table(old), self.rename_table(new, old.table)]
+
     def create_index(self, name: str, place: Place, columns: Sequence[str], *, unique: bool = False) -> str:
         """An index, unless one of that name is there."""
         word = "UNIQUE INDEX" if unique else "INDEX"
@@ -291,7 +337,7 @@ class Dialect(ABC):
 
     def copy_rows(self, target: Place, columns: Sequence[Column], source: Place) -> str:
         """Append what stands in a staging table; each value is cast to the type of the target's column."""
-        values = ", ".join(f"CAST({self.quoted(one.name)} AS {one.type})" for one in columns)
+        values = ", ".join(self.cast(self.quoted(one.name), one.type) for one in columns)
         names = self.listed([one.name for one in columns])
         return f"INSERT INTO {self.at(target)} ({names}) SELECT {values} FROM {self.at(source)}"
 
@@ -304,13 +350,16 @@ class Dialect(ABC):
             columns: With their types in the target.
             nulls: Whether null equals null; without it an index can be used.
         """
-        pairs = [
-            (f"t.{self.quoted(one.name)}", f"CAST(v.{self.quoted(one.name)} AS {one.type})") for one in columns
-        ]
+        pairs = [(f"t.{self.quoted(one.name)}", self.cast(f"v.{self.quoted(one.name)}", one.type)) for one in columns]
         condition = " AND ".join(self.same(*pair) if nulls else " = ".join(pair) for pair in pairs)
         return (
             f"DELETE FROM {self.at(target)} AS t WHERE EXISTS (SELECT 1 FROM {self.at(values)} AS v WHERE {condition})"
         )
+
+    def staged(self, place: Place, stage: Place, key: Sequence[str]) -> str:
+        """A condition on rows of ``place``: the staging table has a record of the same key."""
+        pairs = (f"s.{self.quoted(name)} = {self.at(place)}.{self.quoted(name)}" for name in key)
+        return f"EXISTS (SELECT 1 FROM {self.at(stage)} AS s WHERE {' AND '.join(pairs)})"
 
     def newer(self, merge: Merge, new: str, old: str) -> str:
         """A condition: the record ``new`` is to replace ``old``, two aliases of tables."""
@@ -327,7 +376,7 @@ class Dialect(ABC):
     def winners(self, merge: Merge) -> str:
         """A SELECT of the staged record of each key that wins, with the types of the target."""
         columns = ", ".join(
-            [f"CAST({self.quoted(one.name)} AS {one.type}) AS {self.quoted(one.name)}" for one in merge.columns]
+            [f"{self.cast(self.quoted(one.name), one.type)} AS {self.quoted(one.name)}" for one in merge.columns]
             + [self.quoted(POSITION)]
         )
         order = [f"{self.quoted(POSITION)} DESC", f"{self.quoted(ORDER)} DESC"]

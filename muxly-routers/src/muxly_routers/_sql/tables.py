@@ -1,0 +1,198 @@
+"""Tables that follow the records: made, given new columns, widened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+import muxly
+from muxly_routers._sql import names, values
+from muxly_routers._sql.dialect import POSITION, Column, Dialect, Form, Place, Session
+from muxly_routers._sql.feed import Mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+__all__ = ["Shape", "Tables"]
+
+
+class Shape:
+    """What a table of a stream is made with.
+
+    Args:
+        key: Its primary key, in names of the records.
+        positions: Whether rows remember where in the stream's log they stood.
+        indexes: Columns of each index, in names of the records.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: Sequence[str] = (),
+        positions: bool = False,
+        indexes: Iterable[Sequence[str]] = (),
+    ) -> None:
+        self.key, self.positions = tuple(key), positions
+        self.indexes = tuple(tuple(one) for one in indexes)
+
+    @property
+    def keyed(self) -> tuple[str, ...]:
+        """All columns of the key and the indexes."""
+        return tuple(dict.fromkeys([*self.key, *(name for index in self.indexes for name in index)]))
+
+
+class Tables:
+    """What one session knows of the tables it writes to.
+
+    Args:
+        session: Asked once about each table, until ``forget``.
+        dialect: Of that session.
+    """
+
+    def __init__(self, session: Session, dialect: Dialect) -> None:
+        self._session, self._dialect = session, dialect
+        self._columns: dict[Place, dict[str, str]] = {}
+        self._named: dict[tuple[str | None, str], str] = {}
+
+    def forget(self) -> None:
+        """Somebody changed a table, or a change of ours was taken back."""
+        self._columns.clear()
+        self._named.clear()
+
+    def columns(self, place: Place) -> dict[str, str]:
+        """Its columns with their types; empty if it is not there."""
+        if not self._columns.get(place):
+            self._columns[place] = self._session.columns(place)
+        return self._columns[place]
+
+    def place(self, schema: str | None, name: str) -> Place:
+        """Where the table of that name is, or will be."""
+        known = self._named.get((schema, name))
+        if known is None:
+            folds = self._dialect.folded("A", table=True) == self._dialect.folded("a", table=True)
+            there = self._session.tables(schema) if folds else ()
+            known = names.assigned([name], there, self._dialect, table=True)[name]
+            self._named[schema, name] = known
+        return Place(schema, known)
+
+    def make_schema(self, schema: str | None) -> None:
+        """Make the schema, if it is not there."""
+        if schema is not None and not self._session.has_schema(schema):
+            self._session.execute(self._dialect.create_schema(schema))
+
+    def mapped(self, place: Place, schema: pa.Schema, keyed: Collection[str] = ()) -> tuple[Mapped, ...]:
+        """Where each column of the records goes; one that has only nulls and no column yet goes nowhere.
+
+        Args:
+            place: The table.
+            schema: Of the records.
+            keyed: Columns of the records that are part of a key or an index.
+
+        Raises:
+            StreamError: Two columns have one name, or a type has no form in this database.
+        """
+        there = self.columns(place)
+        twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+        if twice:
+            raise muxly.StreamError(f"column {twice[0]!r} is there more than once; leave one out with columns:")
+        chosen = names.assigned(schema.names, there, self._dialect)
+        found = []
+        for index, source in enumerate(schema.names):
+            kind = schema.field(index).type
+            form = self._form(source, kind, there.get(chosen[source]), key=source in keyed)
+            if form is not None:
+                found.append(Mapped(index, source, Column(chosen[source], form.type), form))
+        return tuple(found)
+
+    def _form(self, source: str, kind: pa.DataType, there: str | None, *, key: bool) -> Form | None:
+        plain = values.plain_type(kind)
+        if pa.types.is_null(plain):
+            return None if there is None else Form(there, pa.string(), values.as_text)
+        form = self._dialect.form(plain, key=key)
+        if form is None:
+            raise muxly.StreamError(
+                f"column {source!r}: {self._dialect.name} has no type for {kind}; "
+                f"leave the column out with columns: {{exclude: [{source}]}}"
+            )
+        return form
+
+    def ensure(self, place: Place, wanted: Sequence[Mapped], shape: Shape) -> tuple[Mapped, ...]:
+        """Make the table, or give it the columns and types it lacks.
+
+        Returns:
+            ``wanted`` with the types that the columns have in the table.
+
+        Raises:
+            StreamError: A column holds another kind of values.
+        """
+        there = self.columns(place)
+        if not there:
+            self._create(place, wanted, shape)
+            return tuple(wanted)
+        for one in wanted:
+            self._fit(place, one, there)
+        if shape.positions and POSITION not in there:
+            self._adopt(place, wanted, shape)
+        return tuple(
+            Mapped(one.index, one.source, Column(one.column.name, there[one.column.name]), one.form) for one in wanted
+        )
+
+    def _create(self, place: Place, wanted: Sequence[Mapped], shape: Shape) -> None:
+        columns = [one.column for one in wanted]
+        if not columns:
+            raise muxly.StreamError(f"table {place.table!r} cannot be made: no column of the records has a value yet")
+        keyed = self._named_in(wanted, shape.keyed)
+        if shape.positions:
+            columns.append(self.position())
+        self.make_schema(place.schema)
+        self._session.execute(self._dialect.create_table(place, columns, [keyed[name] for name in shape.key]))
+        self._columns[place] = {one.name: one.type for one in columns}
+        self._index(place, keyed, shape)
+
+    def position(self) -> Column:
+        """The hidden column of positions."""
+        form = self._dialect.form(pa.int64())
+        assert form is not None
+        return Column(POSITION, form.type)
+
+    def _index(self, place: Place, keyed: dict[str, str], shape: Shape) -> None:
+        for index in shape.indexes:
+            columns = [keyed[name] for name in index]
+            name = names.own("ix", place.schema or "", place.table, *columns)
+            self._session.execute(self._dialect.create_index(name, place, columns))
+
+    def _named_in(self, wanted: Sequence[Mapped], sources: Iterable[str]) -> dict[str, str]:
+        """The columns of the table for columns of the records."""
+        known = {one.source: one.column.name for one in wanted}
+        for source in sources:
+            if source not in known:
+                raise muxly.StreamError(
+                    f"column {source!r} is to be a key or an index, but no record has a value in it"
+                )
+        return {source: known[source] for source in sources}
+
+    def _fit(self, place: Place, one: Mapped, there: dict[str, str]) -> None:
+        name, wanted = one.column.name, one.column.type
+        if name not in there:
+            self._session.execute(self._dialect.add_column(place, one.column))
+            there[name] = wanted
+            return
+        wider = self._dialect.widened(there[name], wanted)
+        if wider is None:
+            raise muxly.StreamError(
+                f"column {one.source!r}: {place.table}.{name} is {there[name]} and cannot hold {wanted}; change its "
+                f"type, rename it in the table, or leave it out with columns: {{exclude: [{one.source}]}}"
+            )
+        if wider != there[name]:
+            for statement in self._dialect.change_type(place, Column(name, wider)):
+                self._session.execute(statement)
+            there[name] = wider
+
+    def _adopt(self, place: Place, wanted: Sequence[Mapped], shape: Shape) -> None:
+        """Let rows of a table that was not made for upserts be found by key."""
+        self._session.execute(self._dialect.add_column(place, self.position()))
+        self._columns[place][POSITION] = self.position().type
+        keyed = self._named_in(wanted, shape.key)
+        name = names.own("key", place.schema or "", place.table)
+        self._session.execute(self._dialect.create_index(name, place, list(keyed.values()), unique=True))

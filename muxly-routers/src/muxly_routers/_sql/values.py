@@ -1,0 +1,103 @@
+"""Arrow arrays into the types that databases take: plain layouts, text, JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+import muxly
+from muxly_routers._formats import columns, jsonl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["as_json", "as_text", "cast_to", "check_range", "has_json", "is_text", "plain", "plain_type"]
+
+# 0001-01-01 and 9999-12-31 in days from 1970: what has a text form with four digits for the year.
+FIRST_DAY, LAST_DAY = -719_162, 2_932_896
+DAY_MICROSECONDS = 86_400_000_000
+
+# What is turned into JSON at a time: the encoder holds the GIL, and its text stands in memory twice.
+_PART_ROWS = 8_192
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the same values without dictionary, run-end encoding, view or extension."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return plain_type(kind.value_type)
+    if types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if types.is_binary_view(kind) else kind
+
+
+def plain(array: pa.Array) -> pa.Array:
+    """The same values in their ``plain_type``."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain(array.storage)
+    if types.is_run_end_encoded(kind):
+        return plain(pc.run_end_decode(array))
+    if types.is_dictionary(kind):
+        return plain(array.dictionary_decode())
+    wanted = plain_type(kind)
+    return array if wanted == kind else array.cast(wanted)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of a plain type are text."""
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def cast_to(kind: pa.DataType) -> Callable[[pa.Array], pa.Array]:
+    """A conversion by an exact cast: a value that would change is an error."""
+    return lambda array: array.cast(kind)
+
+
+def as_text(array: pa.Array) -> pa.Array:
+    """Numbers and times as Arrow writes them: exactly."""
+    return array.cast(pa.string())
+
+
+def check_range(numbers: pa.Array, first: int, last: int, beyond: str) -> None:
+    """Refuse an array of integers if one of them is beyond either end.
+
+    Raises:
+        ValueError: With the words of ``beyond``.
+    """
+    ends = pc.min_max(numbers).as_py()
+    if ends["min"] is not None and (ends["min"] < first or ends["max"] > last):
+        raise ValueError(beyond)
+
+
+def has_json(kind: pa.DataType) -> bool:
+    """Whether values of a type have a form in JSON."""
+    try:
+        columns.conversion(pa.schema([("value", kind)]), "jsonl")
+    except muxly.RouteError:
+        return False
+    return True
+
+
+def as_json(array: pa.Array) -> pa.Array:
+    """Each value as JSON text, with exact numbers; null stays null, NaN inside becomes null."""
+    parts = [_json(array.slice(start, _PART_ROWS)) for start in range(0, len(array), _PART_ROWS)]
+    return pa.concat_arrays(parts) if parts else pa.array([], pa.string())
+
+
+def _json(array: pa.Array) -> pa.Array:
+    schema = pa.schema([("v", array.type)])
+    batch = columns.conversion(schema, "jsonl").apply(pa.RecordBatch.from_arrays([array], schema=schema))
+    try:
+        lines = jsonl.lines(batch)
+    except muxly.RejectedError as error:
+        raise ValueError(str(error)) from error
+    # Every line is {"v":...}, and JSON has no line end inside a value: cut there, without a look at each.
+    whole = pa.array([lines], pa.binary()).cast(pa.string())
+    texts = pc.split_pattern(whole, "\n").flatten()[: len(array)]
+    values = pc.binary_replace_slice(pc.binary_replace_slice(texts.cast(pa.binary()), -1, 2**31 - 1, b""), 0, 5, b"")
+    return pc.if_else(array.is_null(), pa.scalar(None, pa.string()), values.cast(pa.string()))
