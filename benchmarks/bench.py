@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import deliveries
 import report
 from machine import machine, versions
 from measuring import Measured, measure
+from servers import Servers, serving
 from works import ENVIRONMENT, Contender, Tools, Work, fan_out, nothing_new, sealing, starts
 
 HERE = Path(__file__).absolute().parent
@@ -24,12 +27,16 @@ def main() -> None:
     folder: Path = arguments.folder.absolute()
     tools = Tools(muxly=arguments.muxly.absolute(), dlt=arguments.dlt and arguments.dlt.absolute(), folder=folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for count in {100, arguments.records, arguments.records * 10}:
-        # In a process of its own: the kernel counts the memory of this one into its children's peaks.
-        subprocess.run([sys.executable, HERE / "records.py", str(count), tools.source(count)], check=True)
-    results = {"machine": machine(), "versions": _versions(tools), "records": arguments.records, "works": {}}
-    for work in _works(tools, arguments):
-        results["works"][work.key] = {"title": work.title, "contenders": done(work)}
+    before = _before(arguments)
+    results = {"machine": machine(), "versions": _versions(tools), "records": arguments.records, "works": before}
+    shutil.rmtree(folder / "servers", ignore_errors=True)
+    with serving(folder / "servers") as servers:
+        for work in _works(tools, servers, arguments):
+            if not arguments.only or work.key in arguments.only:
+                _make_records(tools, arguments.records, ten=work.key.endswith(str(arguments.records * 10)))
+                now = machine()
+                taken = {"title": work.title, "at": now["at"], "load": now["load"], "contenders": done(work)}
+                results["works"][work.key] = taken
     results["plugins_imported"] = plugins_imported(tools)
     results["load_at_end"] = machine()["load"]
     arguments.results.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
@@ -37,11 +44,28 @@ def main() -> None:
     print(report.markdown(results))
 
 
-def _works(tools: Tools, arguments: argparse.Namespace) -> list[Work]:
+def _before(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The works of an earlier time that are kept: all that are not done again now."""
+    if not arguments.only or not arguments.results.exists():
+        return {}
+    earlier: dict[str, Any] = json.loads(arguments.results.read_text(encoding="utf-8"))["works"]
+    return earlier
+
+
+def _make_records(tools: Tools, count: int, *, ten: bool) -> None:
+    """In a process of its own: the kernel counts the memory of this one into its children's peaks."""
+    for number in {100, count, *([count * 10] if ten else [])}:
+        for path in (tools.source(number), tools.arrow(number)):
+            if number <= count or path.suffix == ".parquet":
+                subprocess.run([sys.executable, HERE / "records.py", str(number), path], check=True)
+
+
+def _works(tools: Tools, servers: Servers, arguments: argparse.Namespace) -> list[Work]:
     count, times = arguments.records, arguments.times
     return [
         starts(tools, times * 3),
         nothing_new(tools, times * 3),
+        *deliveries.works(tools, servers, count, times),
         fan_out(tools, count, times, with_dlt=True),
         sealing(tools, count, times),
         # dlt would take minutes for this, and only the memory is asked for.
@@ -52,14 +76,17 @@ def _works(tools: Tools, arguments: argparse.Namespace) -> list[Work]:
 def done(work: Work) -> dict[str, list[dict[str, Any]]]:
     """Let every contender do the work in turn, so that a busy moment meets all of them."""
     measured: dict[str, list[dict[str, Any]]] = {one.name: [] for one in work.contenders}
+    work.before()
     for contender in work.contenders:
         contender.begin()
         if contender.continues:
+            contender.before(None)
             _once(contender)
     for number in range(work.times):
         for contender in work.contenders:
             if not contender.continues:
                 contender.begin()
+            contender.before(number)
             taken = _once(contender)
             measured[contender.name].append(taken)
             said = f"{work.key} {number + 1}/{work.times} {contender.name}: {taken['cpu_seconds']:.2f} CPU s"
@@ -68,12 +95,15 @@ def done(work: Work) -> dict[str, list[dict[str, Any]]]:
 
 
 def _once(contender: Contender) -> dict[str, Any]:
+    served = contender.server_cpu_seconds
+    before = served() if served else 0.0
     taken = [measure(command, contender.folder, ENVIRONMENT) for command in contender.commands]
     return {
         "cpu_seconds": sum(one.cpu_seconds for one in taken),
         "wall_seconds": sum(one.wall_seconds for one in taken),
         "peak_bytes": max(one.peak_bytes for one in taken),
         "parts_cpu_seconds": [one.cpu_seconds for one in taken],
+        **({"server_cpu_seconds": served() - before} if served else {}),
         **_printed(taken[-1]),
     }
 
@@ -97,7 +127,9 @@ def plugins_imported(tools: Tools) -> list[str]:
 
 
 def _versions(tools: Tools) -> dict[str, str]:
-    found = versions(tools.muxly, ("muxly-core", "pyarrow", "arro3-io", "sqlalchemy"))
+    found = versions(
+        tools.muxly, ("muxly-core", "pyarrow", "arro3-io", "sqlalchemy", "adbc-driver-postgresql", "boto3")
+    )
     return found if tools.dlt is None else found | versions(tools.dlt, ("dlt",))
 
 
@@ -111,6 +143,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--times", type=int, default=3, help="how often the large works are done; small ones 3 times that"
     )
+    parser.add_argument("--only", nargs="+", help="do these works only, by key, and keep the figures of the others")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Writes the measured records: 12 columns, the same bytes every time, as one Parquet file."""
+"""Writes the measured records: 12 columns, the same bytes every time, as one Parquet or Arrow file."""
 
 from __future__ import annotations
 
@@ -41,14 +41,16 @@ def records(start: int, stop: int) -> pa.Table:
     )
 
 
-def write(count: int, path: Path) -> None:
-    """Write so many records; a file that is there already is left as it is."""
+def write(stop: int, path: Path, start: int = 0) -> None:
+    """Write records ``start`` to ``stop``, as Parquet or, if the name ends so, as Arrow; an existing file is left."""
     if path.exists():
         return
     draft = path.with_suffix(".tmp")
-    with pq.ParquetWriter(draft, records(0, 1).schema) as writer:
-        for start in range(0, count, ROW_GROUP_RECORDS):
-            writer.write_table(records(start, min(count, start + ROW_GROUP_RECORDS)))
+    schema = records(0, 1).schema
+    arrow = path.suffix == ".arrow"
+    with pa.ipc.new_file(draft, schema) if arrow else pq.ParquetWriter(draft, schema) as writer:
+        for first in range(start, stop, ROW_GROUP_RECORDS):
+            writer.write_table(records(first, min(stop, first + ROW_GROUP_RECORDS)))
     draft.rename(path)
 
 
@@ -64,7 +66,8 @@ def _hundredths(cents: pa.Array) -> pa.Array:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("count", type=int)
+    parser.add_argument("stop", type=int)
     parser.add_argument("path", type=Path)
+    parser.add_argument("--start", type=int, default=0)
     arguments = parser.parse_args()
-    write(arguments.count, arguments.path)
+    write(arguments.stop, arguments.path, arguments.start)

@@ -10,6 +10,7 @@ from attrs import frozen
 
 MEGABYTE = 1_000_000
 MUXLY = "Muxly, one run"
+DLT_ADBC = "dlt, ADBC"
 FAN_OUT = "fan_out_{records}"
 Results = Mapping[str, Any]
 
@@ -68,18 +69,33 @@ def _tables(results: Results) -> Iterator[str]:
     for key, work in results["works"].items():
         first = next(iter(work["contenders"]))
         unit = _median(work["contenders"][first], "cpu_seconds")
+        columns = _more_columns(work)
         yield f"## {work['title']}"
         yield ""
-        yield f"| | times | CPU s, least | CPU s, median | x {first} | wall s, median | peak MB, most |"
-        yield "|---|---|---|---|---|---|---|"
+        yield f"Taken {work['at']}; load average {work['load']}."
+        yield ""
+        heads = ["", "times", "CPU s, least", "CPU s, median", f"x {first}", "wall s, median", "peak MB, most"]
+        yield f"| {' | '.join([*heads, *(head for head, _ in columns)])} |".replace("|  |", "| |")
+        yield "|---" * (len(heads) + len(columns)) + "|"
         for name, taken in work["contenders"].items():
-            yield _row(name, taken, unit)
+            yield _row(name, taken, unit, [figure for _, figure in columns])
         yield ""
         if key == "sealing":
             yield from _sealing(work)
 
 
-def _row(name: str, taken: Sequence[Mapping[str, Any]], unit: float) -> str:
+def _more_columns(work: Results) -> list[tuple[str, str]]:
+    """What only some works have: their heads, and their keys."""
+    known = {
+        "server_cpu_seconds": "server CPU s, median",
+        "clocked_cpu_seconds": "clocked CPU s, median",
+        "clocked_wall_seconds": "clocked wall s, median",
+    }
+    rows = [one for taken in work["contenders"].values() for one in taken]
+    return [(head, key) for key, head in known.items() if any(key in one for one in rows)]
+
+
+def _row(name: str, taken: Sequence[Mapping[str, Any]], unit: float, more: Sequence[str]) -> str:
     cpu = _median(taken, "cpu_seconds")
     cells = [
         name,
@@ -89,6 +105,7 @@ def _row(name: str, taken: Sequence[Mapping[str, Any]], unit: float) -> str:
         f"{cpu / unit:.2f}",
         f"{_median(taken, 'wall_seconds'):.2f}",
         f"{max(one['peak_bytes'] for one in taken) / MEGABYTE:.0f}",
+        *(f"{_median(taken, key):.2f}" if key in taken[0] else "" for key in more),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -131,17 +148,22 @@ def _figure(work: str, contender: str, key: str = "cpu_seconds") -> Callable[[Re
     return found
 
 
-def _ratio(work: str, ours: str, theirs: str) -> Callable[[Results], float | None]:
-    """The median of the ratios within each round: both met the same machine."""
+def _ratio(work: str, ours: str, theirs: str, *keys: str) -> Callable[[Results], float | None]:
+    """The median of the ratios within each round, of the sums of ``keys``: both met the same machine."""
+    summed = keys or ("cpu_seconds",)
 
     def found(results: Results) -> float | None:
         contenders = results["works"].get(work.format(**results), {}).get("contenders", {})
         if ours not in contenders or theirs not in contenders:
             return None
         rounds = zip(contenders[ours], contenders[theirs], strict=True)
-        return float(median(our["cpu_seconds"] / their["cpu_seconds"] for our, their in rounds))
+        return float(median(_sum(our, summed) / _sum(their, summed) for our, their in rounds))
 
     return found
+
+
+def _sum(taken: Mapping[str, Any], keys: Sequence[str]) -> float:
+    return float(sum(taken[key] for key in keys))
 
 
 def _peak(work: str, contender: str, times: int = 1) -> Callable[[Results], float | None]:
@@ -173,6 +195,41 @@ TARGETS = (
     Target(what="fan-out, peak memory", limit=400, reached=_peak(FAN_OUT, MUXLY), unit=" MB"),
     Target(what="fan-out of ten times as many, peak memory", limit=400, reached=_peak(FAN_OUT, MUXLY, 10), unit=" MB"),
     Target(what="growth of the peak with ten times as many", limit=10, reached=_growth, unit=" %"),
+    Target(
+        what="to PostgreSQL, CPU of Muxly / dlt's ADBC load", limit=0.5, reached=_ratio("postgres", "Muxly", DLT_ADBC)
+    ),
+    Target(
+        what="to PostgreSQL, the server's CPU, Muxly / binary COPY by hand",
+        limit=1.1,
+        reached=_ratio("postgres", "Muxly", "binary COPY by hand", "server_cpu_seconds"),
+    ),
+    Target(
+        what="a tenth upserted / appended in PostgreSQL, CPU of client and server",
+        limit=2,
+        reached=_ratio("upsert", "upsert", "append", "cpu_seconds", "server_cpu_seconds"),
+    ),
+    Target(what="to SQLite, CPU of a million records", limit=6.67, reached=_figure("sqlite", "Muxly"), unit=" s"),
+    Target(
+        what="fan-out with PostgreSQL, CPU of Muxly / dlt's three runs",
+        limit=0.25,
+        reached=_ratio("three", MUXLY, "dlt, three runs"),
+    ),
+    Target(what="fan-out with PostgreSQL, peak memory", limit=350, reached=_peak("three", MUXLY), unit=" MB"),
+    Target(
+        what="128 MiB to S3, wall time, Muxly / boto3's upload_file",
+        limit=1,
+        reached=_ratio("s3", "Muxly", "boto3, upload_file", "clocked_wall_seconds"),
+    ),
+    Target(
+        what="100,000 Prometheus series, CPU",
+        limit=0.3,
+        reached=_figure("series", "Muxly", "clocked_cpu_seconds"),
+        unit=" s",
+    ),
+    Target(what="100 records to SQLite, CPU", limit=0.9, reached=_figure("small", "Muxly to SQLite"), unit=" s"),
+    Target(
+        what="100 records to PostgreSQL, CPU", limit=0.9, reached=_figure("small", "Muxly to PostgreSQL"), unit=" s"
+    ),
     Target(what="run with nothing new, CPU", limit=0.6, reached=_figure("nothing_new", "Muxly"), unit=" s"),
     Target(what="run with nothing new, peak memory", limit=110, reached=_peak("nothing_new", "Muxly"), unit=" MB"),
     Target(what="`import muxly`, CPU", limit=0.1, reached=_figure("starts", "import muxly"), unit=" s"),

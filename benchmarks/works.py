@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from attrs import field, frozen
@@ -38,6 +38,8 @@ class Contender:
         commands: Run one after the other. Their CPU seconds are added, the greatest peak counts.
         files: Written into the folder first, by name.
         continues: It is done once, uncounted, and each time continues from what is there.
+        before: Called before each time, uncounted, with its number; None = the uncounted first.
+        server_cpu_seconds: What the server that it uses has used so far.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Contender:
     commands: tuple[tuple[str, ...], ...] = field(converter=_commands)
     files: dict[str, str] = field(factory=dict)
     continues: bool = False
+    before: Callable[[int | None], None] = lambda number: None
+    server_cpu_seconds: Callable[[], float] | None = None
 
     def begin(self) -> None:
         """Make its folder as if nothing had happened yet."""
@@ -63,12 +67,14 @@ class Work:
         title: Shown above its table.
         contenders: Who does it.
         times: How often each does it.
+        before: Called once, before all.
     """
 
     key: str
     title: str
     contenders: tuple[Contender, ...]
     times: int
+    before: Callable[[], None] = lambda: None
 
 
 @frozen(kw_only=True)
@@ -97,6 +103,10 @@ class Tools:
     def source(self, count: int) -> Path:
         """The file with so many records."""
         return self.folder / f"{count}.parquet"
+
+    def arrow(self, count: int) -> Path:
+        """The same records, as Arrow."""
+        return self.folder / f"{count}.arrow"
 
 
 def fan_out(tools: Tools, count: int, times: int, *, with_dlt: bool) -> Work:

@@ -104,7 +104,7 @@ class Program:
         """End it, and whatever it started."""
         if self._process is None:
             return
-        tree = self._tree()
+        tree = self.processes()
         for one in tree:
             one.resume()
         if tree:
@@ -117,15 +117,16 @@ class Program:
 
     def freeze(self) -> None:
         """Let it hang: it is there, and answers nothing."""
-        for one in self._tree():
+        for one in self.processes():
             one.suspend()
 
     def thaw(self) -> None:
         """Let it go on."""
-        for one in self._tree():
+        for one in self.processes():
             one.resume()
 
-    def _tree(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
+        """It and its descendants, while it runs."""
         if self._process is None or self._process.poll() is not None:
             return []
         first = psutil.Process(self._process.pid)
@@ -208,9 +209,10 @@ class SeaweedFS(Program):
         accounts = self.folder / "accounts.json"
         accounts.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
         # Every port is named, for those it would choose itself may be taken or not exist.
-        ports = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
-        named = dict(zip((*ports, "s3.port.grpc"), self._inner, strict=True)) | {"s3.port": self.port}
-        named |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "volume.max": 0, "master.electionTimeout": "1s", "master.volumeSizeLimitMB": 64}
+        kinds = ("master", "volume", "filer", "s3")
+        ports = [f"{kind}.port{inner}" for inner in (".grpc", "") for kind in kinds]
+        settings = [f"-{name}={port}" for name, port in zip(ports, (*self._inner, self.port), strict=True)]
+        settings += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=0", "-master.volumeSizeLimitMB=64"]
         program = Path(sys.executable).with_name("weed")
         return [
             str(program),
@@ -222,11 +224,12 @@ class SeaweedFS(Program):
             "-s3",
             f"-s3.config={accounts}",
             "-master.telemetry=false",
-            *(f"-{name}={value}" for name, value in named.items()),
+            "-master.electionTimeout=1s",
+            *settings,
         ]
 
     def ready(self) -> bool:
-        master, filer = self._inner[0], self._inner[4]
+        master, _, filer = self._inner[4:]
         if b'"fid"' not in _answer(f"http://{HOST}:{master}/dir/assign"):
             return False  # there is no place yet for what would be put
         if not _answer(f"http://{HOST}:{self.port}/status", empty=b"up"):

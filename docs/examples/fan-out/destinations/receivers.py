@@ -237,8 +237,11 @@ class Slack(Receiver):
         doing = {
             "auth.test": self._who,
             "chat.postMessage": self._message,
-            "files.getUploadURLExternal": self._place_for_file,
+            "conversations.history": self._history,
+            "conversations.info": self._channel,
+            "conversations.replies": self._history,
             "files.completeUploadExternal": self._files,
+            "files.getUploadURLExternal": self._place_for_file,
         }
         method = request.path.removeprefix("/api/")
         if method not in doing:
@@ -248,20 +251,34 @@ class Slack(Receiver):
     def _who(self, said: dict[str, Any]) -> dict[str, Any]:
         return {"team": "Example", "team_id": "T0EXAMPLE", "user": "muxly", "user_id": "U0EXAMPLE"}
 
+    def _channel(self, said: dict[str, Any]) -> dict[str, Any]:
+        return {"channel": {"id": said.get("channel"), "name": "weather", "is_archived": False, "is_member": True}}
+
     def _message(self, said: dict[str, Any]) -> dict[str, Any]:
         number = self.count() + 1
-        message = {name: value for name, value in said.items() if name != "token"}
+        ts = f"{int(time.time())}.{number:06}"
+        message = {"ts": ts, **{name: value for name, value in said.items() if name != "token"}}
         self.keep(f"{number:04}.message.json", json.dumps(message, indent=1, ensure_ascii=False).encode())
-        return {"channel": said.get("channel"), "ts": f"{int(time.time())}.{number:06}", "message": message}
+        return {"channel": said.get("channel"), "ts": ts, "message": message}
+
+    def _history(self, said: dict[str, Any]) -> dict[str, Any]:
+        """What was posted since, the newest first; of a thread the oldest."""
+        kept = [json.loads(one.read_bytes()) for one in sorted(self.folder.glob("*.message.json"))]
+        found = [one for one in kept if float(one["ts"]) >= float(said.get("oldest") or 0)]
+        if "ts" in said:
+            return {"messages": [one for one in found if said["ts"] in {one["ts"], one.get("thread_ts")}]}
+        return {"messages": [one for one in reversed(found) if "thread_ts" not in one]}
 
     def _place_for_file(self, said: dict[str, Any]) -> dict[str, Any]:
-        name = quote(f"{self.count() + 1:04}.{said.get('filename', 'file')}", safe="")
-        return {"upload_url": f"http://{HOST}:{self.port}/upload/{name}", "file_id": f"F{self.count() + 1:08}"}
+        number = self.count() + 1
+        name = quote(f"{number:04}.{said.get('filename', 'file')}", safe="")
+        return {"upload_url": f"http://{HOST}:{self.port}/upload/{name}", "file_id": f"F{number:08}"}
 
     def _files(self, said: dict[str, Any]) -> dict[str, Any]:
-        """The files are there; what is said with them is a message too."""
-        self._message(said)
-        return {"files": said.get("files", [])}
+        """The files are there already; a message shows them."""
+        files = [{"id": one.get("id"), "name": one.get("title")} for one in said.get("files", [])]
+        self._message({**said, "channel": said.get("channel_id"), "files": files})
+        return {"files": files}
 
 
 def _arguments(request: Request) -> dict[str, Any]:
