@@ -7,7 +7,13 @@ import os
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.fixtures_http", "tests.fixtures_mariadb", "tests.fixtures_postgres", "tests.fixtures_slack"]
+pytest_plugins = [
+    "tests.fixtures_http",
+    "tests.fixtures_mariadb",
+    "tests.fixtures_postgres",
+    "tests.fixtures_prometheus",
+    "tests.fixtures_slack",
+]
 
 # A deadline measures the machine, not the code; and a failure is of use only if it can be repeated.
 hypothesis.settings.register_profile("muxly", deadline=None, print_blob=True)
