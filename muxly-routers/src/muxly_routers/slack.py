@@ -7,34 +7,26 @@ attempt looks into the channel's history; and what was posted is kept after each
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
 import muxly
+from muxly_routers._slack.options import Digest, QuietHours, RunEvents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from muxly_routers._slack.destination import Destination
-    from muxly_routers._slack.digest import DigestLook
     from muxly_routers._slack.outbox import Manner
 
-__all__ = ["Digest", "Slack"]
+__all__ = ["Digest", "QuietHours", "RunEvents", "Slack"]
 
-_TITLE = "{stream}: {records:,} records"
-_TITLE_FIELDS = {"stream", "pipeline", "route", "run", "records"}
+_RUN_EVENTS = "run_events"
 _API = "https://slack.com/api/"
 _URL = re.compile(r"https?://[!-~]+")
 _CHANNEL = re.compile(r"[CDG][A-Z0-9]{2,}")
-
-
-def _check_title(instance: Any, attribute: Any, value: str) -> None:
-    from muxly_routers._templates import Template
-
-    unknown = sorted(Template.parse(value).fields - _TITLE_FIELDS)
-    if unknown:
-        raise ValueError(f"{{{unknown[0]}}} is no field of a title; there are {', '.join(sorted(_TITLE_FIELDS))}")
 
 
 def _check_message(instance: Any, attribute: Any, value: Any) -> None:
@@ -74,25 +66,6 @@ def _check_url(instance: Any, attribute: Any, value: str) -> None:
         raise ValueError(f"base_url begins with https:// and has no spaces, not {value!r}")
 
 
-class Digest(muxly.Options):
-    """One message for each delivery."""
-
-    title: str = muxly.option(
-        "Its title; {stream}, {records}, {pipeline}, {route} and {run} stand for what they say.",
-        default=_TITLE,
-        validator=_check_title,
-    )
-    rows: int = muxly.option(
-        "So many records are shown as a table.",
-        default=10,
-        validator=attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(99)),
-    )
-    columns: list[str] = muxly.option("Columns of the table, at most 20; default the first ones.", factory=list)
-    table: Literal["block", "text"] = muxly.option(
-        "A table as Slack draws it, or text in a code block for clients that draw none.", default="block"
-    )
-
-
 class Slack(muxly.Router):
     """Posts messages into a channel of Slack."""
 
@@ -118,6 +91,7 @@ class Slack(muxly.Router):
         default="auto",
     )
     digest: Digest = muxly.option("How a digest looks.", factory=Digest)
+    run_events: RunEvents = muxly.option("What is reported on runs.", factory=RunEvents)
     attach: Literal["none", "csv", "jsonl", "parquet"] = muxly.option(
         "Format of a file with all records of the delivery, added to the thread of the digest.", default="none"
     )
@@ -158,12 +132,16 @@ class Slack(muxly.Router):
         if not any(batch.num_rows for batch in delivery.batches()):
             return None
         outbox = Outbox(self._run, self._destination(), delivery, self._manner())
+        state = delivery.state
         if self.message is not None:
             delivering.post_records(delivery, outbox, MessageTemplate.parse(self.message))
+        elif self._is_report(delivery.stream):
+            runs = delivering.post_reports(delivery, outbox, self.run_events.rules(), datetime.now(UTC))
+            state = {**(state if isinstance(state, dict) else {}), "runs": runs}
         else:
             encoding = delivering.encoding_of(self.attach)
-            delivering.post_digest(delivery, outbox, self._look(), self._run, encoding)
-        return muxly.Receipt(state=outbox.state(delivery.state))
+            delivering.post_digest(delivery, outbox, self.digest.look(), self._run, encoding)
+        return muxly.Receipt(state=outbox.state(state))
 
     def close(self) -> None:
         """Let go of the client."""
@@ -187,6 +165,9 @@ class Slack(muxly.Router):
                 self._posts_to = Bot(wire, token=self.token, base_url=self.base_url, channel=self.channel)
         return self._posts_to
 
+    def _is_report(self, stream: muxly.Stream) -> bool:
+        return self.template == "run_events" or (self.template == "auto" and stream.name == _RUN_EVENTS)
+
     def _manner(self) -> Manner:
         from muxly_routers._slack.outbox import Manner
 
@@ -194,17 +175,6 @@ class Slack(muxly.Router):
             threads=self.threads == "run",
             on_ambiguous=self.on_ambiguous,
             messages_per_second=self.messages_per_second,
-        )
-
-    def _look(self) -> DigestLook:
-        from muxly_routers._slack.digest import DigestLook
-        from muxly_routers._templates import Template
-
-        return DigestLook(
-            title=Template.parse(self.digest.title),
-            rows=self.digest.rows,
-            columns=tuple(self.digest.columns),
-            layout=self.digest.table,
         )
 
 

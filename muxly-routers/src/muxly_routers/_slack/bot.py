@@ -86,19 +86,19 @@ class Bot:
         if answer.status != 200:
             raise muxly.RetryableError(f"the upload of a file: Slack answers {answer.status}")
 
-    def seen(self, part: Part, *, since: float, thread: str | None) -> Seen | str:
+    def seen(self, part: Part, *, since: float, threads: bool, thread: str | None) -> Seen | str:
         """Look in the channel's history, and in the threads that may hold messages of the delivery."""
-        found, threads = Seen(), {thread} if thread else set()
+        found, where = Seen(), {thread} if thread else set()
         parent = None
         try:
             for one in self._pages("conversations.history", oldest=f"{since:.6f}", inclusive=True):
                 payload = _payload(one)
                 _take(found, one, payload, part.delivery)
                 if payload.get("delivery") == part.delivery and one.get("reply_count"):
-                    threads.add(str(one["ts"]))
+                    where.add(str(one["ts"]))
                 if (payload.get("run"), payload.get("stream")) == (part.run, part.stream):
                     parent = str(one["ts"])  # the newest come first, so that the first message is the last one here
-            for ts in threads:
+            for ts in where | ({parent} if threads and parent else set()):
                 for one in self._pages("conversations.replies", ts=ts, oldest=f"{since:.6f}", inclusive=True):
                     _take(found, one, _payload(one), part.delivery)
         except _UnreadableError as error:

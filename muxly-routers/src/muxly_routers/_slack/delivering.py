@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 import muxly
 from muxly_routers._formats import Csv, Encoding, Parquet, resolve
 from muxly_routers._slack.digest import DigestLook, Gathered, digest
+from muxly_routers._slack.notifying import Rules, State, decide
+from muxly_routers._slack.report_messages import held_message, telling_message
+from muxly_routers._slack.reports import COLUMNS, reports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     import pyarrow as pa
 
     from muxly_routers._slack.outbox import Outbox
     from muxly_routers._slack.templated import MessageTemplate
 
-__all__ = ["encoding_of", "post_digest", "post_records"]
+__all__ = ["encoding_of", "post_digest", "post_records", "post_reports"]
 
 _SPOOLED_BYTES = 4 << 20
 
@@ -56,6 +60,30 @@ def post_digest(
         ts = outbox.post(digest(gathered, look), f"digest {start}", upto=start + count)
         if file is not None and name is not None:
             outbox.attach(file, file.seek(0, 2), name, under=ts)
+
+
+def post_reports(delivery: muxly.Delivery, outbox: Outbox, rules: Rules, now: datetime) -> State:
+    """Post what is to be told of the runs in a delivery of ``run_events``; what to remember of it.
+
+    A mark before the last message would lose what is to be remembered, which only the receipt keeps.
+    """
+    missing = sorted(COLUMNS - set(delivery.schema.names))
+    if missing:
+        raise muxly.RouteError(
+            f'the stream {delivery.stream.name} has no column "{missing[0]}", which reports on runs need; leave it in '
+            "columns, or set template: digest"
+        )
+    before = delivery.state.get("runs", {}) if isinstance(delivery.state, dict) else {}
+    told = delivery.delivered
+    records = [one for batch in delivery.source() for one in batch.to_pylist()]
+    decision = decide(reports(records), before, rules, now, told=told)
+    if decision.held:
+        outbox.post(held_message(decision.held, decision.held_more), "held", upto=told)
+    for telling in decision.tellings:
+        outbox.post(telling_message(telling), f"run {telling.report.run}", upto=telling.report.upto)
+        if telling is not decision.tellings[-1]:
+            delivery.mark(telling.report.upto)
+    return decision.state
 
 
 def _gather(

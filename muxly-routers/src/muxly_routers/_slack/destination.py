@@ -61,13 +61,14 @@ class Destination(Protocol):
     def attach(self, file: IO[bytes], size: int, name: str, *, thread: str | None) -> None:
         """Upload a file and show it."""
 
-    def seen(self, part: Part, *, since: float, thread: str | None) -> Seen | str:
+    def seen(self, part: Part, *, since: float, threads: bool, thread: str | None) -> Seen | str:
         """What is there of the delivery; or why that cannot be found out.
 
         Args:
             part: Names delivery, stream and run.
             since: Unix time before which it was not posted.
-            thread: A thread in which it may also be.
+            threads: Whether it may be in the thread of its run.
+            thread: Another thread in which it may be.
         """
 
     def check(self) -> list[str]:

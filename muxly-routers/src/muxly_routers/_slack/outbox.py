@@ -126,7 +126,7 @@ class Outbox:
         if self._manner.on_ambiguous != "drop":
             return
         since = time.time() - _CLOCKS_SECONDS
-        why = self._destination.seen(self._part(name), since=since, thread=self._thread)
+        why = self._destination.seen(self._part(name), since=since, threads=False, thread=None)
         if isinstance(why, str) and upto > self._delivery.delivered:
             self._delivery.mark(upto)
             told = f"{error}; the message counts as posted because on_ambiguous is drop and {why}"
@@ -140,7 +140,8 @@ class Outbox:
         if not again and is_new(self._delivery.id, self._run.started_at.timestamp(), time.time()):
             return Seen()
         since = max(0.0, created_at(self._delivery.id) - _CLOCKS_SECONDS)
-        seen = self._destination.seen(self._part(""), since=since, thread=self._thread or self._last_thread())
+        threads, thread = self._manner.threads, self._thread or self._last_thread()
+        seen = self._destination.seen(self._part(""), since=since, threads=threads, thread=thread)
         if isinstance(seen, str):
             return Seen()
         if self._manner.threads and self._thread is None:

@@ -48,7 +48,7 @@ class Webhook:
         """A webhook takes no files; the options refuse it before."""
         raise muxly.RouteError("an incoming webhook takes no files; set attach: none, or use token and channel")
 
-    def seen(self, part: Part, *, since: float, thread: str | None) -> Seen | str:
+    def seen(self, part: Part, *, since: float, threads: bool, thread: str | None) -> Seen | str:
         """A webhook cannot look up what it posted."""
         return "an incoming webhook cannot look up what it posted"
 
