@@ -140,8 +140,9 @@ class Receiver:
             self._script.extend(replies)
 
     def forget(self) -> None:
-        """Forget all requests."""
+        """Forget all requests, and what was told of the next ones."""
         with self._lock:
+            self._script.clear()
             self.seen.clear()
             self.applied.clear()
 

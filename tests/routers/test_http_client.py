@@ -18,6 +18,7 @@ from muxly_routers._http import retry_after
 from muxly_routers._http.client import Answer, Client, Limits, site
 from muxly_routers._http.content import UnreadableAnswerError, decoded
 from muxly_routers._http.egress import Guard, forbidden, system_lookup
+from muxly_routers._http.outgoing import Outgoing
 from muxly_routers._http.tls import Tls
 from tests.http_receiver import Receiver, Reply
 
@@ -44,7 +45,7 @@ def client_of() -> Iterator[Callable[..., Client]]:
 
 
 def post(client: Client, url: str, body: bytes = b"[1]") -> Answer:
-    return client.send("POST", url, headers={"X-Mine": "yes"}, body=body)
+    return client.send(Outgoing(url=url, headers={"X-Mine": "yes"}, body=body))
 
 
 @pytest.fixture

@@ -292,7 +292,7 @@ class Webhook(muxly.Router):
         assert self._client is not None
         facts = {"stream": delivery.stream.name, "pipeline": self._run.pipeline, "route": self._run.route or ""}
         added = {"content-type": self._content_type(), **self._credentials()}
-        added |= {name.lower(): one.reveal() for name, one in self.secret_headers.items()}
+        added |= {name.lower(): header_rules.revealed(one) for name, one in self.secret_headers.items()}
         added |= header_rules.filled(self.headers, {**facts, "delivery": delivery.id})
         return Requests(
             client=self._client,
@@ -313,7 +313,7 @@ class Webhook(muxly.Router):
 
     def _credentials(self) -> dict[str, str]:
         if self.bearer is not None:
-            return {"authorization": f"Bearer {self.bearer.reveal().strip()}"}
+            return {"authorization": f"Bearer {header_rules.revealed(self.bearer)}"}
         if self.basic is not None:
             pair = f"{self.basic.user}:{self.basic.password.reveal()}"
             return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}

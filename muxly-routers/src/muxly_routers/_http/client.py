@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,7 +18,13 @@ from muxly_routers._http.tls import Tls, context
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Answer", "Client", "Limits", "site"]
+    from muxly_routers._http.outgoing import Outgoing
+
+__all__ = ["Answer", "Client", "Limits", "checked_url", "site"]
+
+# Many servers end idle connections after a minute; one that they end just as we use it costs a repeat.
+_IDLE_SECONDS = 30.0
+_FAILURES = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError, httpcore2.TimeoutException)
 
 
 @frozen(kw_only=True)
@@ -106,55 +111,62 @@ class Client:
         self._deadline = Deadline()
         self._network = Network(guard, self._deadline, lookup)
         self._proxy = None if guard.on else _proxy(self._url)
-        pool = httpcore2.ConnectionPool(
+        self._pool = httpcore2.ConnectionPool(
             ssl_context=self._context,
             proxy=self._proxy,
             max_connections=self._limits.connections,
-            keepalive_expiry=60.0,
+            keepalive_expiry=_IDLE_SECONDS,
             network_backend=self._network,
         )
-        self._client = httpx2.Client(transport=_Transport(pool), trust_env=False, follow_redirects=False)
-        # A server's cookies would make a repeat differ from the first request.
-        self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._client.headers.clear()
 
-    def send(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Make a request and read the answer. Redirects are not followed.
+    def send(self, outgoing: Outgoing) -> Answer:
+        """Make a request and read the answer. Redirects are not followed, cookies are not kept.
 
         Raises:
             RetryableError: No answer, or not in time; whether the request was acted on is not known.
             RouteError: The site must not or cannot be spoken with: its address or its certificate.
         """
-        limits = self._limits
-        timeout = httpx2.Timeout(
-            connect=limits.connect_seconds,
-            read=limits.read_seconds,
-            write=limits.read_seconds,
-            pool=limits.total_seconds,
-        )
-        # Answers are read for their status and a few numbers: not worth a decompressor's risk.
-        sent = {"user-agent": "muxly", "accept-encoding": "identity", **{k.lower(): v for k, v in headers.items()}}
-        self._deadline.start(limits.total_seconds)
+        self._deadline.start(self._limits.total_seconds)
         try:
-            with self._client.stream(method, url, headers=sent, content=body, timeout=timeout) as response:
+            response = self._pool.handle_request(self._request(outgoing))
+            try:
                 return self._answer(response)
-        except (
-            httpcore2.NetworkError,
-            httpcore2.ProtocolError,
-            httpcore2.TimeoutException,
-            httpcore2.ProxyError,
-        ) as error:
-            raise _failure(site(url), error) from error
+            finally:
+                response.close()
+        except _FAILURES as error:
+            raise _failure(site(outgoing.url), error) from error
 
-    def _answer(self, response: httpx2.Response) -> Answer:
+    def _request(self, outgoing: Outgoing) -> httpcore2.Request:
+        """The request as the pool takes it; httpx2's own client would write the whole URL into the log."""
+        given = {name.lower(): value for name, value in outgoing.headers.items()}
+        # Answers are read for their status and a few numbers: not worth a decompressor's risk.
+        headers = {"user-agent": "muxly", "accept-encoding": "identity", **given}
+        built = httpx2.Request(outgoing.method, outgoing.url, headers=headers, content=outgoing.body)
+        url, limits = built.url, self._limits
+        return httpcore2.Request(
+            built.method,
+            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=built.headers.raw,
+            content=outgoing.body,
+            extensions={
+                "timeout": {
+                    "connect": limits.connect_seconds,
+                    "read": limits.read_seconds,
+                    "write": limits.read_seconds,
+                    "pool": limits.total_seconds,
+                }
+            },
+        )
+
+    def _answer(self, response: httpcore2.Response) -> Answer:
         limit = self._limits.answer_bytes
-        raw, cut = _up_to(response.iter_raw(), limit)
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        raw, cut = _up_to(response.iter_stream(), limit)
+        headers = dict(httpx2.Headers(response.headers).items())
         try:
             body, more = content.decoded(raw, headers.get("content-encoding", ""), limit)
         except content.UnreadableAnswerError:
             body, more = b"", True
-        return Answer(response.status_code, headers, body, whole=not (cut or more))
+        return Answer(response.status, headers, body, whole=not (cut or more))
 
     def probe(self) -> None:
         """Connect, and go through the TLS handshake, without any request; through a proxy, only to it.
@@ -173,7 +185,7 @@ class Client:
                     stream = stream.start_tls(self._context, url.host, self._limits.connect_seconds)
             finally:
                 stream.close()
-        except (httpcore2.NetworkError, httpcore2.TimeoutException) as error:
+        except _FAILURES as error:
             raise _failure(site(str(url)), error) from error
 
     def _proxy_url(self) -> httpx2.URL:
@@ -183,7 +195,7 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        self._pool.close()
 
 
 def checked_url(url: str) -> httpx2.URL:
@@ -241,38 +253,3 @@ def _failure(place: str, error: Exception) -> muxly.MuxlyError:
     if isinstance(error, httpcore2.LocalProtocolError):
         return muxly.RouteError(f"{place}: the request cannot be sent: {error}")
     return muxly.RetryableError(f"{place}: {str(error) or type(error).__name__}")
-
-
-class _Transport(httpx2.BaseTransport):
-    """Lets httpx2 use a pool whose connections are ours."""
-
-    def __init__(self, pool: httpcore2.ConnectionPool) -> None:
-        self._pool = pool
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        url = request.url
-        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        answer = self._pool.handle_request(
-            httpcore2.Request(
-                request.method,
-                target,
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx2.Response(answer.status, headers=answer.headers, stream=_Content(answer))
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-class _Content(httpx2.SyncByteStream):
-    def __init__(self, answer: httpcore2.Response) -> None:
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._answer.iter_stream()
-
-    def close(self) -> None:
-        self._answer.close()

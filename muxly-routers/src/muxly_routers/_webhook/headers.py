@@ -12,10 +12,19 @@ from muxly_routers._templates import Template
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["check_headers", "check_name", "check_names", "check_text", "filled", "filled_url", "url_template"]
+__all__ = [
+    "check_headers",
+    "check_name",
+    "check_names",
+    "check_text",
+    "filled",
+    "filled_url",
+    "revealed",
+    "url_template",
+]
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_TEXT = re.compile(r"[\x20-\x7e\xa0-\xff\t]*")
+_TEXT = re.compile(r"[\x20-\x7e\t]*")
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _OURS = frozenset(
     {
@@ -55,6 +64,20 @@ def check_text(instance: Any, attribute: Any, value: str) -> None:
     """
     if not _TEXT.fullmatch(value):
         raise ValueError(f"{value!r} holds a line end or another character that no header may have")
+
+
+def revealed(secret: muxly.Secret, *path: str) -> str:
+    """A secret that is to be the value of a header, without white space around it.
+
+    Raises:
+        ConfigurationError: It cannot be one; the message does not show it.
+    """
+    text = secret.reveal().strip()
+    if not _TEXT.fullmatch(text):
+        raise muxly.ConfigurationError(
+            "the secret holds a line end or another character that no header may have", path=path
+        )
+    return text
 
 
 def check_names(instance: Any, attribute: Any, value: Mapping[str, Any]) -> None:

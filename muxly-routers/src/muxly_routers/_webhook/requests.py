@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
+from muxly_routers._http.outgoing import Outgoing
 from muxly_routers._webhook import signatures
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ class Requests:
         if self.bucket is not None:
             self.bucket.take(self.run.sleep)
         added = self.signing.headers(id, int(self.clock()), body)
-        answer = self.client.send(self.method, self.url, headers={**self.headers, **added}, body=body)
+        answer = self.client.send(
+            Outgoing(method=self.method, url=self.url, headers={**self.headers, **added}, body=body)
+        )
         if self.bucket is not None and answer.status == _TOO_MANY:
             # What this route was told holds for all that share its rate.
             self.bucket.pause(answer.retry_after or 0)
