@@ -131,3 +131,50 @@ def test_threads_share_one_rate() -> None:
     for thread in threads:
         thread.join()
     assert sorted(waits) == list(range(50))
+
+
+def test_patience_tries_again_and_waits_as_it_is_asked() -> None:
+    waits: list[float] = []
+    errors = [muxly.RetryableError("busy", retry_after=2.0), muxly.RetryableError("busy")]
+    failures: list[None] = []
+
+    def attempt() -> str:
+        if errors:
+            raise errors.pop(0)
+        return "done"
+
+    patience = muxly.Patience(muxly.Backoff(first_seconds=1e-9), waits.append)
+    assert patience.call(attempt, failed=lambda: failures.append(None)) == "done"
+    assert [round(seconds, 3) for seconds in waits] == [2.0, 0.0]
+    assert len(failures) == 2
+
+
+def test_patience_ends_with_the_last_error_and_tells_of_it() -> None:
+    error, failures = muxly.RetryableError("busy"), list[None]()
+
+    def attempt() -> None:
+        raise error
+
+    patience = muxly.Patience(muxly.Backoff(attempts=3), lambda seconds: None)
+    with pytest.raises(muxly.RetryableError, match="busy"):
+        patience.call(attempt, failed=lambda: failures.append(None))
+    assert len(failures) == 3
+
+
+def test_patience_has_no_end_as_long_as_something_goes_well_in_between() -> None:
+    patience, error = muxly.Patience(muxly.Backoff(attempts=2), lambda seconds: None), muxly.RetryableError("busy")
+    for _ in range(5):
+        patience.wait(error)
+        patience.start_over()
+    patience.wait(error)
+    with pytest.raises(muxly.RetryableError, match="busy"):
+        patience.wait(error)
+
+
+def test_patience_is_for_some_errors() -> None:
+    def attempt() -> None:
+        raise ValueError("wrong")
+
+    patience = muxly.Patience(muxly.Backoff(), lambda seconds: pytest.fail("it waited"))
+    with pytest.raises(ValueError, match="wrong"):
+        patience.call(attempt)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         StreamResult,
         StreamRules,
     )
-    from muxly.retry import Backoff, RateBucket
+    from muxly.retry import Backoff, Patience, RateBucket
     from muxly.router import Delivery, Mode, Promise, Receipt, Router
     from muxly.scheduler import Scheduler, Submit
     from muxly.stream import Stream
@@ -94,7 +94,7 @@ _MODULES = {
         "StreamResult",
         "StreamRules",
     ),
-    "retry": ("Backoff", "RateBucket"),
+    "retry": ("Backoff", "Patience", "RateBucket"),
     "router": ("Delivery", "Mode", "Promise", "Receipt", "Router"),
     "scheduler": ("Scheduler", "Submit"),
     "stream": ("Stream",),
@@ -121,6 +121,7 @@ __all__ = [
     "Notice",
     "Options",
     "Partition",
+    "Patience",
     "Pipeline",
     "Plan",
     "PluginError",

@@ -83,6 +83,7 @@ class Run:
         self.guarded = guarded
         self._stop = stop or threading.Event()
         self._on_notice, self._on_measure = on_notice, on_measure
+        self._on_wait: Callable[[float], None] = lambda seconds: None
         self._leases = _shared.Leases()
 
     @property
@@ -93,9 +94,13 @@ class Run:
     def sleep(self, seconds: float) -> None:
         """Wait, but not longer than the run lasts.
 
+        A wait that is long beside the pipeline's ``stall_seconds``, such as a source asks for with
+        ``Retry-After``, is not taken for a stall; many short ones, as of a loop that polls, are.
+
         Raises:
             StoppedError: The run has been asked to stop.
         """
+        self._on_wait(seconds)
         if self._stop.wait(min(max(0.0, seconds), threading.TIMEOUT_MAX)):
             raise StoppedError("the run was asked to stop")
 
@@ -114,11 +119,11 @@ class Run:
         """
         return self._leases.take(key, make)
 
-    def on_route(self, name: str) -> Run:
-        """The same run as a route's router sees it."""
-        seen = copy(self)
-        seen.route = name
-        return seen
+    def given_to(self, route: str | None, on_wait: Callable[[float], None]) -> Run:
+        """The same run as a route's router, or the connector, is given it; called by the runner."""
+        given = copy(self)
+        given.route, given._on_wait = route, on_wait
+        return given
 
     def end(self) -> None:
         """Give back the shared objects; called by the runner when the run ends."""

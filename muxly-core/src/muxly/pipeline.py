@@ -197,7 +197,8 @@ class Pipeline:
         spool_bytes: What pending segments may take on disk before reading waits.
         retention_seconds: How long delivered segments are kept for replay.
         retention_bytes: How much of them is kept at most.
-        stall_seconds: A route that makes no progress for so long is marked stalled.
+        stall_seconds: A route or a reading that makes no progress for so long (takes no batch, marks nothing,
+            does not return) is stalled: it is left behind, and the others go on.
         grace_seconds: How long a stopping run may take to finish what is under way.
         retry: Back-off of reading.
     """

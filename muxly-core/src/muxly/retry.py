@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
+from muxly.errors import RetryableError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Backoff", "RateBucket"]
+__all__ = ["Backoff", "Patience", "RateBucket"]
+
+T = TypeVar("T")
 
 RETRY_AFTER_LIMIT_SECONDS = 3600.0
 
@@ -56,6 +60,59 @@ class Backoff:
     def spent(self, attempt: int) -> bool:
         """Whether the given failed attempt was the last one."""
         return attempt >= self.attempts
+
+
+class Patience:
+    """Tries something again after a ``RetryableError``, until the back-off is spent.
+
+    ::
+
+        Patience(Backoff(), run.sleep).call(lambda: self._session.get(url))
+
+    Args:
+        backoff: How often, and how long to wait in between.
+        sleep: Waits; ``run.sleep`` in a component, which ends at once when the run stops.
+    """
+
+    def __init__(self, backoff: Backoff, sleep: Callable[[float], object]) -> None:
+        self._backoff, self._sleep, self._failed = backoff, sleep, 0
+
+    def call(
+        self,
+        attempt: Callable[[], T],
+        *,
+        failed: Callable[[], object] = lambda: None,
+        after: type[Exception] = RetryableError,
+    ) -> T:
+        """What the first attempt that works returns.
+
+        Args:
+            attempt: What it raises is passed on, but for the errors of ``after``.
+            failed: Called after each failure, also after the last one, before the wait.
+            after: After which errors it is tried again.
+        """
+        while True:
+            try:
+                return attempt()
+            except after as error:
+                failed()
+                self.wait(error)
+
+    def wait(self, error: Exception) -> None:
+        """Wait after a failure, as long as the back-off and the other side ask.
+
+        Raises:
+            Exception: The one that was given; it was the last.
+        """
+        self._failed += 1
+        if self._backoff.spent(self._failed):
+            raise error
+        retry_after = error.retry_after if isinstance(error, RetryableError) else None
+        self._sleep(self._backoff.wait(self._failed, retry_after=retry_after))
+
+    def start_over(self) -> None:
+        """Forget the failures so far: something went well in between."""
+        self._failed = 0
 
 
 class RateBucket:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from muxly.component import Notice, Run
 from muxly.errors import FencedError, MuxlyError
+from muxly.retry import RETRY_AFTER_LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -187,6 +188,13 @@ class ActiveRun:
         with self.changed:  # what is sealed while the ledger answers must not be forgotten
             self._pending_bytes = found = positions.pending_bytes(self.ledger)
         return found
+
+    def was_asked_for(self, seconds: float) -> bool:
+        """Whether a component that waits so long was asked to by the other side.
+
+        A loop that polls waits for shorter times; if nothing else happens, it is a stall.
+        """
+        return self.pipeline.stall_seconds / 2 <= seconds <= RETRY_AFTER_LIMIT_SECONDS
 
     def wait(self, seconds: float) -> None:
         """Wait for a change, but not longer."""

@@ -67,11 +67,17 @@ class RouteWorker:
             since = [*self._busy.values(), *self._closing.values()]
         return time.monotonic() - min(since) if since else 0.0
 
-    def abandon(self, error: BaseException) -> None:
-        """Leave its threads to themselves: whatever they still do is not acknowledged."""
+    def abandon(self, error: Exception, *, stalled: bool = False) -> None:
+        """Leave its threads to themselves: whatever they still do is not acknowledged.
+
+        Args:
+            error: Why.
+            stalled: Whether observers are told: nobody asked the run to stop.
+        """
         with self._lock:
             self.abandoned = True
-            for stream in self._busy:
+            busy = list(self._busy)
+            for stream in busy:
                 self.active.failed[(self.route.name, stream)] = error
             if not self._closing or self._busy:
                 self.error = self.error or error
@@ -79,9 +85,11 @@ class RouteWorker:
             message = f"closing route {self.route.name!r} did not end: {error}"
             self.active.run.notice(Notice("close_failed", message))
         self.active.leaves(self.route.name, self)
+        for stream in busy if stalled else ():
+            self.active.tell("muxly_delivery_failed", route=self.route.name, stream=stream, error=error)
 
     def _serve(self) -> None:
-        serving = Serving(self.active, self.route)
+        serving = Serving(self.active, self.route, self._waits)
         try:
             self._serve_streams(serving)
         except BaseException as error:  # noqa: BLE001 - the store may be away; the run goes on without this route
@@ -159,6 +167,7 @@ class RouteWorker:
 
     def _work(self, serving: Serving, name: str) -> None:
         """Deliver what waits of one stream, one delivery after the other."""
+        serving.stream = name
         stream = self.active.streams.get(name) or self._streams[name]
         seen = (self.active.heads.get(name, 0), self.active.reading_done)
         try:
@@ -191,7 +200,14 @@ class RouteWorker:
     def progress(self, stream: str, *, ahead_seconds: float = 0.0) -> None:
         """Say that something of a stream was done, or will be after waiting as long as was asked."""
         with self._lock:
-            self._busy[stream] = time.monotonic() + ahead_seconds
+            if stream in self._busy:
+                self._busy[stream] = time.monotonic() + ahead_seconds
+
+    def _waits(self, stream: str, seconds: float) -> None:
+        """The router waits; a wait that the destination asked for is no stall."""
+        with self._lock:
+            if stream in self._busy and self.active.was_asked_for(seconds):
+                self._busy[stream] = max(self._busy[stream], time.monotonic() + seconds)
 
     def count_rejected(self, count: int, reason: str) -> None:
         """Hold the route's limit of dead letters in one run.

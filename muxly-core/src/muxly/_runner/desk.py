@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
 from muxly._runner.subscriptions import mode_of, rules_of
 from muxly.batch import Rejected
-from muxly.errors import RejectedError, RetryableError, RouteError, StoppedError
+from muxly.errors import RejectedError, RouteError, StoppedError
 from muxly.pipeline import StreamRules
+from muxly.retry import Patience
 from muxly.router import Receipt
 from muxly.store import deliveries, positions, retention
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
     from muxly._runner.deliver import RouteWorker
     from muxly._runner.prepared import PreparedDelivery, PreparedLetters
     from muxly._runner.serving import Serving
@@ -84,23 +90,20 @@ class Desk:
         if self._skippable(prepared):
             self._acknowledge(prepared, Receipt())
             return
-        backoff, tries = self._route.retry, 1
-        while True:
-            try:
-                receipt = self._attempt(prepared)
-            except RejectedError as error:
-                self._rejected(prepared, error)
-                return
-            except RetryableError as error:
-                self._serving.close()
-                deliveries.attempted(self._ledger, prepared.stored)
-                if backoff.spent(tries):
-                    raise
-                self._sleep(backoff.wait(tries, retry_after=error.retry_after))
-                tries += 1
-                continue
+        try:
+            receipt = self._patience().call(lambda: self._attempt(prepared), failed=lambda: self._failed(prepared))
+        except RejectedError as error:
+            self._rejected(prepared, error)
+        else:
             self._acknowledge(prepared, receipt)
-            return
+
+    def _failed(self, prepared: Prepared) -> None:
+        self._serving.close()
+        self._refuse_abandoned()
+        deliveries.attempted(self._ledger, prepared.stored)
+
+    def _patience(self) -> Patience:
+        return Patience(self._route.retry, self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""
@@ -114,18 +117,27 @@ class Desk:
         return prepared.count == 0 and prepared.stored.options["mode"] != "overwrite"
 
     def _attempt(self, prepared: Prepared) -> Receipt:
+        self._refuse_abandoned()
         router = self._serving.router()
         stored = prepared.stored
         if stored.options["mode"] == "replace":
             self._begin(router, stored.generation)
         with self._ledger.read() as connection:
             state = positions.get(connection, self._ledger, stored.route, stored.stream).state
-        receipt = router.deliver(prepared.delivery(state, lambda count: self._mark(prepared, count)))
+        delivery = prepared.delivery(state, lambda count: self._mark(prepared, count))
+        delivery.source = partial(self._taken, delivery.source)
+        receipt = router.deliver(delivery)
         if receipt is None:
             return Receipt()
         if not isinstance(receipt, Receipt):
             raise TypeError(f"deliver() of {type(router).__name__} returned {receipt!r}, not a muxly.Receipt or None")
         return receipt
+
+    def _taken(self, source: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+        """The delivery's batches; each that is taken is progress."""
+        for batch in source():
+            self._worker.progress(self._stream.name)
+            yield batch
 
     def _mark(self, prepared: Prepared, count: int) -> None:
         self._refuse_abandoned()
@@ -146,6 +158,7 @@ class Desk:
         if (self._stream.name, generation) in self._serving.begun:
             return
         router.begin(self._stream, generation)
+        self._refuse_abandoned()
         with self._ledger.write() as connection:
             positions.change(connection, self._ledger, self._route.name, self._stream.name, begun=generation)
         self._serving.begun.add((self._stream.name, generation))
@@ -179,6 +192,7 @@ class Desk:
 
     def _rejected(self, prepared: Prepared, error: RejectedError) -> None:
         """Split the delivery, or keep its one record as a dead letter."""
+        self._refuse_abandoned()
         if not prepared.stored.letters and prepared.stored.options["mode"] == "overwrite":
             raise RouteError(
                 f"route {self._route.name!r}: {error}; deliveries in mode {prepared.stored.options['mode']} "
@@ -205,20 +219,13 @@ class Desk:
             self._patiently_complete(log.sealed)
 
     def _patiently_complete(self, generation: int) -> None:
-        backoff, tries = self._route.retry, 1
-        while True:
-            try:
-                router = self._serving.router()
-                self._begin(router, generation)
-                router.complete(self._stream, generation)
-                break
-            except RetryableError as error:
-                self._serving.close()
-                if backoff.spent(tries):
-                    raise
-                self._sleep(backoff.wait(tries, retry_after=error.retry_after))
-                tries += 1
-        self._refuse_abandoned()
+        def attempt() -> None:
+            router = self._serving.router()
+            self._begin(router, generation)
+            router.complete(self._stream, generation)
+            self._refuse_abandoned()
+
+        self._patience().call(attempt, failed=self._serving.close)
         with self._ledger.write() as connection:
             positions.change(connection, self._ledger, self._route.name, self._stream.name, completed=generation)
 

@@ -24,12 +24,11 @@ from muxly.errors import (
     ConfigurationError,
     FencedError,
     MuxlyError,
-    RetryableError,
+    RouteError,
     SpoolError,
-    StoppedError,
-    StreamError,
 )
 from muxly.pipeline import RunResult
+from muxly.retry import Patience
 from muxly.store import accounts, engine, plans, positions, retention, runs
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Execution:
     def __init__(self, active: ActiveRun, session: Session, options: RunOptions) -> None:
         self._active, self._session, self._options = active, session, options
         self._pipeline, self._ledger = active.pipeline, active.ledger
-        self._source = Source(active)
+        self._source = Source(active, on_wait=self._source_waits)
         self._streams: dict[str, Stream] = {}
         self._extraction: Extraction | None = None
         self._workers: dict[str, RouteWorker] = {}
@@ -122,29 +121,14 @@ class Execution:
 
     def _learn_streams(self) -> None:
         """Open the connector; if that fails, only what waits is delivered."""
-        backoff, tries = self._pipeline.retry, 1
-        while True:
-            try:
-                self._streams = chosen(self._pipeline, self._source.streams(), self._options.select)
-                return
-            except ConfigurationError:
-                raise
-            except RetryableError as error:
-                self._source.close()
-                if backoff.spent(tries) or not self._slept(backoff.wait(tries, retry_after=error.retry_after)):
-                    self._error = error
-                    return
-                tries += 1
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                self._error = error
-                return
-
-    def _slept(self, seconds: float) -> bool:
-        """Wait before another try; False = the run stops."""
-        with suppress(StoppedError):
-            self._active.run.sleep(seconds)
-            return True
-        return False
+        patience = Patience(self._pipeline.retry, self._active.run.sleep)
+        try:
+            offered = patience.call(self._source.streams, failed=self._source.close)
+            self._streams = chosen(self._pipeline, offered, self._options.select)
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            self._error = error
 
     def _refuse_removed_routes(self) -> None:
         """Forget what routes do not deliver any more; refuse the run if records still wait there."""
@@ -230,6 +214,10 @@ class Execution:
         reader.start()
         self._wait(reader)
 
+    def _source_waits(self, seconds: float) -> None:
+        if self._extraction is not None:
+            self._extraction.waits(seconds)
+
     def _new_reader(self, known: frozenset[str]) -> threading.Thread:
         pipeline = self._pipeline
         committer = Committer(
@@ -270,20 +258,25 @@ class Execution:
     def _leave_stalled_routes(self) -> None:
         for name, worker in self._workers.items():
             if worker.alive and worker.stalled_seconds() > self._pipeline.stall_seconds:
-                seconds = self._pipeline.stall_seconds
-                worker.abandon(StreamError(f"route {name!r} made no progress for {seconds:g} s: stalled"))
+                worker.abandon(RouteError(f"route {name!r} {self._stalled('its destination')}"), stalled=True)
 
     def _leave_stalled_reading(self, reader: threading.Thread, extraction: Extraction) -> threading.Thread | None:
         if extraction.stalled_seconds() <= self._pipeline.stall_seconds:
             return reader
-        extraction.abandon(f"made no progress for {self._pipeline.stall_seconds:g} s: stalled")
+        extraction.abandon(self._stalled("the source"))
         self._active.finish_reading()
         return None
+
+    def _stalled(self, other_side: str) -> str:
+        return (
+            f"is stalled: it made no progress for {self._pipeline.stall_seconds:g} s, and is left behind; look whether "
+            f"{other_side} answers and run again, or let it take longer with `stall_seconds:`"
+        )
 
     def _leave_behind(self, why: str) -> None:
         for name, worker in self._workers.items():
             if worker.alive:
-                worker.abandon(StreamError(f"route {name!r} {why}"))
+                worker.abandon(RouteError(f"route {name!r} {why}"))
         if self._extraction is not None and not self._active.reading_done:
             self._extraction.abandon(why)
 

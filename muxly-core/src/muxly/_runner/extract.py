@@ -27,6 +27,7 @@ from muxly.errors import (
     StreamUnavailableError,
 )
 from muxly.pipeline import StreamResult, StreamRules
+from muxly.retry import Patience
 from muxly.store import plans
 from muxly.stream import Stream
 
@@ -190,15 +191,7 @@ class Extraction:
 
     def _patiently(self, stream: Stream, cursor: Cursor) -> Plan:
         """Plan a stream; try again after retryable errors, as often as the pipeline allows."""
-        backoff, tries = self._active.pipeline.retry, 1
-        while True:
-            try:
-                return self._planned(stream, cursor)
-            except RetryableError as error:
-                if backoff.spent(tries):
-                    raise
-                self._sleep(backoff.wait(tries, retry_after=error.retry_after))
-                tries += 1
+        return Patience(self._active.pipeline.retry, self._sleep).call(lambda: self._planned(stream, cursor))
 
     def _planned(self, stream: Stream, cursor: Cursor) -> Plan:
         self._planning = stream.name
@@ -286,7 +279,7 @@ class Extraction:
 
     def _read(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> None:
         """Read one partition to its end, beginning again after retryable errors."""
-        backoff, tries = self._active.pipeline.retry, 1
+        patience = Patience(self._active.pipeline.retry, self._sleep)
         with self._counted():
             while True:
                 reading = self._reading(stream, plan, partition)
@@ -295,12 +288,10 @@ class Extraction:
                     return
                 except RetryableError as error:
                     _interrupt(reading)
-                    tries = 1 if reading.cursor != partition.cursor else tries
+                    if reading.cursor != partition.cursor:
+                        patience.start_over()
                     partition = evolve(partition, cursor=reading.cursor)
-                    if backoff.spent(tries):
-                        raise
-                    self._sleep(backoff.wait(tries, retry_after=error.retry_after))
-                    tries += 1
+                    patience.wait(error)
                 except (QuotaError, StoppedError):
                     reading.interrupt()
                     raise
@@ -317,6 +308,10 @@ class Extraction:
         """Wait before another try; that is no stall."""
         self._progress(seconds)
         self._active.run.sleep(seconds)
+
+    def waits(self, seconds: float) -> None:
+        """The connector waits, for so long that the source must have asked for it; that is no stall either."""
+        self._progress(seconds)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

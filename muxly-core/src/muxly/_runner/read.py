@@ -9,16 +9,17 @@ from muxly._ids import new_id
 from muxly.component import Run
 from muxly.connector import Connector
 from muxly.errors import ConfigurationError, RetryableError
+from muxly.retry import Backoff, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import pandas as pd
     import polars as pl
     import pyarrow as pa
 
     from muxly.batch import Batch, Rejected
-    from muxly.connector import Partition, Plan
+    from muxly.connector import Partition
     from muxly.stream import Stream
 
 
@@ -122,7 +123,7 @@ class Reading:
             connector.open(run)
             stream = self._stream(list(connector.streams()))
             root = stream if stream.parent is None else self._stream(list(connector.streams()), stream.parent)
-            plan = _patiently(run, lambda: connector.plan(root, None))
+            plan = Patience(Backoff(), run.sleep).call(lambda: connector.plan(root, None))
             for partition in plan.partitions:
                 for batch in _partition(run, connector, root, partition):
                     if (batch.stream or root.name) == self._name:
@@ -144,28 +145,12 @@ class Reading:
         raise ConfigurationError(f"the connector has no stream {wanted!r}; {hint}")
 
 
-def _patiently(run: Run, attempt: Callable[[], Plan]) -> Plan:
-    from muxly.retry import Backoff
-
-    backoff, tries = Backoff(), 1
-    while True:
-        try:
-            return attempt()
-        except RetryableError as error:
-            if backoff.spent(tries):
-                raise
-            run.sleep(backoff.wait(tries, retry_after=error.retry_after))
-            tries += 1
-
-
 def _partition(run: Run, connector: Connector, stream: Stream, partition: Partition) -> Iterator[Batch]:
     """The batches of one partition; after a retryable error, from the last cursor that was handed on.
 
     What came after that cursor is held back until the next one, so that nothing comes twice.
     """
-    from muxly.retry import Backoff
-
-    backoff, tries, cursor = Backoff(), 1, partition.cursor
+    patience, cursor = Patience(Backoff(), run.sleep), partition.cursor
     while True:
         held: list[Batch] = []
         try:
@@ -173,12 +158,10 @@ def _partition(run: Run, connector: Connector, stream: Stream, partition: Partit
                 held.append(batch)
                 if batch.cursor is not None and stream.sorted:
                     yield from held
-                    held, cursor, tries = [], batch.cursor, 1
+                    held, cursor = [], batch.cursor
+                    patience.start_over()
         except RetryableError as error:
-            if backoff.spent(tries):
-                raise
-            run.sleep(backoff.wait(tries, retry_after=error.retry_after))
-            tries += 1
+            patience.wait(error)
         else:
             yield from held
             return

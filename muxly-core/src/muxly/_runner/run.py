@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from muxly import _plugins
-from muxly._runner.active import ActiveRun
+from muxly._runner.active import ActiveRun, sentence
 from muxly._runner.execution import Execution
 from muxly._runner.run_options import RunOptions
 from muxly._runner.session import Home, open_session
 from muxly.component import Notice
 from muxly.errors import ConfigurationError, FencedError, LeaseHeldError
 from muxly.pipeline import Pipeline, RunResult
-from muxly.retry import Backoff
+from muxly.retry import Backoff, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -122,19 +122,13 @@ def finished_events(log: EventLog, pipeline: str, routes: Mapping[str, Route], h
     """
     from muxly._runner.events import deliver_events
 
-    backoff, tries = Backoff(first_seconds=0.2, limit_seconds=2.0), 1
-    while True:
-        try:
-            deliver_events(log, pipeline, routes, home)
-            return []
-        except LeaseHeldError as error:  # another run of the pipeline delivers its own just now
-            if backoff.spent(tries):
-                return [Notice("events_failed", f"the run's events were not delivered: {error}", level="error")]
-            time.sleep(backoff.wait(tries))
-            tries += 1
-        except Exception as error:  # noqa: BLE001 - an event that nobody hears never breaks a run
-            message = f"the run's events were not delivered: {type(error).__name__}: {error}"
-            return [Notice("events_failed", message, level="error")]
+    patience = Patience(Backoff(first_seconds=0.2, limit_seconds=2.0), time.sleep)
+    try:  # another run of the pipeline may hold the lease just now, to deliver its own
+        patience.call(lambda: deliver_events(log, pipeline, routes, home), after=LeaseHeldError)
+    except Exception as error:  # noqa: BLE001 - an event that nobody hears never breaks a run
+        message = f"the run's events were not delivered: {sentence(error)}"
+        return [Notice("events_failed", message, level="error")]
+    return []
 
 
 def _resolve(

@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING
 from muxly.component import Notice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from muxly._runner.active import ActiveRun
     from muxly.pipeline import Route
     from muxly.router import Router
 
 
 class Serving:
-    """One opened copy of a route's router; opened again after an error."""
+    """One opened copy of a route's router; opened again after an error.
 
-    def __init__(self, active: ActiveRun, route: Route) -> None:
-        self._active, self._route = active, route
+    Args:
+        active: The run.
+        route: The route.
+        on_wait: Told when the router waits: for which stream, and for how many seconds.
+    """
+
+    def __init__(self, active: ActiveRun, route: Route, on_wait: Callable[[str, float], None]) -> None:
+        self._active, self._route, self._on_wait = active, route, on_wait
+        self.stream = ""
         self._router: Router | None = None
         self.begun: set[tuple[str, int]] = set()
 
@@ -26,12 +35,15 @@ class Serving:
         if self._router is None:
             router = copy.deepcopy(self._route.router)
             try:
-                router.open(self._active.run.on_route(self._route.name))
+                router.open(self._active.run.given_to(self._route.name, self._waits))
             except BaseException:
                 _close_quietly(self._active, self._route.name, router)
                 raise
             self._router = router
         return self._router
+
+    def _waits(self, seconds: float) -> None:
+        self._on_wait(self.stream, seconds)
 
     def close(self) -> None:
         """Close the router; may be repeated."""

@@ -28,10 +28,12 @@ class Source:
 
     Args:
         active: The run.
+        on_wait: Told of a wait that the source must have asked for, in seconds.
     """
 
-    def __init__(self, active: ActiveRun) -> None:
-        self._active = active
+    def __init__(self, active: ActiveRun, on_wait: Callable[[float], None]) -> None:
+        self._active, self._on_wait = active, on_wait
+        self._until = 0.0
         self.connector: Connector = copy.deepcopy(active.pipeline.connector)
         self._opened = self._left = False
 
@@ -43,7 +45,7 @@ class Source:
             StoppedError: The run stops, and it did not answer within the grace time.
         """
         self._opened = True
-        self._answer("open", lambda: self.connector.open(self._active.run))
+        self._answer("open", lambda: self.connector.open(self._active.run.given_to(None, self._waits)))
         return self._answer("streams", lambda: list(self.connector.streams()))
 
     def close(self) -> None:
@@ -58,19 +60,25 @@ class Source:
             self._active.run.notice(Notice("close_failed", message))
 
     def _answer(self, method: str, call: Callable[[], T]) -> T:
+        self._until = time.monotonic() + self._active.pipeline.stall_seconds
         pool = DaemonThreads(1, "muxly-source")
         future = pool.submit(call)
         pool.shutdown(wait=False)
-        until = time.monotonic() + self._active.pipeline.stall_seconds
         stopping = False
         while not wait([future], _LOOK_SECONDS).done:
             if self._active.stop.is_set() and not stopping:
-                stopping, until = True, min(until, time.monotonic() + self._active.pipeline.grace_seconds)
-            if time.monotonic() > until:
+                stopping, self._until = True, min(self._until, time.monotonic() + self._active.pipeline.grace_seconds)
+            if time.monotonic() > self._until:
                 self._left = True
                 kind = StoppedError if stopping else PluginError
                 raise kind(
-                    f"the connector {type(self.connector).__name__} did not answer {method}(); it is left behind"
+                    f"the connector {type(self.connector).__name__} is stalled: it did not answer {method}(), and is "
+                    "left behind; look whether the source answers and run again"
                 )
         answer: T = future.result()
         return answer
+
+    def _waits(self, seconds: float) -> None:
+        if self._active.was_asked_for(seconds):
+            self._until = max(self._until, time.monotonic() + seconds + self._active.pipeline.stall_seconds)
+            self._on_wait(seconds)
