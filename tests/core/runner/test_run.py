@@ -7,11 +7,14 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import muxly
+from muxly._runner.run import execute
+from muxly._runner.run_options import RunOptions
+from muxly._runner.session import Home
 from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 
 FAST = muxly.Backoff(first_seconds=0.001, limit_seconds=0.01, attempts=3)
@@ -452,3 +455,20 @@ def test_router_sees_the_log_position_of_each_batch(tmp_path: Path) -> None:
     positions_seen = [position for position, _first in seen]
     assert positions_seen == sorted(positions_seen)
     assert positions_seen[0] == 1 < positions_seen[-1]
+
+
+class Asking(CollectingRouter):
+    """Keeps what it is told of its run."""
+
+    told: ClassVar[list[tuple[str | None, bool]]] = []
+
+    def open(self, run: muxly.Run) -> None:
+        self.told.append((run.route, run.guarded))
+        super().open(run)
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_router_knows_whether_somebody_else_wrote_the_configuration(tmp_path: Path, guarded: bool) -> None:
+    Asking.told.clear()
+    execute(pipeline(FakeConnector(), Asking()), Home(folder=tmp_path), RunOptions(guarded=guarded))
+    assert Asking.told == [("r0", guarded)]

@@ -11,10 +11,11 @@ from muxly.errors import FencedError, MuxlyError
 from muxly.retry import RETRY_AFTER_LIMIT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
     import pluggy
 
+    from muxly._runner.run_options import RunOptions
     from muxly.pipeline import Pipeline
     from muxly.spool import FolderSpool
     from muxly.store.ledger import Ledger
@@ -30,31 +31,20 @@ class ActiveRun:
         ledger: The right to write its rows.
         spool: Where its segments are.
         hooks: The observers.
-        run_id: The run's ULID.
-        params: What the trigger passed.
-        stop: Set from outside when the run is to stop.
-        on_change: Called, often and from any thread, when there is progress to show.
+        options: How this run differs from others.
     """
 
     def __init__(
-        self,
-        pipeline: Pipeline,
-        ledger: Ledger,
-        spool: FolderSpool,
-        hooks: pluggy.PluginManager,
-        *,
-        run_id: str,
-        params: Mapping[str, Any] | None = None,
-        stop: threading.Event | None = None,
-        on_change: Callable[[ActiveRun], None] = lambda active: None,
+        self, pipeline: Pipeline, ledger: Ledger, spool: FolderSpool, hooks: pluggy.PluginManager, options: RunOptions
     ) -> None:
         self.pipeline, self.ledger, self.spool, self.hooks = pipeline, ledger, spool, hooks
-        self.stop = stop or threading.Event()
+        self.stop = options.stop or threading.Event()
         self.run = Run(
-            run_id,
+            ledger.run,
             pipeline.name,
             token=ledger.token,
-            params=params,
+            params=options.params,
+            guarded=options.guarded,
             stop=self.stop,
             on_notice=self._keep_notice,
             on_measure=self._keep_measure,
@@ -70,7 +60,7 @@ class ActiveRun:
         self.measures: dict[str, float] = {}
         self.sealed_here: set[str] = set()
         self.fenced: FencedError | None = None
-        self._on_change = on_change
+        self._on_change = options.on_change
         self._serving: dict[str, object] = {}
         self._crowd = 0
         self._pending_bytes: int | None = None

@@ -180,16 +180,7 @@ def execute(pipeline: Pipeline, home: Home, options: RunOptions) -> RunResult:
         params=options.params,
         on_fenced=lambda error: fences[0](error),  # noqa: PLW0108 - the list is filled later
     ) as session:
-        active = ActiveRun(
-            pipeline,
-            session.ledger,
-            session.spool,
-            hooks,
-            run_id=session.ledger.run,
-            params=options.params,
-            stop=options.stop,
-            on_change=options.on_change,
-        )
+        active = ActiveRun(pipeline, session.ledger, session.spool, hooks, options)
         fences.append(active.fence)
         for error in broken:
             active.run.notice(Notice("observer_unavailable", str(error)))

@@ -25,7 +25,11 @@ def _objects(value: Sequence[object]) -> tuple[object, ...]:
 
 @frozen(kw_only=True)
 class RunOptions:
-    """The options of one run; ``muxly.run`` says what each means."""
+    """The options of one run; ``muxly.run`` says what each means.
+
+    Args:
+        guarded: As ``Run.guarded``: whether somebody else than the operator wrote what runs.
+    """
 
     params: Mapping[str, Any] | None = None
     stop: threading.Event | None = None
@@ -36,3 +40,4 @@ class RunOptions:
     replay: Replay | None = None
     observers: tuple[object, ...] = field(default=(), converter=_objects)
     on_change: Callable[[ActiveRun], None] = lambda active: None
+    guarded: bool = False
