@@ -126,7 +126,7 @@ class Sql(muxly.Router):
         from muxly_routers._sql.output import Settings
 
         return Settings(
-            url=parsed(self.url.reveal()),
+            url=parsed(self.url),
             fast=self.fast_path,
             schema=self.schema,
             table=self.table,

@@ -9,7 +9,7 @@ import pyarrow as pa
 from muxly_routers._sql.dialect import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import adbc_driver_manager as adbc
 
@@ -25,7 +25,8 @@ class AdbcSession(Session):
 
     Args:
         driver: Path of the driver's library.
-        options: Of the database, ``uri`` among them.
+        options: Gives the options of the database, ``uri`` among them; kept in no variable, for a
+            traceback may show those.
     """
 
     asking: ClassVar[Mapping[str, str]] = {}
@@ -34,12 +35,12 @@ class AdbcSession(Session):
     starting: ClassVar[str] = "BEGIN"
     """What starts a transaction."""
 
-    def __init__(self, driver: str, options: Mapping[str, str]) -> None:
+    def __init__(self, driver: str, options: Callable[[], Mapping[str, str]]) -> None:
         import adbc_driver_manager as adbc
 
         self._adbc = adbc
         self._connection: adbc.AdbcConnection | None = None
-        self._database = adbc.AdbcDatabase(driver=driver, **options)
+        self._database = adbc.AdbcDatabase(driver=driver, **options())
         try:
             self._connection = adbc.AdbcConnection(self._database)
         except BaseException:

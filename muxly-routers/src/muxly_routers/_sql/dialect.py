@@ -330,6 +330,10 @@ class Dialect(ABC):
         """Let ``new`` take the name of ``old``, which may not be there and is gone afterwards."""
         return [self.drop_table(old), self.rename_table(new, old.table)]
 
+    def exchange(self, new: Place, old: Place, aside: Place) -> list[str]:
+        """The same outside of a transaction: ``old`` is put aside, and a crash in between can be seen."""
+        return [self.rename_table(old, aside.table), self.rename_table(new, old.table)]
+
     def create_index(self, name: str, place: Place, columns: Sequence[str], *, unique: bool = False) -> str:
         """An index, unless one of that name is there."""
         word = "UNIQUE INDEX" if unique else "INDEX"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -24,8 +25,8 @@ _OWN = {
 }
 
 
-def parsed(text: str) -> URL:
-    """The URL in its parts.
+def parsed(secret: muxly.Secret) -> URL:
+    """The URL in its parts; printed, it has no credentials.
 
     Raises:
         ConfigurationError: It is not one; the message does not show it, for it holds a password.
@@ -35,13 +36,30 @@ def parsed(text: str) -> URL:
         from sqlalchemy.exc import ArgumentError
 
     try:
-        return make_url(text)
+        return _quiet(make_url(secret.reveal()))
     except (ArgumentError, ValueError):
         raise muxly.ConfigurationError(
             "the URL is not one of a database; it looks like postgresql://user:password@host:5432/database "
             "or sqlite:////absolute/path/records.db (special characters in the password percent-encoded)",
             path=("url",),
         ) from None
+
+
+@cache
+def _quiet_kind(kind: type[URL]) -> type[URL]:
+    """URLs that a traceback with local variables can show."""
+
+    class QuietUrl(kind):  # type: ignore[misc, valid-type]
+        def __repr__(self) -> str:
+            return shown(self)
+
+        __str__ = __repr__
+
+    return QuietUrl
+
+
+def _quiet(url: URL) -> URL:
+    return _quiet_kind(type(url))._make(url)
 
 
 def shown(url: URL) -> str:

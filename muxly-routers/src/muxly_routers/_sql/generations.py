@@ -9,7 +9,7 @@ from attrs import frozen
 
 import muxly
 from muxly_routers._sql import names
-from muxly_routers._sql.dialect import Place
+from muxly_routers._sql.dialect import Column, Place
 
 if TYPE_CHECKING:
     from muxly_routers._sql.deliveries import Deliveries, Owner
@@ -46,6 +46,10 @@ class Generations:
     def _prefix(self) -> str:
         return f"{names.OWN}{self.owner.digest()}_g"
 
+    def _aside(self, generation: int) -> Place:
+        """Where the table before is put while this generation takes its place."""
+        return Place(self.target.schema, f"{self._prefix()}{generation}_before")
+
     def refuse_old(self, generation: int, *, filling: bool = False) -> bool:
         """Whether the generation is visible already.
 
@@ -67,7 +71,7 @@ class Generations:
 
     def begin(self, generation: int) -> None:
         """Drop what older generations left that were never complete."""
-        left = re.compile(re.escape(self._prefix()) + r"(\d+)")
+        left = re.compile(re.escape(self._prefix()) + r"(\d+)(_before)?")
         for name in self.session.tables(self.target.schema):
             found = left.fullmatch(name)
             if found and int(found[1]) < generation:
@@ -77,6 +81,33 @@ class Generations:
         """Make what is needed to remember the generation."""
         self.memory.prepare_generations()
         return True
+
+    def show_in_steps(self, generation: int) -> None:
+        """The same as ``show`` where a table's name is not part of a transaction.
+
+        A crash may come behind any step, and the repeat goes on there: as long as the table before
+        stands aside, the generation has its place already and only has to be remembered.
+        """
+        filled, aside = self.place(generation), self._aside(generation)
+        if self.tables.columns(filled):
+            for statement in self._exchange(filled, aside):
+                self.session.execute(statement)
+            self.tables.forget()
+        self.session.begin()
+        if not self.tables.columns(aside) and self.tables.columns(self.target):
+            self.session.execute(f"DELETE FROM {self.dialect.at(self.target)}")
+        self.memory.show(self.owner, generation)
+        self.session.commit()
+        self.session.execute(self.dialect.drop_table(aside))
+
+    def _exchange(self, filled: Place, aside: Place) -> list[str]:
+        if self.tables.columns(self.target):
+            return self.dialect.exchange(filled, self.target, aside)
+        taking = [self.dialect.rename_table(filled, self.target.table)]
+        if self.tables.columns(aside):
+            return taking
+        columns = [Column(name, kind) for name, kind in self.tables.columns(filled).items()]
+        return [self.dialect.create_table(aside, columns), *taking]
 
     def show(self, generation: int) -> None:
         """Let the generation take the place of the one before; one without records leaves an empty table."""

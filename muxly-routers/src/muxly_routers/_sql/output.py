@@ -29,6 +29,8 @@ __all__ = ["Output", "Settings"]
 T = TypeVar("T")
 
 _TURN_SECONDS = 0.2
+# Several that make the same tables at one moment meet at most as often as there are things to make.
+_LOOKS = 3
 
 _APPLY = {"append": modes.append, "replace": modes.append, "upsert": modes.upsert, "overwrite": modes.overwrite}
 
@@ -103,8 +105,7 @@ class Output:
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
         """Records, id and receipt, in one transaction."""
-        receipt: muxly.Receipt = self._tried(lambda: self._deliver(delivery))
-        return receipt
+        return self._tried(lambda: self._deliver(delivery))
 
     def begin(self, stream: muxly.Stream, generation: int) -> None:
         """Drop what older generations of the stream left."""
@@ -114,10 +115,11 @@ class Output:
         """Make a generation visible."""
         self._tried(lambda: self._complete(stream, generation))
 
-    def _tried(self, attempt: Callable[[], Any]) -> Any:
-        """Try, and once more if a table turned out to be another than it was."""
-        with suppress(StaleError):
-            return self._answered(attempt)
+    def _tried(self, attempt: Callable[[], T]) -> T:
+        """Try, and again if a table turned out to be another than it was."""
+        for _ in range(_LOOKS - 1):
+            with suppress(StaleError):
+                return self._answered(attempt)
         try:
             return self._answered(attempt)
         except StaleError as error:
@@ -125,7 +127,7 @@ class Output:
                 f"{error}; the table is not as this router makes it: change it back, or rename it"
             ) from None
 
-    def _answered(self, attempt: Callable[[], Any]) -> Any:
+    def _answered(self, attempt: Callable[[], T]) -> T:
         """An attempt whose errors the runner knows; after one, nothing is open or believed any more."""
         self._feed = None
         try:
@@ -159,6 +161,8 @@ class Output:
                 sleep=self._run.sleep,
             )
             session = self._dialect.open(self._settings.url, waits)
+            for remark in session.remarks():
+                self._run.notice(remark)
             self._connected = _Connected(session, Tables(session, self._dialect))
         return self._connected
 
@@ -198,7 +202,10 @@ class Output:
     def _begin(self, stream: muxly.Stream, generation: int) -> None:
         generations = self._generations(stream)
         generations.refuse_old(generation)
-        with self._transaction(lambda: True):
+        if self._dialect.transactional:
+            with self._transaction(lambda: True):
+                generations.begin(generation)
+        else:
             generations.begin(generation)
         self._connect().tables.forget()
 
@@ -206,8 +213,12 @@ class Output:
         generations = self._generations(stream)
         if generations.refuse_old(generation):
             return
-        with self._transaction(generations.prepare):
-            generations.show(generation)
+        if self._dialect.transactional:
+            with self._transaction(generations.prepare):
+                generations.show(generation)
+        else:
+            generations.prepare()
+            generations.show_in_steps(generation)
         self._connect().tables.forget()
 
     def _deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:

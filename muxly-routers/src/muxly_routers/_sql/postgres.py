@@ -56,6 +56,8 @@ _OWN_NOT_TEXT = re.compile(r"(smallint|integer|bigint|numeric|real|double|boolea
 _NUMERIC = re.compile(r"numeric\((\d+),(-?\d+)\)")
 _COPY_COLUMN = re.compile(r"^COPY .*, line \d+, column (.+?)(?:: .*)?$", re.MULTILINE)
 
+_SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
+
 _RETRIED = {"08", "40", "53", "57", "58", "25", "55", "XX"}
 _STALE = {"42P01", "42703", "42P07", "42701", "42804", "22P03", "08P01", "0A000", "42704", "42P06"}
 _NOT_RETRIED_CONNECTIONS = re.compile(
@@ -96,7 +98,7 @@ class Postgres(Dialect):
         with needs("postgres"):
             import adbc_driver_postgresql
 
-        return _Session(adbc_driver_postgresql._driver_path(), {"uri": _uri(url, waits)}, waits)
+        return _Session(adbc_driver_postgresql._driver_path(), lambda: {"uri": _uri(url, waits)}, waits)
 
     def reserved(self, name: str, *, table: bool = False) -> bool:
         return not table and name in _SYSTEM_COLUMNS
@@ -119,7 +121,7 @@ class Postgres(Dialect):
             return None
         state = getattr(error, "sqlstate", None)
         details = {key: value.decode(errors="replace") for key, value in getattr(error, "details", None) or ()}
-        message = details.get("PG_DIAG_MESSAGE_PRIMARY") or str(error).partition("\n")[0]
+        message = details.get("PG_DIAG_MESSAGE_PRIMARY") or _said(str(error))
         if state is None:
             refused = isinstance(error, OSError) is False and _NOT_RETRIED_CONNECTIONS.search(str(error))
             return Fault("denied" if refused else "retry", message)
@@ -155,7 +157,7 @@ class _Session(AdbcSession):
     # COPY cannot be told of every statement, and its errors come late, while the answer is read.
     asking: ClassVar[Mapping[str, str]] = {"adbc.postgresql.use_copy": "false"}
 
-    def __init__(self, driver: str, options: Mapping[str, str], waits: Waits) -> None:
+    def __init__(self, driver: str, options: Callable[[], Mapping[str, str]], waits: Waits) -> None:
         super().__init__(driver, options)
         self._lock_timeout = f"{waits.lock_seconds}s"
 
@@ -258,9 +260,15 @@ def _digits(type: str) -> tuple[int, int] | None:
     return (int(found[1]) - int(found[2]), int(found[2])) if found else None
 
 
+def _said(text: str) -> str:
+    """What the server said, without the statement that the driver puts before it."""
+    found = _SAID.search(text)
+    return found[1] if found else text.partition("\n")[0]
+
+
 def _kind(state: str, message: str, column: str | None) -> FaultKind:
     if state == "23505" and "pg_" in message:
-        return "retry"  # two made the same table at the same moment
+        return "stale"  # two made the same schema or table at the same moment
     if state in _STALE and not (state == "08P01" and column is None):
         return "stale"
     if state == "42501" or state.startswith("28"):

@@ -16,6 +16,8 @@ from muxly_routers._sql.adbc import AdbcSession, is_driver_error
 from muxly_routers._sql.dialect import Column, Dialect, Fault, FaultKind, Form, Place, Session, Waits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from sqlalchemy import URL
 
 __all__ = ["Sqlite"]
@@ -49,7 +51,7 @@ class Sqlite(Dialect):
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise muxly.RouteError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
-        return _Session(adbc_driver_sqlite._driver_path(), {"uri": str(path)}, waits)
+        return _Session(adbc_driver_sqlite._driver_path(), lambda: {"uri": str(path)}, waits)
 
     def not_there(self, url: URL) -> str | None:
         path = _file_of(url)
@@ -96,6 +98,10 @@ class Sqlite(Dialect):
     def loads_into(self, there: str, wanted: str) -> bool:
         return True
 
+    def cast(self, expression: str, type: str) -> str:
+        # A CAST to a type like DATE would make a number of the text; columns take any value as it is.
+        return expression
+
     def change_type(self, place: Place, column: Column) -> list[str]:
         table, name = self.at(place), self.quoted(column.name)
         before = self.quoted(f"_muxly_before_{column.name}")
@@ -110,7 +116,7 @@ class Sqlite(Dialect):
 class _Session(AdbcSession):
     starting = "BEGIN IMMEDIATE"
 
-    def __init__(self, driver: str, options: dict[str, str], waits: Waits) -> None:
+    def __init__(self, driver: str, options: Callable[[], Mapping[str, str]], waits: Waits) -> None:
         super().__init__(driver, options)
         self._waits = waits
         try:
