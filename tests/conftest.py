@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures_mariadb",
     "tests.fixtures_postgres",
     "tests.fixtures_prometheus",
+    "tests.fixtures_s3",
     "tests.fixtures_slack",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from attrs import frozen
@@ -9,11 +10,17 @@ from attrs import frozen
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Encoder", "Encoding", "Format", "Sink"]
+__all__ = ["Encoder", "Encoding", "Format", "Sink", "has_ending"]
 
 Format = Literal["csv", "jsonl", "parquet", "arrow"]
 
 _ENDINGS = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+_WRITTEN = re.compile(r".+\.(csv|jsonl|parquet|arrow)(\.gz|\.zst)?")
+
+
+def has_ending(name: str) -> bool:
+    """Whether a file is named like those that encodings write."""
+    return _WRITTEN.fullmatch(name) is not None
 
 
 class Sink(Protocol):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import muxly
+from muxly_routers._formats.encoding import has_ending
 from muxly_routers._local import rename
 from muxly_routers._local.draft import same_bytes
 from muxly_routers._local.failures import failures_at
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from muxly_routers._local.work import Work
 
 __all__ = ["check_ours", "reveal", "take_away", "take_place"]
-
-_OURS = re.compile(r".+\.(csv|jsonl|parquet|arrow)(\.gz|\.zst)?")
 
 
 def reveal(folder: Folder) -> None:
@@ -48,7 +46,7 @@ def check_ours(folder: Folder) -> None:
         RouteError: It holds something else, which would be lost.
     """
     for way, name in folder.files():
-        if not _OURS.fullmatch(name):
+        if not has_ending(name):
             place = "/".join((folder.path, *way, name))
             raise muxly.RouteError(
                 f"{folder.path} is to be replaced, but {place} is not a file of this router; "

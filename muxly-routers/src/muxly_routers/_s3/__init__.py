@@ -1,0 +1,1 @@
+"""The work of the router ``s3``."""
