@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.request import ProxyHandler, Request, build_opener
 from uuid import uuid4
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from muxly import Secret
 from muxly.testing import RouterConformance
-from muxly_routers.prometheus import Metric, Prometheus
+from muxly_routers.prometheus import Basic, Metric, Prometheus
+from tests.http_receiver import Receiver, Reply, Seen
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from tests import fixtures_prometheus as servers
+
+_direct = build_opener(ProxyHandler({}))
 
 
 def shown(text: str, metric: str) -> list[dict[str, Any]]:
@@ -36,7 +42,7 @@ class Measured(RouterConformance):
 
 
 class TestTextfile(Measured):
-    crash_points = 16
+    crash_points = 12
     folder: Path
 
     def router(self, tmp_path: Path) -> Prometheus:
@@ -52,51 +58,99 @@ class TestTextfile(Measured):
         return [one for file in self.folder.glob("*.prom") for one in shown(file.read_text(), "amount")]
 
 
-class TestPushgateway(Measured):
+class Sent(Measured):
+    """A way out to a server, which may also be slow or silent."""
+
+    root: str
+    receiver: Receiver
+
+    @pytest.fixture(autouse=True)
+    def _receiver(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
+    def sending_to(self, url: str, tmp_path: Path, **options: Any) -> Prometheus:
+        """The router with that server."""
+        raise NotImplementedError
+
+    def router(self, tmp_path: Path) -> Prometheus:
+        return self.sending_to(self.root, tmp_path)
+
+    def broken(self, tmp_path: Path) -> Prometheus:
+        return self.sending_to(f"http://127.0.0.1:{closed_port()}/hidden-path", tmp_path)
+
+    def hanging(self, tmp_path: Path) -> Prometheus:
+        self.receiver.script(Reply(hold=True))
+        return self.sending_to(f"http://127.0.0.1:{self.receiver.port}", tmp_path, timeout_seconds=1.0)
+
+    def slow(self, tmp_path: Path) -> Prometheus:
+        self.receiver.script(*[Reply(429, headers=(("Retry-After", "1"),))] * 2)
+        self.receiver.respond = passing_on_to(self.root)
+        return self.sending_to(f"http://127.0.0.1:{self.receiver.port}", tmp_path)
+
+
+class TestPushgateway(Sent):
     server: servers.Pushgateway
     job: str
 
     @pytest.fixture(autouse=True, scope="class")
-    def _server(self, pushgateway_server: servers.Pushgateway) -> None:
-        type(self).server = pushgateway_server
+    @classmethod
+    def _server(cls, pushgateway_server: servers.Pushgateway) -> None:
+        cls.server, cls.root = pushgateway_server, pushgateway_server.url
 
-    def router(self, tmp_path: Path) -> Prometheus:
+    @pytest.fixture(autouse=True)
+    def _wiped(self, pushgateway: servers.Pushgateway) -> None:
+        """Every push looks at all that the gateway holds."""
+
+    def sending_to(self, url: str, tmp_path: Path, **options: Any) -> Prometheus:
         self.job = f"job-{uuid4().hex}"
         return Prometheus(
             metrics=self.metrics,
-            pushgateway=self.server.url,
+            pushgateway=Secret(url),
             keep=tmp_path,
             job=self.job,
-            bearer="token-of-the-gateway",
+            bearer=Secret("token-of-the-gateway"),
             max_series=20_000,
+            **options,
         )
-
-    def broken(self, tmp_path: Path) -> Prometheus:
-        return Prometheus(metrics=self.metrics, pushgateway=f"http://127.0.0.1:{closed_port()}", bearer="hidden-token")
 
     def arrived(self) -> list[dict[str, Any]]:
         return [one for one in shown(self.server.metrics(), "amount") if one["job"] == self.job]
 
 
-class TestRemoteWrite(Measured):
+class TestRemoteWrite(Sent):
     server: servers.Prometheus
     metric: str
 
     @pytest.fixture(autouse=True, scope="class")
-    def _server(self, prometheus_server: servers.Prometheus) -> None:
-        type(self).server = prometheus_server
+    @classmethod
+    def _server(cls, prometheus_server: servers.Prometheus) -> None:
+        cls.server, cls.root = prometheus_server, f"http://127.0.0.1:{prometheus_server.port}"
 
-    def router(self, tmp_path: Path) -> Prometheus:
+    def sending_to(self, url: str, tmp_path: Path, **options: Any) -> Prometheus:
         self.metric = f"amount_{uuid4().hex}"
         metrics = {self.metric: Metric(column="amount", labels=["id"])}
-        return Prometheus(metrics=metrics, remote_write=self.server.write_url, max_series=20_000)
-
-    def broken(self, tmp_path: Path) -> Prometheus:
-        url = f"http://127.0.0.1:{closed_port()}/hidden-path/write"
-        return Prometheus(metrics=self.metrics, remote_write=url, bearer="hidden-token")
+        password = Secret("password-of-the-receiver")
+        return Prometheus(
+            metrics=metrics,
+            remote_write=Secret(f"{url}/api/v1/write"),
+            basic=Basic(user="me", password=password),
+            max_series=20_000,
+            **options,
+        )
 
     def arrived(self) -> list[dict[str, Any]]:
         return [labels for labels, samples in self.server.samples(self.metric) for _ in samples]
+
+
+def passing_on_to(root: str) -> Callable[[Seen], Reply]:
+    """A server behind which stands another one."""
+
+    def respond(seen: Seen) -> Reply:
+        headers = {name: seen.headers[name] for name in ("content-type", "content-encoding") if name in seen.headers}
+        with _direct.open(Request(f"{root}{seen.path}", seen.body, headers, method=seen.method), timeout=20) as answer:
+            return Reply(answer.status)
+
+    return respond
 
 
 def closed_port() -> int:

@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import attrs
 
 import muxly
+from muxly_routers._http.tls import Tls
 from muxly_routers._prometheus import names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
 
     from muxly_routers._prometheus.delivering import Delivering
+    from muxly_routers._prometheus.sending import Sending
     from muxly_routers._prometheus.settings import Metric as MetricSettings
     from muxly_routers._prometheus.settings import Settings
 
-__all__ = ["Metric", "Prometheus"]
+__all__ = ["Basic", "Metric", "Prometheus"]
 
 _WAYS = ("textfile", "listen", "pushgateway", "remote_write")
+_ONLY_WITH = {"job": ("pushgateway",), "grouping": ("pushgateway",), "keep": ("textfile", "listen", "pushgateway")}
 
 
 def _check_labels(instance: Any, attribute: Any, value: list[str] | dict[str, str]) -> None:
@@ -72,6 +76,8 @@ def _check_metrics(instance: Any, attribute: Any, value: dict[str, Metric]) -> N
         counter = metric.type == "counter"
         if problem := names.metric_problem(name, counter=counter, unit=metric.unit):
             raise ValueError(f"metrics: {problem}")
+        if metric.timestamp is not None and counter and not metric.cumulative:
+            raise ValueError(f"metrics: {name!r} adds values up, which has no time but now; leave timestamp out")
         if metric.cumulative and not counter:
             raise ValueError(f"metrics: {name!r} is cumulative, which only a counter can be; write `type: counter`")
         family = names.family(name, counter=counter)
@@ -84,18 +90,62 @@ def _check_stream_label(instance: Any, attribute: Any, value: str) -> None:
     if value and (problem := names.label_problem(value)):
         raise ValueError(f"stream_label: {problem}")
     for name, metric in instance.metrics.items():
-        if value in _labels(metric):
+        if value in names.columns_by_label(metric.labels):
             raise ValueError(
                 f"stream_label: {value!r} is a label of metric {name!r} too; choose another one, or "
                 '`stream_label: ""` if all of the route\'s streams have different label sets'
             )
 
 
-def _labels(metric: Metric) -> dict[str, str]:
-    """Columns by label."""
-    if isinstance(metric.labels, dict):
-        return metric.labels
-    return {names.label_name(column): column for column in metric.labels}
+def _check_listen(instance: Any, attribute: Any, value: str | None) -> None:
+    if value is not None:
+        names.address(value)
+
+
+def _check_grouping(instance: Any, attribute: Any, value: dict[str, str]) -> None:
+    taken = {"job", "route", instance.stream_label or "stream"}
+    for label in value:
+        if problem := names.label_problem(label):
+            raise ValueError(f"grouping: {problem}")
+        if label in taken:
+            raise ValueError(f"grouping: {label!r} is in every group already; choose another label")
+
+
+def _check_ways(instance: Any, attribute: Any, value: Any) -> None:
+    """Exactly one way out, and no option of another one."""
+    given = [way for way in _WAYS if getattr(instance, way) is not None]
+    if len(given) != 1:
+        found = "there is none" if not given else f"there are {' and '.join(given)}"
+        raise ValueError(f"a route has one way out of {', '.join(_WAYS)}, and {found}")
+    for name, ways in _ONLY_WITH.items():
+        if getattr(instance, name) and given[0] not in ways:
+            raise ValueError(f"{name} is for {' and '.join(ways)}, and this route has {given[0]}")
+    _check_times(instance, given[0])
+    if given[0] == "pushgateway":
+        _check_group_labels(instance)
+
+
+def _check_times(instance: Prometheus, way: str) -> None:
+    for name, metric in instance.metrics.items():
+        if metric.timestamp is not None and way in ("textfile", "pushgateway"):
+            raise ValueError(f"metrics: {name!r} has a timestamp, which {way} cannot carry; leave it out")
+
+
+def _check_group_labels(instance: Prometheus) -> None:
+    group = {"job", "route", *instance.grouping}
+    for name, metric in instance.metrics.items():
+        if clash := min(group & names.columns_by_label(metric.labels).keys(), default=None):
+            raise ValueError(
+                f"metrics: the label {clash!r} of {name!r} would be overwritten, for it is in the group of the "
+                "Pushgateway; write labels as a mapping with another name for it"
+            )
+
+
+class Basic(muxly.Options):
+    """A user and a password."""
+
+    user: str = muxly.option("Name of the user.")
+    password: muxly.Secret = muxly.option("Password of the user.")
 
 
 class Prometheus(muxly.Router):
@@ -104,9 +154,22 @@ class Prometheus(muxly.Router):
     modes: ClassVar[frozenset[str]] = frozenset({"append", "replace"})
     promise: ClassVar[muxly.Promise] = "idempotent"
 
+    _delivering: Delivering | Sending | None = None
+
     metrics: dict[str, Metric] = muxly.option("Metrics by name, each made from a column.", validator=_check_metrics)
     textfile: Path | None = muxly.option(
         "Folder that the node exporter's textfile collector reads; each stream gets a file there.", default=None
+    )
+    listen: str | None = muxly.option(
+        "HOST:PORT of a scrape endpoint in this process, such as 127.0.0.1:9464; the metrics are at /metrics.",
+        default=None,
+        validator=_check_listen,
+    )
+    pushgateway: muxly.Secret | None = muxly.option(
+        "URL of a Pushgateway; each stream is a group there, replaced as a whole.", default=None
+    )
+    remote_write: muxly.Secret | None = muxly.option(
+        "URL that takes remote write, such as http://127.0.0.1:9090/api/v1/write.", default=None, validator=_check_ways
     )
     keep: Path | None = muxly.option(
         "Folder where the series are kept between runs, for more of them than the ledger holds and for mode replace; "
@@ -129,10 +192,38 @@ class Prometheus(muxly.Router):
         validator=attrs.validators.optional(attrs.validators.gt(0)),
     )
 
+    job: str | None = muxly.option("For pushgateway: the job; default: the pipeline's name.", default=None)
+    grouping: dict[str, str] = muxly.option(
+        "For pushgateway: more labels of the groups, beside job, route and stream.",
+        factory=dict,
+        validator=_check_grouping,
+    )
+    bearer: muxly.Secret | None = muxly.option(
+        "Token to send to pushgateway or remote_write, or to ask of who reads at listen.", default=None
+    )
+    basic: Basic | None = muxly.option("User and password, used like bearer.", default=None)
+    tls: Tls = muxly.option("Certificates for pushgateway and remote_write.", factory=Tls)
+    timeout_seconds: float = muxly.option(
+        "Longest time of one request to pushgateway or remote_write.",
+        default=30.0,
+        validator=attrs.validators.gt(0),
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """What has no folder to grow a generation in has no mode replace."""
+        if self.textfile is None and self.keep is None:
+            vars(self)["modes"] = frozenset({"append"})
+
     def open(self, run: muxly.Run) -> None:
-        """Remember the run."""
+        """Get the way out ready; ``listen`` listens from now on."""
+        self.close()
         self._run = run
-        self._delivering: Delivering | None = None
+        if self.listen is not None:
+            self._opened()
+
+    def check(self) -> Iterable[muxly.Notice]:
+        """Whether the destination can be reached."""
+        return self._opened().check()
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
         """Merge the delivery's records into the series of its stream, and show them."""
@@ -148,26 +239,17 @@ class Prometheus(muxly.Router):
 
     def close(self) -> None:
         """Let go of everything."""
-        delivering, self._delivering = getattr(self, "_delivering", None), None
+        delivering, self._delivering = self._delivering, None
         if delivering is not None:
             delivering.close()
 
-    def _opened(self) -> Delivering:
+    def _opened(self) -> Delivering | Sending:
         # Loads pyarrow, which a pipeline with another router does not need.
-        from muxly_routers._prometheus.delivering import Delivering
-        from muxly_routers._prometheus.textfile import Textfile
+        from muxly_routers._prometheus.outlets import opened
 
         if self._delivering is None:
-            assert self.textfile is not None
-            outlet = Textfile(self.textfile, self._run.token)
-            self._delivering = Delivering(self._run, self._settings(), outlet, self._folder())
+            self._delivering = opened(self, self._run, self._settings())
         return self._delivering
-
-    def _folder(self) -> Path | None:
-        """Where the series are kept; None = in the ledger."""
-        if self.keep is not None:
-            return self.keep
-        return None if self.textfile is None else self.textfile / ".muxly"
 
     def _settings(self) -> Settings:
         from muxly_routers._prometheus.settings import Settings
@@ -188,7 +270,7 @@ def _metric(name: str, given: Metric) -> MetricSettings:
     return MetricSettings(
         name=name,
         column=given.column,
-        labels=tuple(sorted(_labels(given).items())),
+        labels=tuple(sorted(names.columns_by_label(given.labels).items())),
         kind="gauge" if given.type == "gauge" else counter,
         help=given.help or f"Column {given.column} of the records that Muxly delivers.",
         unit=given.unit,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +19,9 @@ from muxly_routers._prometheus.names import OWN
 from muxly_routers._prometheus.reading import Reading
 from muxly_routers._prometheus.series import Series
 from muxly_routers._prometheus.settings import Metric, Settings, Unit
+from muxly_routers._prometheus.telling import tell
 
-__all__ = ["Delivering", "Outlet"]
+__all__ = ["Delivering", "Outlet", "bounded"]
 
 _STATE_BYTES = 1 << 20
 _DROPPED = Metric(
@@ -36,6 +37,9 @@ class Outlet(Protocol):
 
     def publish(self, unit: Unit, exposed: Sequence[Exposed]) -> None:
         """Show these series of a stream, and no others; shown for good on return."""
+
+    def check(self) -> Iterable[muxly.Notice]:
+        """Whether it can be reached."""
 
     def close(self) -> None:
         """Let go of it."""
@@ -59,7 +63,7 @@ class Delivering:
         unit = self._unit(delivery.stream)
         if self._folder is None:
             merged = self._merged(Series.from_state(delivery.state), delivery, unit)
-            state = _bounded(merged.series, unit)
+            state = bounded(merged.series, unit)
             self._publish(unit, merged.series)
             return muxly.Receipt(merged.rejected, state=state)
         keep = Keep(self._folder, unit, self._run.token)
@@ -90,19 +94,8 @@ class Delivering:
             series = series.unexpired(int(now - self._settings.expire_seconds))
         reading = Reading(unit, self._settings, _text, int(now))
         merged = merge(series, delivery, reading, labels=pa.string(), known=known)
-        self._tell(merged, unit)
+        tell(self._run, unit, self._settings, nulls=merged.nulls, dropped=merged.dropped)
         return merged
-
-    def _tell(self, merged: Merged, unit: Unit) -> None:
-        if merged.nulls:
-            self._run.measure("null_values", merged.nulls, stream=unit.stream)
-        if merged.dropped:
-            self._run.measure("series_dropped", merged.dropped, stream=unit.stream)
-            message = (
-                f"stream {unit.stream!r} has more than {self._settings.max_series} series; {merged.dropped} updates of "
-                "further ones were left out. Take away a label with many values, or raise max_series"
-            )
-            self._run.notice(muxly.Notice("series_limit", message, stream=unit.stream))
 
     def begin(self, stream: muxly.Stream, generation: int) -> None:
         """Drop what an older, never completed generation left."""
@@ -147,6 +140,10 @@ class Delivering:
             exposed.append(Exposed(_DROPPED, [_dropped(unit, series.dropped)]))
         self._outlet.publish(unit, exposed)
 
+    def check(self) -> Iterable[muxly.Notice]:
+        """Whether the way out is open."""
+        return self._outlet.check()
+
     def close(self) -> None:
         """Let go of the way out."""
         self._outlet.close()
@@ -164,7 +161,7 @@ def _dropped(unit: Unit, count: int) -> pa.Table:
     )
 
 
-def _bounded(series: Series, unit: Unit) -> object:
+def bounded(series: Series, unit: Unit) -> object:
     """The series as the ledger's state.
 
     Raises:

@@ -62,7 +62,7 @@ def render(exposed: Iterable[Exposed], format: Format, *, times: bool = True) ->
 def _head(metric: Metric, format: Format) -> bytes:
     """What stands before a metric's samples."""
     opened = format == "openmetrics"
-    name = metric.family if opened else _sample_name(metric)
+    name = metric.family if opened else metric.sample
     lines = [f"# TYPE {name} {'counter' if metric.is_counter else 'gauge'}"]
     if opened and metric.unit:
         lines.append(f"# UNIT {name} {metric.unit}")
@@ -76,12 +76,8 @@ def _quoted(text: str) -> str:
     return text.replace('"', '\\"')
 
 
-def _sample_name(metric: Metric) -> str:
-    return f"{metric.family}_total" if metric.is_counter else metric.name
-
-
 def _lines(metric: Metric, table: pa.Table, format: Format, *, times: bool) -> Iterable[pa.Buffer]:
-    name = _sample_name(metric)
+    name = metric.sample
     for batch in table.combine_chunks().to_batches(max_chunksize=_LINES):
         labels, value, time, _seen = batch.columns
         ends = _ends(time, format) if times and time.null_count < len(time) else "\n"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["failures_at", "read", "remove", "replace"]
+__all__ = ["check", "failures_at", "read", "remove", "replace"]
 
 _PASSING = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -115,3 +115,11 @@ def remove(path: Path) -> None:
     with failures_at(path), contextlib.suppress(FileNotFoundError):
         path.unlink()
         _sync_folder(path.parent)
+
+
+def check(folder: Path) -> Iterator[muxly.Notice]:
+    """Whether files can be put into the folder, or it can be made."""
+    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        message = f"{nearest} is no folder that this user may write to; give it the right, or choose another folder"
+        yield muxly.Notice("not_writable", message, level="error")

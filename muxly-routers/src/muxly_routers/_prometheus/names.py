@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 
-__all__ = ["label_name", "label_problem", "metric_problem"]
+__all__ = ["OWN", "address", "columns_by_label", "family", "label_name", "label_problem", "metric_problem"]
 
 _METRIC = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
 _SUFFIXES = ("_bucket", "_sum", "_count", "_created", "_info", "_gcount", "_gsum")
 OWN = "muxly_series_dropped"
 
@@ -60,3 +62,22 @@ def label_name(column: str) -> str:
     clean = re.sub(r"[^A-Za-z0-9]+", "_", column).strip("_")[:80]
     digest = hashlib.blake2b(column.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return f"column_{clean}_{digest}" if clean[:1].isdigit() or not clean else f"{clean}_{digest}"
+
+
+def columns_by_label(labels: Iterable[str] | Mapping[str, str]) -> dict[str, str]:
+    """Columns by label; columns that are only listed are labels themselves."""
+    if isinstance(labels, Mapping):
+        return dict(labels)
+    return {label_name(column): column for column in labels}
+
+
+def address(text: str) -> tuple[str, int]:
+    """Read ``"127.0.0.1:9464"``, ``"[::1]:9464"`` or ``"localhost:9464"`` as host and port.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    found = _ADDRESS.fullmatch(text)
+    if found is None or int(found["port"]) > 65535:
+        raise ValueError(f"{text!r} is no address to listen at; write HOST:PORT, such as 127.0.0.1:9464")
+    return found["six"] or found["host"], int(found["port"])

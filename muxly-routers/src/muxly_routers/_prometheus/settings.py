@@ -42,6 +42,11 @@ class Metric:
         return names.family(self.name, counter=self.is_counter)
 
     @property
+    def sample(self) -> str:
+        """The name of its samples."""
+        return f"{self.family}_total" if self.is_counter else self.name
+
+    @property
     def is_counter(self) -> bool:
         """Whether it only grows."""
         return self.kind != "gauge"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
+import muxly
 from muxly_routers import _layout
 from muxly_routers._prometheus import files
 from muxly_routers._prometheus.exposition import Exposed, render
@@ -34,6 +35,10 @@ class Textfile:
         """Show these series of a stream, and no others."""
         content = render(exposed, "text", times=False)
         files.replace(self.folder / file_name(unit), content, mode=_READABLE, token=self.token)
+
+    def check(self) -> Iterable[muxly.Notice]:
+        """Whether the folder can be written to, or be made."""
+        return files.check(self.folder)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,0 +1,43 @@
+"""What a server's answer, or its silence, means for the route."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import muxly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from muxly_routers._http.client import Answer, Client
+
+__all__ = ["failure", "reachable"]
+
+_LATER = {408, 425, 429}
+
+
+def failure(answer: Answer, place: str) -> muxly.MuxlyError:
+    """The error that an answer which is no success comes to.
+
+    Args:
+        answer: What the server said.
+        place: What was asked, in words that hold no secret.
+    """
+    said = f"{place} answered {answer.status}"
+    if answer.excerpt:
+        said = f"{said}: {answer.excerpt}"
+    if answer.status in _LATER or answer.status >= 500:
+        return muxly.RetryableError(said, retry_after=answer.retry_after)
+    if answer.status in (401, 403):
+        return muxly.RouteError(f"{said}; see basic and bearer of this route")
+    if 300 <= answer.status < 400:
+        return muxly.RouteError(f"{said}; redirects are not followed: write the URL that it leads to")
+    return muxly.RouteError(f"{said}; see the URL of this route and what the server wants")
+
+
+def reachable(client: Client, option: str) -> Iterator[muxly.Notice]:
+    """Whether somebody listens at the URL; asks for nothing."""
+    try:
+        client.probe()
+    except (muxly.RetryableError, muxly.RouteError) as error:
+        yield muxly.Notice("not_reachable", f"{option}: {error}", level="error")

@@ -1,0 +1,120 @@
+"""A delivery's way to remote write: every record with a time is a sample, all others give the newest value."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+from attrs import evolve
+
+import muxly
+from muxly_routers._prometheus import remote, wire
+from muxly_routers._prometheus.answers import reachable
+from muxly_routers._prometheus.delivering import bounded
+from muxly_routers._prometheus.merging import Merged, merge
+from muxly_routers._prometheus.reading import Reading
+from muxly_routers._prometheus.remote import Progress, RemoteWrite
+from muxly_routers._prometheus.series import Series
+from muxly_routers._prometheus.settings import Metric, Settings, Unit
+from muxly_routers._prometheus.telling import tell
+
+__all__ = ["Sending"]
+
+
+class Sending:
+    """Delivers to a receiver of remote write, which keeps the history of the series.
+
+    Args:
+        run: The run.
+        settings: What is made of records.
+        remote_write: The receiver.
+    """
+
+    def __init__(self, run: muxly.Run, settings: Settings, remote_write: RemoteWrite) -> None:
+        self._run, self._remote = run, remote_write
+        self._settings = settings
+        timed = tuple(one for one in settings.metrics if one.timestamp is not None)
+        self._timed = evolve(settings, metrics=timed)
+        self._untimed = evolve(settings, metrics=tuple(one for one in settings.metrics if one not in timed))
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
+        """Send the delivery's samples; the ledger keeps the totals of counters and how far the log was counted."""
+        unit = Unit(self._run.pipeline, self._run.route or "", delivery.stream.name)
+        now = time.time()
+        merged = self._merged(delivery, unit, now)
+        history, nulls, dropped = self._history(delivery, Reading(unit, self._timed, _bytes, int(now)))
+        tables = [one.table for one in merged.series.families.values()]
+        samples = [*remote.of_one_time(tables, remote.delivery_time(delivery.id)), *history]
+        state = bounded(self._kept(merged.series), unit)
+        key = f"muxly_routers.prometheus sent {unit.pipeline} {unit.route} {unit.stream}"
+        late = (
+            self._remote.send(pa.concat_tables(samples), delivery.id, self._run.shared(key, Progress)) if samples else 0
+        )
+        tell(self._run, unit, self._settings, nulls=merged.nulls + nulls, dropped=merged.dropped + dropped, late=late)
+        return muxly.Receipt(merged.rejected, state=state)
+
+    def _merged(self, delivery: muxly.Delivery, unit: Unit, now: float) -> Merged:
+        """The totals of counters, and of gauges what this delivery says."""
+        series = Series.from_state(delivery.state)
+        if self._settings.expire_seconds is not None:
+            series = series.unexpired(int(now - self._settings.expire_seconds))
+        reading = Reading(unit, self._untimed, _bytes, int(now))
+        return merge(series, delivery, reading, labels=pa.binary())
+
+    def _kept(self, series: Series) -> Series:
+        """What the next delivery needs: no values of gauges."""
+        counters = {one.name for one in self._untimed.metrics if one.kind == "increments"}
+        families = {
+            name: one if name in counters else evolve(one, table=one.table.slice(0, 0))
+            for name, one in series.families.items()
+        }
+        return evolve(series, families=families)
+
+    def _history(self, delivery: muxly.Delivery, reading: Reading) -> tuple[list[pa.Table], int, int]:
+        """The samples of metrics with times; how many values or times are missing, and how many were left out."""
+        gathered: dict[str, list[pa.Table]] = {}
+        nulls = dropped = 0
+        for batch in delivery.batches() if reading.settings.metrics else ():
+            for metric in reading.settings.metrics:
+                found = reading.samples(metric, batch)
+                found = found.filter(found.column("time").is_valid()).select(["labels", "value", "time"])
+                nulls += batch.num_rows - len(found)
+                gathered.setdefault(metric.name, []).append(_floats(found))
+        samples = []
+        for tables in gathered.values():
+            whole, more = remote.distinct(pa.concat_tables(tables), self._settings.max_series)
+            samples.append(whole)
+            dropped += more
+        return samples, nulls, dropped
+
+    def begin(self, stream: muxly.Stream, generation: int) -> None:
+        """There is no mode replace."""
+        raise _no_replace()
+
+    def complete(self, stream: muxly.Stream, generation: int) -> None:
+        """There is no mode replace."""
+        raise _no_replace()
+
+    def check(self) -> Iterable[muxly.Notice]:
+        """Whether the receiver answers at all."""
+        return reachable(self._remote.client, "remote_write")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._remote.close()
+
+
+def _no_replace() -> muxly.ConfigurationError:
+    return muxly.ConfigurationError(
+        "remote_write keeps what it was sent, so that nothing can be replaced; write `mode: append`", path=("mode",)
+    )
+
+
+def _floats(samples: pa.Table) -> pa.Table:
+    values = samples.column("value").cast(pa.float64(), safe=False)
+    return samples.set_column(1, "value", values)
+
+
+def _bytes(metric: Metric, columns: Sequence[tuple[str, pa.Array | str]], count: int) -> pa.Array:
+    return wire.label_bytes(metric.sample, columns, count)
