@@ -6,7 +6,6 @@ the same in every try, also after a crash; a receiver that drops an id it has se
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
@@ -16,10 +15,11 @@ from muxly_routers._extras import needs
 from muxly_routers._http.egress import Guard
 from muxly_routers._http.tls import Tls
 from muxly_routers._templates import Template
+from muxly_routers._webhook import credentials, options
 from muxly_routers._webhook import headers as header_rules
-from muxly_routers._webhook import signatures
-from muxly_routers._webhook.answers import PerRecord, pointer_parts
-from muxly_routers._webhook.requests import Requests, Signing
+from muxly_routers._webhook.answers import PerRecord
+from muxly_routers._webhook.options import Basic, Hmac
+from muxly_routers._webhook.requests import Requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,48 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Basic", "Hmac", "Webhook"]
 
 _positive = attrs.validators.gt(0)
-
-
-def _check_template(instance: Any, attribute: Any, value: Any) -> None:
-    if value is not None:
-        Template.parse(value)
-
-
-def _check_pointer(instance: Any, attribute: Any, value: str | None) -> None:
-    if value is not None:
-        pointer_parts(value)
-
-
-class Basic(muxly.Options):
-    """A user and a password (RFC 7617)."""
-
-    user: str = muxly.option("Name of the user.")
-    password: muxly.Secret = muxly.option("The password.")
-
-
-class Hmac(muxly.Options):
-    """A signature in a header of its own, for receivers that do not know Standard Webhooks."""
-
-    secret: muxly.Secret = muxly.option("The key, as text.")
-    header: str = muxly.option("Header of the signature.", validator=header_rules.check_name)
-    algorithm: Literal["sha256", "sha512"] = muxly.option("Digest of the HMAC.", default="sha256")
-    encoding: Literal["hex", "base64"] = muxly.option("How the digest is written.", default="hex")
-    prefix: str = muxly.option(
-        "Stands before the digest, such as sha256=.", default="", validator=header_rules.check_text
-    )
-    signs: Literal["body", "timestamp.body", "id.timestamp.body"] = muxly.option(
-        "What is signed; the parts are joined by dots.", default="body"
-    )
-    timestamp_header: str | None = muxly.option(
-        "Header of the timestamp, seconds from 1970, beside webhook-timestamp.",
-        default=None,
-        validator=attrs.validators.optional(header_rules.check_name),
-    )
-    id_header: str | None = muxly.option(
-        "Header of the id, beside webhook-id.",
-        default=None,
-        validator=attrs.validators.optional(header_rules.check_name),
-    )
 
 
 class Webhook(muxly.Router):
@@ -90,12 +48,14 @@ class Webhook(muxly.Router):
         "A JSON array of records, one record, or a line of JSON for each.", default="array"
     )
     envelope: str | None = muxly.option(
-        'Key of an object that holds the array: with items, the body is {"items": [...]}.', default=None
+        'Key of an object that holds the array: with items, the body is {"items": [...]}.',
+        default=None,
+        validator=options.check_envelope,
     )
     template: Any = muxly.option(
         "What is sent for each record instead of all its columns: a text or a JSON document with {column} in it.",
         default=None,
-        validator=_check_template,
+        validator=options.check_template,
     )
     decimals: Literal["string", "number"] = muxly.option(
         "Decimals as exact text, or as exact JSON numbers, which many receivers round.", default="string"
@@ -116,7 +76,9 @@ class Webhook(muxly.Router):
         validator=header_rules.check_names,
     )
     bearer: muxly.Secret | None = muxly.option("Token for the header Authorization: Bearer.", default=None)
-    basic: Basic | None = muxly.option("User and password for the header Authorization: Basic.", default=None)
+    basic: Basic | None = muxly.option(
+        "User and password for the header Authorization: Basic.", default=None, validator=options.check_one_credential
+    )
     signing_secrets: list[muxly.Secret] = muxly.option(
         "Secrets of Standard Webhooks, whsec_ and base64, newest first; while they are being changed, both: each "
         "request then has a signature of each.",
@@ -142,12 +104,12 @@ class Webhook(muxly.Router):
         "JSON pointer to a list of rejected records in an answer 2xx: their numbers in the request from 0, or objects "
         "with index and reason.",
         default=None,
-        validator=_check_pointer,
+        validator=options.check_pointer,
     )
     results_at: str = muxly.option(
         "JSON pointer to the list of results in an answer 207, one with a status for each record.",
         default="",
-        validator=_check_pointer,
+        validator=options.check_pointer,
     )
     give_up_after: int = muxly.option(
         "Records refused one by one with 400, 413 or 422, with none accepted before them in the delivery, that stop "
@@ -180,7 +142,7 @@ class Webhook(muxly.Router):
         address = header_rules.filled_url(
             self._url, {"stream": "s", "pipeline": run.pipeline, "route": run.route or ""}
         )
-        self._signing = self._signed()
+        self._signing, self._secret_headers = credentials.signing(self), credentials.headers(self)
         self._told: set[str] = set()
         self._client = Client(
             address,
@@ -204,6 +166,10 @@ class Webhook(muxly.Router):
             self._client.probe()
         except (muxly.RetryableError, muxly.RouteError) as error:
             yield muxly.Notice("unreachable", f"url: {error}", level="error")
+        if self._site.startswith("http://") and (self.bearer or self.basic or self.secret_headers):
+            yield muxly.Notice(
+                "not_encrypted", f"url: credentials go to {self._site} for everyone on the way to read; use https"
+            )
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
         """Send the records; see the module for what a repeat looks like."""
@@ -237,28 +203,6 @@ class Webhook(muxly.Router):
         if client is not None:
             client.close()
 
-    def _signed(self) -> Signing:
-        try:
-            keys = tuple(signatures.key_of(one.reveal()) for one in self.signing_secrets)
-        except ValueError as error:
-            raise muxly.ConfigurationError(str(error), path=("signing_secrets",)) from None
-        given = self.hmac
-        if given is None:
-            return Signing(keys=keys)
-        return Signing(
-            keys=keys,
-            hmac=signatures.Hmac(
-                key=given.secret.reveal().encode(),
-                algorithm=given.algorithm,
-                encoding=given.encoding,
-                signs=given.signs,
-                prefix=given.prefix,
-            ),
-            hmac_header=given.header,
-            timestamp_header=given.timestamp_header,
-            id_header=given.id_header,
-        )
-
     def _shared_bucket(self, run: muxly.Run) -> muxly.RateBucket | None:
         rate = self.requests_per_second
         if rate is None:
@@ -291,17 +235,20 @@ class Webhook(muxly.Router):
     def _requests(self, delivery: muxly.Delivery) -> Requests:
         assert self._client is not None
         facts = {"stream": delivery.stream.name, "pipeline": self._run.pipeline, "route": self._run.route or ""}
-        added = {"content-type": self._content_type(), **self._credentials()}
-        added |= {name.lower(): header_rules.revealed(one) for name, one in self.secret_headers.items()}
-        added |= header_rules.filled(self.headers, {**facts, "delivery": delivery.id})
+        headers = {
+            "content-type": self._content_type(),
+            **self._secret_headers,
+            **header_rules.filled(self.headers, {**facts, "delivery": delivery.id}),
+        }
         return Requests(
             client=self._client,
             method=self.method,
             url=header_rules.filled_url(self._url, facts),
-            headers=added,
+            headers=headers,
             signing=self._signing,
             run=self._run,
             bucket=self._bucket,
+            hidden=credentials.hidden(self),
         )
 
     def _content_type(self) -> str:
@@ -310,14 +257,6 @@ class Webhook(muxly.Router):
         if self._is_text:
             return "text/plain; charset=utf-8"
         return "application/x-ndjson" if self.body == "ndjson" else "application/json"
-
-    def _credentials(self) -> dict[str, str]:
-        if self.bearer is not None:
-            return {"authorization": f"Bearer {header_rules.revealed(self.bearer)}"}
-        if self.basic is not None:
-            pair = f"{self.basic.user}:{self.basic.password.reveal()}"
-            return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-        return {}
 
     def _tell_nonfinite(self, stream: str, count: int) -> None:
         if not count:
