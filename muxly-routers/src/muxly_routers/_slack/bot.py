@@ -99,11 +99,17 @@ class Bot:
                 if (payload.get("run"), payload.get("stream")) == (part.run, part.stream):
                     parent = str(one["ts"])  # the newest come first, so that the first message is the last one here
             for ts in where | ({parent} if threads and parent else set()):
-                for one in self._pages("conversations.replies", ts=ts, oldest=f"{since:.6f}", inclusive=True):
-                    _take(found, one, _payload(one), part.delivery)
+                self._look_in_thread(found, ts, part.delivery, since)
         except _UnreadableError as error:
             return str(error)
         return Seen(found.parts, found.files, parent)
+
+    def _look_in_thread(self, found: Seen, thread: str, delivery: str, since: float) -> None:
+        try:
+            for one in self._pages("conversations.replies", ts=thread, oldest=f"{since:.6f}", inclusive=True):
+                _take(found, one, _payload(one), delivery)
+        except ThreadGoneError:
+            return  # somebody deleted it, and what was in it
 
     def _pages(self, method: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         cursor = None

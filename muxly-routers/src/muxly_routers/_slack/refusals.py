@@ -92,6 +92,10 @@ def of_api(answer: Answer, what: str, *, channel: str, bot: str) -> tuple[str, m
     word = str(found.get("error") or "")
     if answer.status == 429 or word in _RATE_LIMITS:
         return "ratelimited", _limited(answer, what)
+    if not word and 300 <= answer.status < 500 and answer.status != 408:
+        return word, muxly.RouteError(
+            f"{what}: the answer is {answer.status} and not Slack's; see whether base_url is right"
+        )
     if answer.status >= 500 or not word or word in _UNCERTAIN:
         return word, UnansweredError(f"{what}: Slack answers {answer.status} {word}".rstrip())
     facts = {"channel": channel, "bot": bot, "needed": str(found.get("needed") or "that it asks for")}

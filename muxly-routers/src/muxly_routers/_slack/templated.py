@@ -39,10 +39,9 @@ class MessageTemplate:
         if isinstance(source, dict) and not (source and set(source) <= _KEYS):
             other = ", ".join(sorted(set(source) - _KEYS)) or "nothing"
             raise ValueError(f"a message is a text, a list of blocks, or has text and blocks, not {other}")
-        blocks = source.get("blocks", []) if isinstance(source, dict) else source
-        if not isinstance(blocks, str):
-            _check_blocks(blocks)
-        if isinstance(source, dict) and not isinstance(source.get("text", ""), str):
+        parts = source if isinstance(source, dict) else {"text" if isinstance(source, str) else "blocks": source}
+        _check_blocks(parts.get("blocks", []))
+        if not isinstance(parts.get("text", ""), str):
             raise ValueError("the text of a message is a text")
         return cls(Template.parse(source))
 
