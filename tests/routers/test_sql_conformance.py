@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from muxly import Secret
 from muxly.testing import RouterConformance
 from muxly_routers.sql import Sql
 
@@ -28,7 +29,7 @@ class OnSqlite(RouterConformance):
 
     def router(self, tmp_path: Path) -> Sql:
         self.path = tmp_path / "records.db"
-        return Sql(url=f"sqlite:///{self.path}", **self.options)
+        return Sql(url=Secret(f"sqlite:///{self.path}"), **self.options)
 
     def arrived(self) -> list[dict[str, Any]]:
         if not self.path.exists():
@@ -37,12 +38,12 @@ class OnSqlite(RouterConformance):
             database.row_factory = sqlite3.Row
             found = [row["name"] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             tables = [name.replace('"', '""') for name in found if not name.startswith("_muxly_")]
-            return [dict(row) for table in tables for row in database.execute(f'SELECT * FROM "{table}"')]  # noqa: S608
+            return [dict(row) for table in tables for row in database.execute(f'SELECT * FROM "{table}"')]
 
     def broken(self, tmp_path: Path) -> Sql:
         tmp_path.mkdir(parents=True)
         (tmp_path / "photo.jpg").write_bytes(b"no database" * 1000)
-        return Sql(url=f"sqlite:///{tmp_path}/photo.jpg", **self.options)
+        return Sql(url=Secret(f"sqlite:///{tmp_path}/photo.jpg"), **self.options)
 
 
 class TestSqlite(OnSqlite):
@@ -70,7 +71,7 @@ class TestPostgres(RouterConformance):
 
     def router(self, tmp_path: Path) -> Sql:
         self.schema = f"records_{uuid4().hex[:12]}"
-        return Sql(url=self.url, schema=self.schema)
+        return Sql(url=Secret(self.url), schema=self.schema)
 
     def arrived(self) -> list[dict[str, Any]]:
         listed = "SELECT tablename FROM pg_tables WHERE schemaname = %s AND NOT starts_with(tablename, '_muxly_')"
@@ -86,4 +87,4 @@ class TestPostgres(RouterConformance):
             ]
 
     def broken(self, tmp_path: Path) -> Sql:
-        return Sql(url="postgresql://muxly:canary-4711@127.0.0.1:9/records")
+        return Sql(url=Secret("postgresql://muxly:canary-4711@127.0.0.1:9/records"))

@@ -400,11 +400,12 @@ class Dialect(ABC):
             for name in names
             if name not in merge.key
         )
-        return [
+        merging = (
             f"INSERT INTO {self.at(merge.target)} AS t ({self.listed(names)}) {self.winners(merge)} "
             f"ON CONFLICT ({self.listed(merge.key)}) DO UPDATE SET {updates} "
             f"WHERE {self.newer(merge, 'excluded', 't')}"
-        ]
+        )
+        return [merging]
 
     def merged(self, merge: Merge, name: str, new: str, old: str) -> str:
         """What a column becomes where ``new`` replaces ``old``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -45,21 +44,16 @@ def parsed(secret: muxly.Secret) -> URL:
         ) from None
 
 
-@cache
-def _quiet_kind(kind: type[URL]) -> type[URL]:
-    """URLs that a traceback with local variables can show."""
+def _quiet(url: URL) -> URL:
+    """The URL, so that a traceback with local variables can show it."""
 
-    class QuietUrl(kind):  # type: ignore[misc, valid-type]
+    class QuietUrl(type(url)):  # type: ignore[misc]
         def __repr__(self) -> str:
             return shown(self)
 
         __str__ = __repr__
 
-    return QuietUrl
-
-
-def _quiet(url: URL) -> URL:
-    return _quiet_kind(type(url))._make(url)
+    return cast("URL", QuietUrl._make(url))
 
 
 def shown(url: URL) -> str:

@@ -63,9 +63,9 @@ class Generations:
         visible = self.memory.visible(self.owner)
         if visible is not None and (visible > generation or (filling and visible == generation)):
             raise muxly.ConflictError(
-                f"generation {visible} of stream {self.owner.stream!r} is visible in {self.target.table}, so generation "
-                f"{generation} comes too late; if the store was restored or made anew, delete the stream's row from "
-                f"_muxly_generations in the database"
+                f"generation {visible} of stream {self.owner.stream!r} is visible in {self.target.table}, so "
+                f"generation {generation} comes too late; if the store was restored or made anew, delete the "
+                "stream's row from _muxly_generations in the database"
             )
         return visible == generation
 

@@ -129,14 +129,16 @@ class Output:
 
     def _answered(self, attempt: Callable[[], T]) -> T:
         """An attempt whose errors the runner knows; after one, nothing is open or believed any more."""
-        self._feed = None
         try:
             with typed(self._dialect, self._where), self._turn():
-                return attempt()
+                answer = attempt()
+                self._feed = None
+                return answer
         except BaseException:
             self.close()
-            if self._feed is not None and self._feed.error is not None:
-                raise self._feed.error from None
+            feed, self._feed = self._feed, None
+            if feed is not None and feed.error is not None:
+                raise feed.error from None
             raise
 
     @contextmanager

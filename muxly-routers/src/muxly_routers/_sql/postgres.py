@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from muxly_routers._extras import needs
-from muxly_routers._sql import values
+from muxly_routers._sql import faults, values
 from muxly_routers._sql.adbc import AdbcSession, is_driver_error
-from muxly_routers._sql.dialect import Column, Dialect, Fault, FaultKind, Form
+from muxly_routers._sql.dialect import Column, Dialect, Fault, Form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,8 +58,6 @@ _COPY_COLUMN = re.compile(r"^COPY .*, line \d+, column (.+?)(?:: .*)?$", re.MULT
 
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
 
-_RETRIED = {"08", "40", "53", "57", "58", "25", "55", "XX"}
-_STALE = {"42P01", "42703", "42P07", "42701", "42804", "22P03", "08P01", "0A000", "42704", "42P06"}
 _NOT_RETRIED_CONNECTIONS = re.compile(
     r"password authentication failed|no password supplied|does not exist|no pg_hba\.conf entry|certificate|"
     r"does not support SSL|not permitted to log in|permission denied|invalid (?:URI|connection option|sslmode)"
@@ -127,7 +125,9 @@ class Postgres(Dialect):
             return Fault("denied" if refused else "retry", message)
         copied = _COPY_COLUMN.search(details.get("PG_DIAG_CONTEXT", ""))
         column = details.get("PG_DIAG_COLUMN_NAME") or (copied[1] if copied else None)
-        return Fault(_kind(state, message, column), f"{message} (SQLSTATE {state})", column)
+        # A message that breaks off inside a column was made for another type than the column has now.
+        kind = "stale" if state == "08P01" and column else faults.kind_of_state(state, message)
+        return Fault(kind, f"{message} (SQLSTATE {state})", column)
 
     def widened(self, there: str, wanted: str) -> str | None:
         if there == wanted or (wanted == "text" and not _OWN_NOT_TEXT.match(there)):
@@ -264,15 +264,3 @@ def _said(text: str) -> str:
     """What the server said, without the statement that the driver puts before it."""
     found = _SAID.search(text)
     return found[1] if found else text.partition("\n")[0]
-
-
-def _kind(state: str, message: str, column: str | None) -> FaultKind:
-    if state == "23505" and "pg_" in message:
-        return "stale"  # two made the same schema or table at the same moment
-    if state in _STALE and not (state == "08P01" and column is None):
-        return "stale"
-    if state == "42501" or state.startswith("28"):
-        return "denied"
-    if state[:2] in ("22", "23") or state == "54000":
-        return "value"
-    return "retry" if state[:2] in _RETRIED else "wrong"

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyarrow import types
 
-import muxly
 from muxly_routers._extras import needs
-from muxly_routers._sql import values
+from muxly_routers._sql import faults, files, values
 from muxly_routers._sql.adbc import AdbcSession, is_driver_error
-from muxly_routers._sql.dialect import Column, Dialect, Fault, FaultKind, Form, Place, Session, Waits
+from muxly_routers._sql.dialect import Column, Dialect, Fault, Form, Place, Session, Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,13 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Sqlite"]
 
 _ONE_WAIT_SECONDS = 0.05
-_MESSAGES: tuple[tuple[FaultKind, re.Pattern[str]], ...] = (
-    ("retry", re.compile(r"is locked|is busy|is full|disk I/O|schema has changed|out of memory|connection is closed")),
-    ("denied", re.compile(r"readonly|read-only|authorization|not authorized|access permission")),
-    ("value", re.compile(r"constraint failed|datatype mismatch|too big|out of range|unsupported type")),
-    ("stale", re.compile(r"no such (?:table|column)|has no column|already exists|duplicate column|table .* has \d+")),
-)
-_COLUMN = re.compile(r"(?:UNIQUE|NOT NULL) constraint failed: [^.]*\.(\S+)")
 _NUMBERS = {"INTEGER", "REAL", "BOOLEAN", "BIGINT", "INT", "SMALLINT", "DOUBLE", "FLOAT"}
 
 
@@ -46,16 +36,12 @@ class Sqlite(Dialect):
         with needs("sql"):
             import adbc_driver_sqlite
 
-        path = _file_of(url)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise muxly.RouteError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
+        path = files.file_of(url)
+        files.make_folder(path)
         return _Session(adbc_driver_sqlite._driver_path(), lambda: {"uri": str(path)}, waits)
 
     def not_there(self, url: URL) -> str | None:
-        path = _file_of(url)
-        return None if path.exists() else f"the file {path} is not there yet; the first delivery makes it"
+        return files.not_there(files.file_of(url))
 
     def folded(self, name: str, *, table: bool = False) -> str:
         # SQLite folds ASCII letters only.
@@ -85,9 +71,7 @@ class Sqlite(Dialect):
         if not is_driver_error(error):
             return None
         message = str(error).partition("\n")[0]
-        named = _COLUMN.search(message)
-        kind = next((kind for kind, pattern in _MESSAGES if pattern.search(message)), "wrong")
-        return Fault(kind, message, named[1] if named else None)
+        return Fault(faults.kind_of_sqlite(message) or "wrong", message, faults.column_of_sqlite(message))
 
     def widened(self, there: str, wanted: str) -> str | None:
         # A column takes values of any type; only numbers would be made of text that looks like one.
@@ -153,43 +137,14 @@ class _Session(AdbcSession):
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
-def _file_of(url: URL) -> Path:
-    """The database's file.
-
-    Raises:
-        ConfigurationError: The URL names a database in memory, which would be gone with the run.
-    """
-    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-        raise muxly.ConfigurationError(
-            "a SQLite URL needs a file, as in sqlite:////absolute/path/records.db", path=("url",)
-        )
-    return Path(url.database).absolute()
-
-
 def _time_form(kind: pa.DataType) -> Form | None:
     """Times as text in the form that SQLite's own date functions read; durations as microseconds."""
     if types.is_date(kind):
-        return Form("DATE", pa.string(), _days)
+        return Form("DATE", pa.string(), lambda array: values.as_text(values.days(array)))
     if types.is_time(kind):
         return Form("TIME", pa.string(), values.as_text)
     if types.is_timestamp(kind):
-        return Form("TIMESTAMP", pa.string(), _moments)
+        return Form("TIMESTAMP", pa.string(), values.moments_text)
     if types.is_duration(kind):
         return Form("INTEGER", pa.int64(), lambda array: array.cast(pa.duration("us")).cast(pa.int64()))
     return None
-
-
-def _days(array: pa.Array) -> pa.Array:
-    days = array.cast(pa.date32())
-    values.check_range(days.view(pa.int32()), values.FIRST_DAY, values.LAST_DAY, "a date outside the years 1 to 9999")
-    return values.as_text(days)
-
-
-def _moments(array: pa.Array) -> pa.Array:
-    """``2026-01-31 12:00:00.000000``, and a Z behind a time with a zone."""
-    unit = "us" if array.type.unit in ("s", "ms") else array.type.unit
-    moments = array.cast(pa.timestamp(unit, None if array.type.tz is None else "UTC"))
-    if unit == "us":  # all that nanoseconds in 64 bits can say lies between the years 1677 and 2262
-        first, last = (day * values.DAY_MICROSECONDS for day in (values.FIRST_DAY, values.LAST_DAY + 1))
-        values.check_range(moments.view(pa.int64()), first, last - 1, "a timestamp outside the years 1 to 9999")
-    return values.as_text(moments)

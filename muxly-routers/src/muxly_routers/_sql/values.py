@@ -14,7 +14,19 @@ from muxly_routers._formats import columns, jsonl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_json", "as_text", "cast_to", "check_range", "has_json", "is_text", "plain", "plain_type"]
+__all__ = [
+    "as_json",
+    "as_text",
+    "cast_to",
+    "check_range",
+    "days",
+    "has_json",
+    "is_text",
+    "moments",
+    "moments_text",
+    "plain",
+    "plain_type",
+]
 
 # 0001-01-01 and 9999-12-31 in days from 1970: what has a text form with four digits for the year.
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
@@ -72,6 +84,35 @@ def check_range(numbers: pa.Array, first: int, last: int, beyond: str) -> None:
     ends = pc.min_max(numbers).as_py()
     if ends["min"] is not None and (ends["min"] < first or ends["max"] > last):
         raise ValueError(beyond)
+
+
+def days(array: pa.Array) -> pa.Array:
+    """Dates of the years 1 to 9999.
+
+    Raises:
+        ValueError: One is outside.
+    """
+    found = array.cast(pa.date32())
+    check_range(found.view(pa.int32()), FIRST_DAY, LAST_DAY, "a date outside the years 1 to 9999")
+    return found
+
+
+def moments(array: pa.Array, unit: str = "us") -> pa.Array:
+    """Timestamps of the years 1 to 9999, in UTC if they have a zone.
+
+    Raises:
+        ValueError: One is outside, or finer than the unit.
+    """
+    found = array.cast(pa.timestamp(unit, None if array.type.tz is None else "UTC"))
+    if unit == "us":  # all that nanoseconds in 64 bits can say lies between the years 1677 and 2262
+        first, last = FIRST_DAY * DAY_MICROSECONDS, (LAST_DAY + 1) * DAY_MICROSECONDS - 1
+        check_range(found.view(pa.int64()), first, last, "a timestamp outside the years 1 to 9999")
+    return found
+
+
+def moments_text(array: pa.Array) -> pa.Array:
+    """``2026-01-31 12:00:00.000000``, with nine digits for nanoseconds, and a Z behind a time with a zone."""
+    return as_text(moments(array, "ns" if array.type.unit == "ns" else "us"))
 
 
 def has_json(kind: pa.DataType) -> bool:
