@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 import muxly
 
@@ -60,11 +61,11 @@ def error_of(place: str, answer: Answer) -> muxly.MuxlyError:
 
 def _location(answer: Answer) -> str:
     """Where a redirect leads, without path and query, which may hold secrets."""
-    from muxly_routers._http.client import site  # loads httpx2
-
     try:
-        return (
-            site(answer.headers.get("location", "")) if "//" in answer.headers.get("location", "") else "its own host"
-        )
+        parts = urlsplit(answer.headers.get("location", ""))
+        host, port = parts.hostname, parts.port
     except ValueError:
         return "a place that is no URL"
+    if not host or not host.isprintable():
+        return "its own host"
+    return f"{parts.scheme or 'http(s)'}://{host[:100]}{'' if port is None else f':{port}'}"

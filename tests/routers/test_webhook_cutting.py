@@ -1,0 +1,54 @@
+"""A delivery is cut into the same requests whenever it is cut, wherever it goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxly_routers._webhook.pieces import Refusal
+from muxly_routers._webhook.spans import Form, Span, after, spans
+
+if TYPE_CHECKING:
+    from muxly_routers._webhook.pieces import Piece
+
+PIECES = st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.just(Refusal("no form"))), max_size=60)
+LIMITS = {"most_records": st.integers(1, 20), "most_bytes": st.integers(1, 200)}
+
+
+@given(pieces=PIECES, **LIMITS)
+def test_every_record_is_in_one_span_and_spans_keep_the_limits(
+    pieces: list[Piece], most_records: int, most_bytes: int
+) -> None:
+    form = Form("array", b'{"a":', b"}")
+    cut = list(spans(pieces, most_records=most_records, most_bytes=most_bytes, overhead=form.overhead))
+    assert [piece for span in cut for piece in span.pieces] == pieces
+    assert [span.first for span in cut] == [sum(len(one.pieces) for one in cut[:at]) for at in range(len(cut))]
+    for span in cut:
+        assert 1 <= len(span.pieces) <= most_records
+        assert len(span.pieces) == 1 or len(form.body(span.sendable() or [b""])) <= most_bytes
+
+
+@given(pieces=PIECES, delivered=st.integers(0, 60), **LIMITS)
+def test_going_on_in_the_middle_makes_only_spans_that_halving_makes(
+    pieces: list[Piece], delivered: int, most_records: int, most_bytes: int
+) -> None:
+    cut = list(spans(pieces, most_records=most_records, most_bytes=most_bytes))
+    rest = [part for span in cut for part in after(span, delivered)]
+    assert [piece for span in rest for piece in span.pieces] == pieces[delivered:]
+    possible = {one for span in cut for one in halvings(span)}
+    assert {(part.first, len(part.pieces)) for part in rest} <= possible
+
+
+def halvings(span: Span) -> set[tuple[int, int]]:
+    """A span, its halves, and theirs."""
+    found = {(span.first, len(span.pieces))}
+    return found if len(span.pieces) == 1 else found.union(*(halvings(half) for half in span.halves()))
+
+
+@given(pieces=PIECES)
+def test_place_in_a_body_is_a_number_in_the_delivery(pieces: list[Piece]) -> None:
+    span = Span(100, tuple(pieces))
+    numbers = [span.number(place) - 100 for place in range(len(span.sendable()))]
+    assert [pieces[number] for number in numbers] == span.sendable()
