@@ -41,13 +41,20 @@ def _check_message(instance: Any, attribute: Any, value: Any) -> None:
         raise ValueError("attach goes with a digest, which is posted where there is no message")
 
 
-def _check_webhook(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
-    if (value is None) == (instance.token is None):
-        both = "both are given" if value is not None else "none is given"
+def _check_token(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
+    if (value is None) == (instance.webhook_url is None):
+        both = "none is given" if value is None else "both are given"
         raise ValueError(f"give webhook_url of an incoming webhook, or token and channel of a bot; {both}")
-    if value is not None and instance.attach != "none":
+
+
+def _check_webhook(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
+    if value is None:
+        return
+    if not _URL.fullmatch(value.reveal()):
+        raise ValueError("webhook_url begins with https:// and has no spaces")
+    if instance.attach != "none":
         raise ValueError("an incoming webhook takes no files; set attach: none, or use token and channel")
-    if value is not None and instance.threads != "none":
+    if instance.threads != "none":
         raise ValueError("an incoming webhook has no threads; set threads: none, or use token and channel")
 
 
@@ -72,7 +79,9 @@ class Slack(muxly.Router):
     modes: ClassVar[frozenset[str]] = frozenset({"append"})
     promise: ClassVar[muxly.Promise] = "at_least_once"
 
-    token: muxly.Secret | None = muxly.option("Bot User OAuth Token of an app, xoxb-...", default=None)
+    token: muxly.Secret | None = muxly.option(
+        "Bot User OAuth Token of an app, xoxb-...", default=None, validator=_check_token
+    )
     channel: str = muxly.option(
         "Id of the channel for the token, such as C0123ABCD.", default="", validator=_check_channel
     )

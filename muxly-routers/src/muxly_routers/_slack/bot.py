@@ -125,7 +125,7 @@ class Bot:
 
     def check(self) -> list[str]:
         """Ask who the bot is, whether it sees the channel, and whether it can look up what it posted."""
-        self._call("auth.test", self._client.auth_test)
+        name = self._call("auth.test", self._client.auth_test).get("user") or "the bot"
         told = []
         try:
             answer = self._call("conversations.info", lambda: self._client.conversations_info(channel=self._channel))
@@ -136,7 +136,7 @@ class Bot:
             if channel.get("is_archived"):
                 raise muxly.RouteError(f"channel {self._channel} is archived; unarchive it, or name another channel")
             if channel.get("is_member") is False:
-                told.append(f"channel {self._channel}: the bot is not a member; write /invite there")
+                told.append(f"channel {self._channel}: the bot is not a member; write /invite @{name} there")
         try:
             self._call(
                 "conversations.history",

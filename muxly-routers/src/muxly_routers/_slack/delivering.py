@@ -52,10 +52,14 @@ def post_digest(
         if not count:
             return
         name = None if encoding is None else _file_name(delivery, encoding)
-        facts = {"stream": delivery.stream.name, "pipeline": run.pipeline, "route": run.route, "run": run.id}
-        gathered = Gathered(
-            facts={**facts, "records": count}, columns=_columns(delivery.schema, look), first=first, file=name
-        )
+        facts: dict[str, Any] = {
+            "stream": delivery.stream.name,
+            "pipeline": run.pipeline,
+            "route": run.route,
+            "run": run.id,
+        }
+        facts |= {"records": count, "count": f"{count:,} record{'s' if count > 1 else ''}"}
+        gathered = Gathered(facts=facts, columns=_columns(delivery.schema, look), first=first, file=name)
         start = delivery.delivered
         ts = outbox.post(digest(gathered, look), f"digest {start}", upto=start + count)
         if file is not None and name is not None:

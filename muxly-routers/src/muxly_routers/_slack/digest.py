@@ -40,7 +40,8 @@ class Gathered:
     """What a delivery holds, as far as the message needs it.
 
     Args:
-        facts: ``stream``, ``pipeline``, ``route``, ``run``, and ``records``, the number of them.
+        facts: ``stream``, ``pipeline``, ``route``, ``run``, ``records``, the number of them, and ``count``, that
+            number in words.
         columns: The names of the columns to show.
         first: The first records.
         file: The name of the file with all of them, if there is one.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Digest", "QuietHours", "RunEvents"]
 
 Kind = Literal["failed", "partial", "delivery_failed", "recovered", "schema_changed", "notice"]
-_TITLE = "{stream}: {records:,} records"
-_TITLE_FACTS = {"stream": "deals", "pipeline": "crm", "route": "sales", "run": "01J", "records": 1}
+_TITLE = "{stream}: {count}"
+_TITLE_FACTS = {"stream": "deals", "pipeline": "crm", "route": "sales", "run": "01J", "records": 1, "count": "1 record"}
 
 
 def _check_title(instance: Any, attribute: Any, value: str) -> None:
@@ -53,7 +53,7 @@ class Digest(muxly.Options):
     """One message for each delivery."""
 
     title: str = muxly.option(
-        "Its title; {stream}, {records}, {pipeline}, {route} and {run} stand for what they say.",
+        "Its title; {stream}, {count} such as 5 records, {records}, {pipeline}, {route} and {run} stand for values.",
         default=_TITLE,
         validator=_check_title,
     )

@@ -1,0 +1,357 @@
+"""The Slack router in configurations and runs: what it takes, what it posts, and what it says of a set-up."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import muxly
+import muxly.config
+from muxly.testing import delivery
+from muxly.testing.component_conformance import WatchedRun
+from muxly_routers.slack import Digest, Slack
+from tests.slack_server import CHANNEL, Fault, problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.slack_server import SlackServer
+
+TOKEN = muxly.Secret("xoxb-1")
+DEALS = [{"deal": f"Deal {number}", "amount": number * 1000.5, "stage": None} for number in range(30)]
+
+
+@pytest.fixture
+def run() -> Iterator[WatchedRun]:
+    run = WatchedRun()
+    yield run
+    run.end()
+
+
+@pytest.fixture
+def post(slack_server: SlackServer, run: WatchedRun) -> Callable[..., muxly.Receipt | None]:
+    """Delivers records, or a delivery, with a new router; options are given by name."""
+
+    def deliver(
+        records: Any = DEALS, *, stream: str = "deals", state: Any = None, **options: Any
+    ) -> muxly.Receipt | None:
+        bot = {"token": muxly.Secret(slack_server.token), "channel": CHANNEL, "base_url": slack_server.base_url}
+        router = Slack(messages_per_second=1000.0, **{**bot, **options})
+        router.open(run)
+        try:
+            return router.deliver(delivery(records, stream, state=state, batch_records=7))
+        finally:
+            router.close()
+
+    return deliver
+
+
+# --- options
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "or token and channel of a bot; none is given"),
+        ({"token": TOKEN, "webhook_url": "https://hooks.slack.com/services/x"}, "both are given"),
+        ({"token": TOKEN, "channel": "#general"}, "a channel is given by its id, such as C0123ABCD, not '#general'"),
+        ({"token": TOKEN}, "a channel is given by its id"),
+        ({"webhook_url": "https://h", "channel": "C012"}, "belongs to one channel; leave channel away"),
+        ({"webhook_url": "https://h", "attach": "csv"}, "takes no files"),
+        ({"webhook_url": "https://h", "threads": "run"}, "has no threads"),
+        ({"token": TOKEN, "channel": "C012", "message": "{"}, "single {"),
+        ({"token": TOKEN, "channel": "C012", "message": "x", "attach": "csv"}, "attach goes with a digest"),
+        ({"token": TOKEN, "channel": "C012", "message": "x", "template": "digest"}, "leave template: digest away"),
+        ({"token": TOKEN, "channel": "C012", "base_url": "slack.com"}, "begins with https://"),
+        ({"token": TOKEN, "channel": "C012", "base_url": "https://a b"}, "has no spaces"),
+        ({"token": TOKEN, "channel": "C012", "messages_per_second": 0}, "must be > 0"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        Slack(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"title": "{record}"}, "{record} is no field of a title"),
+        ({"title": "{stream:,.2f}"}, "does not fit"),
+        ({"rows": 100}, "must be <= 99"),
+    ],
+)
+def test_digests_that_cannot_be_drawn_are_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        Digest(**options)
+
+
+def test_webhook_url_must_be_a_url_and_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="webhook_url begins with https://") as caught:
+        Slack(webhook_url=muxly.Secret("file:///etc/passwd"))
+    assert "passwd" not in str(caught.value)
+
+
+def test_configuration_takes_nested_blocks_and_places_errors(tmp_path: Path) -> None:
+    file = tmp_path / "muxly.yaml"
+    text = """
+        version: 1
+        pipelines:
+          crm:
+            connector: {type: file, path: deals.csv}
+            routes:
+              sales:
+                router:
+                  type: slack
+                  token: ${SLACK_TOKEN}
+                  channel: C0123ABCD
+                  message:
+                    text: "{deal}"
+                    blocks:
+                      - {type: header, text: {type: plain_text, text: "{deal}"}}
+                      - type: section
+                        fields:
+                          - {type: mrkdwn, text: "*Amount*\\n{amount:,.0f}"}
+                  timeout_seconds: 5s
+        events:
+          routes:
+            alerts:
+              router:
+                type: slack
+                webhook_url: ${HOOK}
+                run_events: {repeat_seconds: 4h, quiet_hours: {time_zone: Europe/Berlin}}
+        """
+    file.write_text("\n".join(line[8:] for line in text.splitlines()), encoding="utf-8")
+    environ = {"SLACK_TOKEN": "xoxb-1", "HOOK": "https://hooks.slack.com/services/T/B/x"}
+    muxly.config.load(file, environ=environ).validate()
+    file.write_text(file.read_text().replace("C0123ABCD", "'#sales'"), encoding="utf-8")
+    with pytest.raises(muxly.ConfigurationError, match=r"muxly\.yaml:11:20: .*a channel is given by its id"):
+        muxly.config.load(file, environ=environ).validate()
+
+
+def test_module_and_webhooks_do_not_load_the_sdk() -> None:
+    code = (
+        "import sys, muxly; from muxly_routers.slack import Slack; assert 'pyarrow' not in sys.modules;"
+        "r = Slack(webhook_url='https://hooks.slack.com/services/x'); r.open(muxly.Run('1', 'p')); list(r.check());"
+        "print('slack_sdk' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_missing_sdk_names_the_extra(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "slack_sdk", None)
+    monkeypatch.delitem(sys.modules, "muxly_routers._slack.bot", raising=False)
+    router = Slack(token=TOKEN, channel=CHANNEL, base_url=slack_server.base_url)
+    router.open(muxly.Run("01", "p"))
+    with pytest.raises(muxly.PluginError, match=re.escape('pip install "muxly-routers[slack]"')):
+        list(router.check())
+
+
+# --- what is posted
+
+
+def test_digest_counts_shows_the_first_records_and_attaches_all(post: Any, slack_server: SlackServer) -> None:
+    post(attach="csv", digest=Digest(rows=3))
+    (message,) = slack_server.posted()
+    assert message["text"] == "deals: 30 records"
+    rows = [[cell["text"] for cell in row] for row in message["blocks"][1]["rows"]]
+    assert rows == [
+        ["deal", "amount", "stage"],
+        ["Deal 0", "0.0", "-"],
+        ["Deal 1", "1000.5", "-"],
+        ["Deal 2", "2001.0", "-"],
+    ]
+    (file,) = slack_server.files.values()
+    found = list(csv.DictReader(io.StringIO(file["content"].decode())))
+    assert [row["deal"] for row in found] == [row["deal"] for row in DEALS]
+    assert re.fullmatch(r"deals-[0-9A-Z]{26}\.csv", file["name"])
+
+
+@pytest.mark.parametrize("attach", ["jsonl", "parquet"])
+def test_other_formats_of_the_file(post: Any, slack_server: SlackServer, attach: str, tmp_path: Path) -> None:
+    import polars
+
+    post(attach=attach)
+    (file,) = slack_server.files.values()
+    read = polars.read_ndjson if attach == "jsonl" else polars.read_parquet
+    assert read(file["content"]).height == 30
+
+
+def test_digest_of_chosen_columns_as_text(post: Any, slack_server: SlackServer) -> None:
+    post(digest=Digest(columns=["amount", "deal"], rows=2, table="text", title="{pipeline}: {records} new"))
+    (message,) = slack_server.posted()
+    assert message["text"] == "conformance: 30 new"
+    assert message["blocks"][1]["text"]["text"].splitlines()[1] == "amount  deal"
+
+
+def test_column_that_is_not_there_stops_the_route(post: Any) -> None:
+    with pytest.raises(muxly.RouteError, match='no column "amont"; there are deal, amount, stage'):
+        post(digest=Digest(columns=["amont"]))
+
+
+def test_digest_through_a_webhook(post: Any, slack_server: SlackServer) -> None:
+    post(token=None, channel="", webhook_url=muxly.Secret(slack_server.webhook_url))
+    (message,) = slack_server.posted()
+    assert [one["type"] for one in message["blocks"]] == ["header", "table", "context"]
+
+
+def test_odd_streams_have_odd_titles_and_plain_file_names(post: Any, slack_server: SlackServer) -> None:
+    post(DEALS[:2], stream="../../<!channel>/\n" + "x" * 300, attach="csv")
+    (message,) = slack_server.posted()
+    assert problems(message) == []
+    assert "<!channel>" not in json.dumps(message["blocks"])
+    (file,) = slack_server.files.values()
+    assert re.fullmatch(r"[\w.-]{1,100}\.csv", file["name"])
+
+
+def test_message_for_each_record_is_escaped(post: Any, slack_server: SlackServer) -> None:
+    post([{"deal": "<!channel> & Co", "amount": 1234567.5}], message="<!here> *{deal}*: {amount:,.2f} €")
+    (message,) = slack_server.posted()
+    assert message["text"] == "<!here> *&lt;!channel&gt; &amp; Co*: 1,234,567.50 €"
+
+
+def test_messages_of_a_run_answer_the_first_one(post: Any, slack_server: SlackServer, run: WatchedRun) -> None:
+    first = post(DEALS[:3], message="{deal}", threads="run")
+    second = post(DEALS[3:5], message="{deal}", threads="run", state=first.state)
+    run.id = "01JW000000MUXLYTESTRUN0001"
+    post(DEALS[5:6], message="{deal}", threads="run", state=second.state)
+    messages = slack_server.posted()
+    parent = messages[0]["ts"]
+    assert [one.get("thread_ts") for one in messages] == [None, *[parent] * 4, None]
+
+
+def test_thread_is_found_again_after_a_crash(post: Any, slack_server: SlackServer) -> None:
+    post(DEALS[:2], message="{deal}", threads="run")
+    post(DEALS[2:4], message="{deal}", threads="run")  # the receipt's state was lost
+    messages = slack_server.posted()
+    assert [one.get("thread_ts") for one in messages] == [None, *[messages[0]["ts"]] * 3]
+
+
+def test_state_keeps_what_others_put_there(post: Any) -> None:
+    assert post(DEALS[:1], state={"runs": {"failing": {}}}, message="x").state == {"runs": {"failing": {}}}
+
+
+def test_stream_without_the_columns_of_run_events_cannot_be_reported(post: Any) -> None:
+    with pytest.raises(muxly.RouteError, match=r'no column "at".*set template: digest'):
+        post(template="run_events")
+
+
+# --- check
+
+
+def test_check_says_what_is_missing(slack_server: SlackServer, run: WatchedRun) -> None:
+    def check(**options: Any) -> list[muxly.Notice]:
+        bot = {"token": muxly.Secret(slack_server.token), "channel": CHANNEL, "base_url": slack_server.base_url}
+        router = Slack(**{**bot, **options})
+        router.open(run)
+        return list(router.check())
+
+    assert check() == []
+    (refused,) = check(token=muxly.Secret("xoxb-no"))
+    assert (refused.level, refused.code) == ("error", "slack_refuses")
+    (unknown,) = check(channel="CNOSUCH")
+    assert "is no channel that the bot can see" in unknown.message
+    slack_server.scopes -= {"channels:history", "channels:read"}
+    info, history = check()
+    assert (info.level, "lacks the scope channels:read" in info.message) == ("warning", True)
+    assert "a message whose answer was lost may come twice" in history.message
+    slack_server.scopes |= {"channels:read"}
+    slack_server.channels[CHANNEL]["is_member"] = False
+    assert "write /invite @muxly there" in check()[0].message
+    slack_server.channels[CHANNEL]["is_archived"] = True
+    assert "is archived" in check()[0].message
+
+
+# --- whole runs
+
+
+@pytest.fixture
+def project(tmp_path: Path, slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration whose runs are reported, with a route that can be broken."""
+    monkeypatch.setenv("SLACK_TOKEN", slack_server.token)
+    (tmp_path / "deals.csv").write_text("deal,amount\nA,1\nB,2\n", encoding="utf-8")
+    (tmp_path / "muxly.yaml").write_text(
+        f"""
+version: 1
+pipelines:
+  crm:
+    connector: {{type: file, path: deals.csv}}
+    routes:
+      lake: {{router: {{type: file, path: out}}}}
+      sales:
+        router: {{type: slack, token: "${{SLACK_TOKEN}}", channel: {CHANNEL}, base_url: "{slack_server.base_url}"}}
+events:
+  routes:
+    alerts:
+      router:
+        type: slack
+        token: ${{SLACK_TOKEN}}
+        channel: {CHANNEL}
+        base_url: {slack_server.base_url}
+        messages_per_second: 1000
+""",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def titles(server: SlackServer) -> list[str]:
+    return [message["blocks"][0]["text"]["text"] for message in server.posted()]
+
+
+def test_runs_are_reported_when_something_is_wrong_and_when_it_is_well_again(
+    project: Path, slack_server: SlackServer
+) -> None:
+    assert muxly.run("muxly.yaml").state == "succeeded"
+    assert titles(slack_server) == ["deals: 2 records"]
+    (project / "out").rename(project / "gone")
+    (project / "out").write_text("a file in the way", encoding="utf-8")
+    (project / "deals2.csv").write_text("deal,amount\nC,3\n", encoding="utf-8")
+    text = (project / "muxly.yaml").read_text(encoding="utf-8").replace("deals.csv", "'deals*.csv', stream: deals")
+    (project / "muxly.yaml").write_text(text, encoding="utf-8")
+    for _ in range(3):
+        assert muxly.run("muxly.yaml").state == "partial"
+    (project / "out").unlink()
+    assert muxly.run("muxly.yaml").state == "succeeded"
+    assert titles(slack_server)[2:] == ["🟠 crm is behind", "🟢 crm works again"]
+    trouble, well = slack_server.posted()[2:]
+    assert "lake / deals* was not delivered" in json.dumps(trouble["blocks"])
+    assert "for 3 runs" in json.dumps(well["blocks"])
+
+
+def test_slack_that_is_down_delays_only_its_own_route(project: Path, slack_server: SlackServer) -> None:
+    slack_server.faults.append(
+        Fault("chat.postMessage", status=200, body={"ok": False, "error": "is_archived"}, times=2)
+    )
+    result = muxly.run("muxly.yaml")
+    assert (result.state, result.routes["lake"].delivered, result.routes["sales"].pending) == ("partial", 2, 2)
+    result = muxly.run("muxly.yaml")
+    assert (result.state, result.routes["lake"].delivered, result.routes["sales"].delivered) == ("succeeded", 0, 2)
+    assert titles(slack_server) == ["deals: 2 records", "🟠 crm is behind", "🟢 crm works again"]
+
+
+def test_record_that_slack_does_not_take_becomes_a_dead_letter_and_the_others_arrive(
+    project: Path, slack_server: SlackServer
+) -> None:
+    text = (project / "muxly.yaml").read_text(encoding="utf-8")
+    block = '{type: "{kind}", text: {type: mrkdwn, text: "{deal}"}}'
+    text = text.replace(
+        f'base_url: "{slack_server.base_url}"',
+        f"message: [{block}], base_url: '{slack_server.base_url}', messages_per_second: 1000",
+    )
+    text = text.replace("      sales:\n", "      sales:\n        max_rejected: 1\n")
+    (project / "muxly.yaml").write_text(text, encoding="utf-8")
+    rows = [f"D{number},{'nonsense' if number == 5 else 'section'}" for number in range(9)]
+    (project / "deals.csv").write_text("\n".join(["deal,kind", *rows, ""]), encoding="utf-8")
+    result = muxly.run("muxly.yaml")
+    assert (result.state, result.routes["sales"].delivered, result.routes["sales"].rejected) == ("succeeded", 8, 1)
+    assert sorted(one["text"] for one in slack_server.posted()) == sorted(f"D{n}" for n in range(9) if n != 5)
