@@ -119,6 +119,7 @@ def _printed(measured: Measured) -> dict[str, Any]:
 def plugins_imported(tools: Tools) -> list[str]:
     """The plugin modules that `muxly plugins` imports; none is right."""
     folder = tools.folder / "starts"
+    folder.mkdir(exist_ok=True)
     command = [tools.program("python"), "-X", "importtime", "-m", "muxly", "plugins"]
     measure(command, folder, ENVIRONMENT)
     lines = (folder / "errors.txt").read_text(encoding="utf-8").splitlines()

@@ -65,7 +65,7 @@ def upsert(tools: Tools, servers: Servers, count: int, times: int) -> Work:
 
 def _keyed(mode: str, servers: Servers) -> str:
     connector = {"type": "file", "path": "in", "stream": "orders", "primary_key": ["id"]}
-    routes = {"warehouse": {"router": _sql(servers.postgres_url) | {"table": f"orders_{mode}"}, "mode": mode}}
+    routes = {"warehouse": {"router": _sql(servers.postgres_url) | {"table": f"{{stream}}_{mode}"}, "mode": mode}}
     return _configuration(connector, routes)
 
 
