@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from muxly import _plugins
 from muxly.config._components import Components, component_schema
@@ -128,6 +128,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "configuration": configuration,
     "connectors": partial(components, "connector"),
     "routers": partial(components, "router"),
-    "connector file": partial(component, "connector", "file"),
-    "router file": partial(component, "router", "file"),
+    **{
+        f"{kind} {name}": partial(component, kind, name)
+        for kind in ("connector", "router")
+        for name in _plugins.names(cast("Any", kind))
+    },
 }

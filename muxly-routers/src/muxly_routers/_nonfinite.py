@@ -12,10 +12,11 @@ class Nonfinite:
 
     Args:
         run: The run.
+        hint: What can be done about it.
     """
 
-    def __init__(self, run: muxly.Run) -> None:
-        self._run = run
+    def __init__(self, run: muxly.Run, *, hint: str = "; format parquet or arrow keeps them") -> None:
+        self._run, self._hint = run, hint
         self._told: set[str] = set()
 
     def tell(self, stream: str, count: int) -> None:
@@ -30,7 +31,7 @@ class Nonfinite:
             muxly.Notice(
                 "nonfinite_as_null",
                 f"{stream}: {count} values NaN or infinite were written as null, for JSON has no text for "
-                "them; format parquet or arrow keeps them",
+                f"them{self._hint}",
                 stream=stream,
                 facts={"count": count},
             )

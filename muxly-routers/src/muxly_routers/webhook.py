@@ -14,6 +14,7 @@ import muxly
 from muxly_routers._extras import needs
 from muxly_routers._http.egress import Guard
 from muxly_routers._http.tls import Tls
+from muxly_routers._nonfinite import Nonfinite
 from muxly_routers._templates import Template
 from muxly_routers._webhook import credentials, options
 from muxly_routers._webhook import headers as header_rules
@@ -143,7 +144,7 @@ class Webhook(muxly.Router):
             self._url, {"stream": "s", "pipeline": run.pipeline, "route": run.route or ""}
         )
         self._signing, self._secret_headers = credentials.signing(self), credentials.headers(self)
-        self._told: set[str] = set()
+        self._nonfinite = Nonfinite(run, hint="")
         self._client = Client(
             address,
             limits=Limits(
@@ -194,7 +195,7 @@ class Webhook(muxly.Router):
             in_flight=self.max_in_flight,
         )
         rejected = sending.all(part for span in cut for part in after(span, delivery.delivered))
-        self._tell_nonfinite(delivery.stream.name, pieces.nonfinite)
+        self._nonfinite.tell(delivery.stream.name, pieces.nonfinite)
         return muxly.Receipt(rejected)
 
     def close(self) -> None:
@@ -257,15 +258,6 @@ class Webhook(muxly.Router):
         if self._is_text:
             return "text/plain; charset=utf-8"
         return "application/x-ndjson" if self.body == "ndjson" else "application/json"
-
-    def _tell_nonfinite(self, stream: str, count: int) -> None:
-        if not count:
-            return
-        self._run.measure("nonfinite_as_null", count, stream=stream)
-        if stream not in self._told:
-            self._told.add(stream)
-            text = f"{stream}: {count} values NaN or infinite were sent as null, for JSON has no text for them"
-            self._run.notice(muxly.Notice("nonfinite_as_null", text, stream=stream, facts={"count": count}))
 
 
 @muxly.hookimpl
