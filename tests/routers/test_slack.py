@@ -325,7 +325,7 @@ def test_runs_are_reported_when_something_is_wrong_and_when_it_is_well_again(
     assert titles(slack_server)[2:] == ["🟠 crm is behind", "🟢 crm works again"]
     trouble, well = slack_server.posted()[2:]
     assert "lake / deals* was not delivered" in json.dumps(trouble["blocks"])
-    assert "for 3 runs" in json.dumps(well["blocks"])
+    assert "in 3 runs" in json.dumps(well["blocks"])
 
 
 def test_slack_that_is_down_delays_only_its_own_route(project: Path, slack_server: SlackServer) -> None:

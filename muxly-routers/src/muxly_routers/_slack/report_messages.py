@@ -29,7 +29,7 @@ _TITLES = {
     "partial": "{pipeline} is behind",
     "delivery_failed": "{pipeline}: a route is behind",
     "recovered": "{pipeline} works again",
-    "schema_changed": "{pipeline}: new columns",
+    "schema_changed": "{pipeline}: columns changed",
     "notice": "{pipeline}: a notice",
 }
 _LEVEL_SIGNS = {"error": "🔴", "warning": "🟠", "info": "💬"}
@@ -88,7 +88,7 @@ def _said(one: Happening) -> str:
     """A failed delivery, changed columns or a notice."""
     where = " / ".join(escape(line(part, 60)) for part in (one.route, one.stream) if part)
     if one.event == "schema_changed":
-        return f"*{where}* has new columns: {escape(line(one.message, 400))}"
+        return f"*{where}* has new or wider columns: {escape(line(one.message, 400))}"
     if one.event == "delivery_failed":
         return f"*{where}* was not delivered:\n{_quoted(one.message)}"
     said = escape(line(one.message, 600))
@@ -101,10 +101,10 @@ def _going_on(telling: Telling) -> str:
         if telling.since is None:
             return ""
         runs = f"{telling.failures} run{'s' if telling.failures > 1 else ''}"
-        return f"It was in trouble since {_moment(telling.since.isoformat())}, for {runs}."
+        return f"In trouble since {_moment(telling.since.isoformat())}, in {runs}."
     if telling.since is None:
         return ""
-    unsaid = f", {telling.unsaid} of them not told" if telling.unsaid else ""
+    unsaid = f"; {telling.unsaid} of them not posted" if telling.unsaid else ""
     return f"Since {_moment(telling.since.isoformat())}: {telling.failures} runs in a row{unsaid}."
 
 
