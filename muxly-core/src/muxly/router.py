@@ -62,8 +62,8 @@ class Delivery:
         delivered: How many records of it are delivered already; ``batches`` starts after them.
         source: Makes all batches of the delivery, from its first record.
         positions: Makes the position in the stream's log of each of those batches.
-        offset: Where the delivery begins in the segment at its first position: above 0 where a
-            segment was cut, counted in records before the route's filter.
+        bounds: Where in the log it begins and ends, each as a position and a number of records of
+            the segment there, before the route's filter: a segment may be cut.
         on_mark: Makes a position durable; given the number of records delivered in all.
     """
 
@@ -78,7 +78,7 @@ class Delivery:
     delivered: int = field(default=0, kw_only=True)
     source: Callable[[], Iterator[pa.RecordBatch]] = field(kw_only=True, repr=False)
     positions: Callable[[], Iterable[int]] = field(default=lambda: repeat(0), kw_only=True, repr=False)
-    offset: int = field(default=0, kw_only=True)
+    bounds: tuple[tuple[int, int], tuple[int, int]] = field(default=((0, 0), (0, 0)), kw_only=True)
     on_mark: Callable[[int], None] = field(default=lambda count: None, kw_only=True, repr=False)
 
     def batches(self) -> Iterator[pa.RecordBatch]:

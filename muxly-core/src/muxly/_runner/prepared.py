@@ -150,7 +150,10 @@ class PreparedDelivery:
             delivered=self.stored.marked,
             source=self.batches,
             positions=self.positions,
-            offset=self.stored.first_offset,
+            bounds=(
+                (self.stored.first_position, self.stored.first_offset),
+                (self.stored.last_position, self.stored.last_offset),
+            ),
             on_mark=on_mark,
         )
 

@@ -214,6 +214,7 @@ class _Server(ThreadingHTTPServer):
     """Answers a limited number of connections at once; more are closed at the door."""
 
     daemon_threads = True
+    request_queue_size = 2 * _CONNECTIONS
     block_on_close = False
     endpoint: Endpoint
 

@@ -65,10 +65,8 @@ def label_text(columns: Sequence[tuple[str, pa.Array | str]], count: int) -> pa.
     parts = [part for name, values in columns for part in _part(name, values)]
     if not parts:
         return pa.repeat(pa.scalar("", pa.string()), count)
-    joined = pc.binary_join_element_wise(*parts, "")
-    if not isinstance(joined, pa.Array):  # only constants
-        return pa.repeat(joined.cast(pa.string()), count)
-    return pc.utf8_rtrim(joined, ",")
+    joined = pc.utf8_rtrim(pc.binary_join_element_wise(*parts, ""), ",")
+    return joined if isinstance(joined, pa.Array) else pa.repeat(joined, count)  # a scalar if all labels are constant
 
 
 def _part(name: str, values: pa.Array | str) -> list[pa.Array | str]:

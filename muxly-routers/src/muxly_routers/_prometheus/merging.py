@@ -8,7 +8,7 @@ import pyarrow as pa
 from attrs import define, evolve, field, frozen
 
 import muxly
-from muxly_routers._prometheus.series import Family, Series, empty, grouped, joined
+from muxly_routers._prometheus.series import Family, Part, Series, empty, grouped, joined
 
 if TYPE_CHECKING:
     from muxly_routers._prometheus.reading import Reading
@@ -54,7 +54,7 @@ def merge(
     settings = reading.settings
     before = _of_metrics(series, reading, labels)
     free = [settings.max_series - before.count]
-    growing = [_Growing(one, reading, before.families[one.name], delivery.offset, free) for one in settings.metrics]
+    growing = [_Growing(one, reading, before.families[one.name], delivery.bounds, free) for one in settings.metrics]
     rejected: list[muxly.Rejected] = []
     number = delivery.delivered
     for position, batch in delivery.positioned():
@@ -90,18 +90,18 @@ class _Growing:
         metric: Which metric.
         reading: What is made of records.
         family: Its series as they are.
-        offset: Where in its first segment the delivery begins.
+        bounds: Where in the log the delivery begins and ends.
         free: How many more series the stream may have; shared by its metrics.
     """
 
     metric: Metric
     reading: Reading
     family: Family
-    offset: int
+    bounds: tuple[tuple[int, int], tuple[int, int]]
     free: list[int]
     nulls: int = 0
     dropped: int = 0
-    _position: int | None = None
+    _part: Part | None = None
     _known: int | None = 0
     _passed: int = 0
     _waiting: list[pa.Table] = field(factory=list)
@@ -109,10 +109,10 @@ class _Growing:
 
     def take(self, position: int, batch: pa.RecordBatch, mask: pa.BooleanArray | None) -> None:
         """Take the records of a batch that are new, and that the mask lets through."""
-        if position != self._position:
+        if self._part is None or position != self._part.position:
             self._leave_segment()
-            self._position, self._passed = position, 0
-            self._known = self.family.counted.known(position, self.offset)
+            self._part, self._passed = Part.of(position, self.bounds), 0
+            self._known = self.family.counted.known(self._part)
         left_out = batch.num_rows if self._known is None else max(self._known - self._passed, 0)
         self._passed += batch.num_rows
         new = batch.slice(min(left_out, batch.num_rows))
@@ -122,10 +122,8 @@ class _Growing:
             self._add(new)
 
     def _leave_segment(self) -> None:
-        if self._position is not None:
-            counted = self.family.counted.after(self._position, self.offset, self._passed)
-            self.family = evolve(self.family, counted=counted)
-            self.offset = 0  # only the first segment of a delivery is cut at its beginning
+        if self._part is not None:
+            self.family = evolve(self.family, counted=self.family.counted.after(self._part, self._passed))
 
     def _add(self, batch: pa.RecordBatch) -> None:
         samples = self.reading.samples(self.metric, batch)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from attrs import evolve, field, frozen
+from attrs import astuple, evolve, field, frozen
 
 __all__ = ["Counted", "Family", "Series", "grouped"]
 
@@ -20,47 +20,77 @@ _KEEP_NULLS = pc.ScalarAggregateOptions(skip_nulls=False, min_count=0)
 _EXACT = float(1 << 62)
 
 
+WHOLE = 1 << 62
+"""The end of a part of a segment that goes to the segment's end."""
+
+
+@frozen
+class Part:
+    """A part of a segment: a delivery may cut its first segment and its last.
+
+    Args:
+        position: The segment's; 0 = that of no log, and always new.
+        begin: How many records of the segment lie before it, before the route's filter.
+        end: How many lie up to its end, before the filter; ``WHOLE`` = all.
+    """
+
+    position: int
+    begin: int = 0
+    end: int = WHOLE
+
+    @classmethod
+    def of(cls, position: int, bounds: tuple[tuple[int, int], tuple[int, int]]) -> Part:
+        """The part at a position of what lies between two bounds."""
+        (first, begin), (last, end) = bounds
+        return cls(position, begin if position == first else 0, end if position == last and position else WHOLE)
+
+
 @frozen
 class Counted:
     """How far a metric has counted the log.
 
+    Where parts begin and end is known before the route's filter, and how many records they have behind
+    it. A replay may cut a segment elsewhere; then the part in which the place lies is known in half.
+
     Args:
         position: The greatest position of which records were counted; 0 = none.
-        offset: Where in that segment the last delivery began.
-        before: How many records of the segment were counted before that delivery.
-        records: How many records of the segment were counted in all.
+        end: How far in that segment, before the filter.
+        records: How many records that are, behind the filter.
+        passed_end: Where the part of that segment ended that came last.
+        passed: How many records lie before that place, behind the filter.
     """
 
     position: int = 0
-    offset: int = 0
-    before: int = 0
+    end: int = 0
     records: int = 0
+    passed_end: int = 0
+    passed: int = 0
 
-    def known(self, position: int, offset: int) -> int | None:
-        """How many records of a segment, beginning at an offset, were counted already; None = all.
-
-        A position of 0 is no place in a log, and always new.
-        """
-        if position == 0 or position > self.position:
+    def known(self, part: Part) -> int | None:
+        """How many records of a part were counted already; None = all."""
+        if part.position == 0 or part.position > self.position:
             return 0
-        if position < self.position:
+        if part.position < self.position or part.end <= self.end:
             return None
-        if offset > self.offset:
-            return 0
-        if offset == 0:
-            return self.records
-        return self.records - self.before if offset == self.offset else None
+        return 0 if part.begin >= self.end else self.records - self._before(part.begin)
 
-    def after(self, position: int, offset: int, records: int) -> Counted:
-        """With so many records of a segment, new ones and known ones, behind it."""
-        if position > self.position:
-            return Counted(position, offset, 0, records)
-        if position < self.position or position == 0:
+    def after(self, part: Part, records: int) -> Counted:
+        """Behind a part of so many records."""
+        if part.position == 0 or part.position < self.position:
             return self
-        if offset > self.offset:
-            return Counted(position, offset, self.records, self.records + records)
-        first = 0 if offset == 0 else self.before
-        return evolve(self, records=max(self.records, first + records)) if offset in (0, self.offset) else self
+        if part.position > self.position:
+            return Counted(part.position, part.end, records, part.end, records)
+        if part.begin >= self.end:
+            total = self.records + records
+            return Counted(part.position, part.end, total, part.end, total)
+        passed = self._before(part.begin) + records
+        if part.end <= self.end:
+            return evolve(self, passed_end=part.end, passed=passed)
+        return Counted(part.position, part.end, max(passed, self.records), part.end, passed)
+
+    def _before(self, begin: int) -> int:
+        """How many records of the segment lie before a place, behind the filter."""
+        return self.passed if begin and begin >= self.passed_end else 0
 
 
 @frozen(kw_only=True)
@@ -150,7 +180,7 @@ class Series:
         families = {
             name: {
                 "definition": one.definition,
-                "counted": [one.counted.position, one.counted.offset, one.counted.before, one.counted.records],
+                "counted": list(astuple(one.counted)),
                 "series": base64.b64encode(_packed(one.table)).decode("ascii"),
             }
             for name, one in self.families.items()
