@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muxly.store import migrating, revision
+from tests.core.store.upgrading import LATER, TODAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +20,8 @@ _NEXT = '''\
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{later}"
+down_revision = "{today}"
 
 
 def upgrade() -> None:
@@ -34,12 +35,16 @@ with op.batch_alter_table("plans") as table:
 """
 
 
+def _script(body: str) -> str:
+    return _NEXT.format(body=body, today=TODAY, later=LATER)
+
+
 @pytest.fixture
 def later_scripts(tmp_path: Path) -> Path:
-    """The migrations of a later release, whose newest revision is 0002."""
+    """The migrations of a later release, whose newest revision is the next one."""
     folder = tmp_path / "later 100%"
     shutil.copytree(migrating.SCRIPTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "r0002_later.py").write_text(_NEXT.format(body=RECREATE))
+    (folder / "versions" / "later.py").write_text(_script(RECREATE))
     return folder
 
 
@@ -48,8 +53,8 @@ def later_release(later_scripts: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     """Call it to become that release."""
 
     def become(body: str = RECREATE) -> None:
-        (later_scripts / "versions" / "r0002_later.py").write_text(_NEXT.format(body=body))
+        (later_scripts / "versions" / "later.py").write_text(_script(body))
         monkeypatch.setattr(migrating, "SCRIPTS", later_scripts)
-        monkeypatch.setattr(revision, "HEAD", "0002")
+        monkeypatch.setattr(revision, "HEAD", LATER)
 
     return become

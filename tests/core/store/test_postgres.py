@@ -159,8 +159,12 @@ class _Proxy:
             thread.start()
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        while True:
-            for ready in select_ready([client, server], [], [])[0]:
+        while client.fileno() >= 0 and server.fileno() >= 0:
+            try:
+                found = select_ready([client, server], [], [])[0]
+            except (OSError, ValueError):  # the test is over, and has closed them
+                return
+            for ready in found:
                 try:
                     said = ready.recv(65536)
                 except OSError:

@@ -23,7 +23,7 @@ from muxly.store.revision import Revision
 from muxly.store.sqlite_file import path_of
 from muxly.store.tables import leases
 from muxly.store.upgrade import current, ensure_current, head, open_store, upgrade
-from tests.core.store.upgrading import fill
+from tests.core.store.upgrading import LATER, TODAY, fill
 
 _Open = Callable[[str], Engine]
 _PROGRAM = Path(__file__).with_name("upgrading.py")
@@ -59,6 +59,20 @@ def test_tables_created_at_once_are_those_that_migrations_make(opened: _Open, st
     _drop_all(engine)
     _migrate_from_nothing(engine)
     assert _schema(engine) == at_once
+    engine.dispose()
+    assert check(store_url) == ()
+
+
+def test_store_of_the_first_revision_is_upgraded_and_keeps_its_rows(opened: _Open, store_url: str) -> None:
+    engine = opened(store_url)
+    _drop_all(engine)
+    _migrate_from_nothing(engine, to="0001")
+    fill(engine)
+    ensure_current(engine)
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT id, boundaries FROM plans")).all() == [("p", None)]
+        assert connection.scalar(text("SELECT count(*) FROM partitions WHERE boundaries IS NULL")) == 2
+    _expect_checked_keys(engine)
     engine.dispose()
     assert check(store_url) == ()
 
@@ -100,7 +114,7 @@ def test_upgrade_keeps_every_row_also_of_children(
     assert "run `muxly db upgrade`" in check(store_url)[0]
     ensure_current(engine)
     with reading(engine) as connection:
-        assert _none_safe(revision.stored(connection)).number == "0002"
+        assert _none_safe(revision.stored(connection)).number == LATER
         assert connection.scalars(text("SELECT added FROM plans")).all() == [7]
         # With foreign keys on, re-creating `plans` would have emptied its children.
         assert connection.scalar(text("SELECT count(*) FROM partitions")) == 2
@@ -135,7 +149,7 @@ def test_migration_that_orphans_rows_is_undone(
         ensure_current(engine)
     with reading(engine) as connection:
         assert connection.scalar(text("SELECT count(*) FROM plans")) == 1
-        assert _none_safe(revision.stored(connection)).number == "0001"
+        assert _none_safe(revision.stored(connection)).number == TODAY
     _expect_checked_keys(engine)
 
 
@@ -149,7 +163,7 @@ def test_store_is_copied_before_it_is_upgraded(
         later_release()
         ensure_current(engine)
         engine.dispose()
-    copy = path.with_name("store.db.backup-0001")
+    copy = path.with_name(f"store.db.backup-{TODAY}")
     assert copy.stat().st_mode & 0o777 == 0o600
     assert sorted(file.name for file in path.parent.iterdir()) == ["store.db", copy.name]
 
@@ -171,7 +185,9 @@ def test_upgrade_under_a_running_pipeline_is_refused(
     with transaction(engine) as connection:
         connection.execute(insert(leases).values(pipeline="crm", token=1, holder="host:7", expires_at=ends))
     later_release()
-    with pytest.raises(StoreError, match=r"from revision 0001 to 0002, but host:7 is running the pipeline 'crm'"):
+    with pytest.raises(
+        StoreError, match=rf"from revision {TODAY} to {LATER}, but host:7 is running the pipeline 'crm'"
+    ):
         ensure_current(engine)
     with transaction(engine) as connection:
         connection.execute(update(leases).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
@@ -181,7 +197,7 @@ def test_upgrade_under_a_running_pipeline_is_refused(
 
 
 def test_four_processes_may_create_a_store_at_once(store_url: str, later_scripts: Path) -> None:
-    _all_at_once(4, store_url, later_scripts, "0001")
+    _all_at_once(4, store_url, later_scripts, TODAY)
     assert check(store_url) == ()
 
 
@@ -191,33 +207,33 @@ def test_four_processes_may_upgrade_a_store_at_once(
     engine = opened(store_url)
     fill(engine)
     engine.dispose()
-    _all_at_once(4, store_url, later_scripts, "0002")
+    _all_at_once(4, store_url, later_scripts, LATER)
     later_release()
-    assert _none_safe(current(store_url)).number == "0002"
+    assert _none_safe(current(store_url)).number == LATER
     with reading(opened(store_url)) as connection:
         assert connection.scalar(text("SELECT count(*) FROM partitions")) == 2
 
 
 def test_process_killed_while_it_creates_a_store_leaves_all_or_nothing(store_url: str, later_scripts: Path) -> None:
-    deaths = _die_everywhere(store_url, later_scripts, "0001")
+    deaths = _die_everywhere(store_url, later_scripts, TODAY)
     assert len(deaths) > 3
     for death in deaths:
-        assert death["between"]["revision"] in {None, "0001"}, death
+        assert death["between"]["revision"] in {None, TODAY}, death
         assert death["between"]["tables"] == (11 if death["between"]["revision"] else 0), death
-        assert death["after"]["revision"] == "0001", death
+        assert death["after"]["revision"] == TODAY, death
         assert death["after"]["tables"] == 11, death
 
 
 def test_process_killed_while_it_upgrades_leaves_the_old_or_the_new(store_url: str, later_scripts: Path) -> None:
-    deaths = _die_everywhere(store_url, later_scripts, "0002")
+    deaths = _die_everywhere(store_url, later_scripts, LATER)
     assert len(deaths) > 3
     for death in deaths:
         between, after = death["between"], death["after"]
-        assert between["added"] == (between["revision"] == "0002"), death
+        assert between["added"] == (between["revision"] == LATER), death
         assert (between["tables"], between["others"], between["rows"]) == (11, [], 2), death
-        assert (after["revision"], after["added"], after["rows"], after["others"]) == ("0002", True, 2, []), death
+        assert (after["revision"], after["added"], after["rows"], after["others"]) == (LATER, True, 2, []), death
         if store_url.startswith("sqlite"):
-            assert "store.db.backup-0001" in after["files"], death
+            assert f"store.db.backup-{TODAY}" in after["files"], death
 
 
 def _all_at_once(processes: int, url: str, scripts: Path, number: str) -> None:
@@ -253,7 +269,7 @@ def _drop_all(engine: Engine) -> None:
         connection.exec_driver_sql("DROP TABLE store_revision")
 
 
-def _migrate_from_nothing(engine: Engine) -> None:
+def _migrate_from_nothing(engine: Engine, to: str = TODAY) -> None:
     from alembic import command
 
     config = Config()
@@ -262,8 +278,8 @@ def _migrate_from_nothing(engine: Engine) -> None:
         revision.stamp(connection, "none")
         connection.exec_driver_sql("DELETE FROM store_revision")
         config.attributes["muxly"] = {"connection": connection, "version_table": revision.VERSION_TABLE}
-        command.upgrade(config, "head")
-        revision.stamp(connection, revision.HEAD)
+        command.upgrade(config, to)
+        revision.stamp(connection, to)
 
 
 def _schema(engine: Engine) -> dict[str, Any]:
@@ -271,7 +287,7 @@ def _schema(engine: Engine) -> dict[str, Any]:
     with reading(engine) as connection:
         if engine.dialect.name == "sqlite":
             rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-            # The order of constraints and the line breaks are the writer's.
+            # The order of constraints, the line breaks and the quotes are the writer's.
             return {name: sorted(_words(sql)) for name, sql in rows}
         inspector = inspect(connection)
         tables = {
@@ -292,4 +308,4 @@ def _schema(engine: Engine) -> dict[str, Any]:
 
 
 def _words(sql: str) -> list[str]:
-    return [line.strip().rstrip(",") for line in sql.splitlines()]
+    return [line.strip().rstrip(",").replace('"', "") for line in sql.splitlines()]

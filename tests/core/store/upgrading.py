@@ -26,6 +26,9 @@ from muxly.store.sqlite_file import path_of
 from muxly.store.tables import metadata
 from muxly.store.upgrade import open_store
 
+TODAY = revision.HEAD
+LATER = f"{int(TODAY) + 1:04}"
+
 
 def main(verb: str, url: str, scripts: str, number: str, step: str = "1") -> None:
     migrating.SCRIPTS = Path(scripts)
@@ -41,8 +44,8 @@ def main(verb: str, url: str, scripts: str, number: str, step: str = "1") -> Non
 
 
 def _die_at(statement: int, url: str, number: str) -> dict[str, Any]:
-    revision.HEAD = "0001"
-    _reset(url, empty=number == "0001")
+    revision.HEAD = TODAY
+    _reset(url, empty=number == TODAY)
     revision.HEAD = number
     child = os.fork()
     if child == 0:
@@ -81,7 +84,7 @@ def _counted(call: Callable[..., Any], count_down: Callable[[], None]) -> Callab
 
 
 def _reset(url: str, *, empty: bool) -> None:
-    """An empty place, or a store of revision 0001 that holds a plan with two partitions."""
+    """An empty place, or a store of today's revision that holds a plan with two partitions."""
     engine = open_engine(url)
     path = path_of(engine)
     if path is not None:

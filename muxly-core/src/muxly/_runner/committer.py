@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from muxly._runner.boundaries import Boundaries
 from muxly.errors import FencedError
 from muxly.spool.segments import ALIGNMENT
-from muxly.store import plans, seals
+from muxly.store import seals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +56,7 @@ class Committer:
         self, active: ActiveRun, routes_of: Callable[[str], Sequence[str]], readers: Callable[[], int]
     ) -> None:
         self._active, self._routes_of, self._readers = active, routes_of, readers
-        self._boundaries: dict[tuple[str, str], Boundary] = {}
+        self._boundaries = Boundaries(active.ledger)
         self._refusal: BaseException | None = None
         self._waiting: queue.SimpleQueue[tuple[FinishedGroup, Future[None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="muxly-committer", daemon=True)
@@ -108,7 +109,8 @@ class Committer:
 
     def _commit(self, finished: list[FinishedGroup], futures: list[Future[None]]) -> None:
         try:
-            groups, boundaries = self._with_boundaries(finished, self._publish(finished))
+            placed = zip(self._publish(finished), (one.boundaries for one in finished), strict=True)
+            groups, boundaries = self._boundaries.after(placed)
             found = seals.seal(self._active.ledger, groups, self._routes_of)
         except BaseException as error:  # noqa: BLE001 - the readers raise it
             if isinstance(error, FencedError):
@@ -117,33 +119,10 @@ class Committer:
             for future in futures:
                 future.set_exception(error)
             return
-        self._boundaries |= boundaries
+        self._boundaries = boundaries
         self._active.sealed(found)
         for future in futures:
             future.set_result(None)
-
-    def _with_boundaries(
-        self, finished: list[FinishedGroup], groups: list[WrittenGroup]
-    ) -> tuple[list[WrittenGroup], dict[tuple[str, str], Boundary]]:
-        """The groups with the boundary that holds once each is sealed, in their order."""
-        from muxly._runner import repeats  # loads pyarrow; whoever submits a group has it already
-
-        reached: dict[tuple[str, str], Boundary] = {}
-        told: list[WrittenGroup] = []
-        for one, group in zip(finished, groups, strict=True):
-            states: dict[str, object] = {}
-            for stream, added in one.boundaries:
-                key = (stream.name, group.plan)
-                before = reached.get(key) or self._boundaries.get(key) or self._stored_boundary(stream.name)
-                reached[key] = repeats.joined(before, added, stream)
-                states[stream.name] = reached[key].to_state()
-            told.append(evolve(group, boundaries=states) if states else group)
-        return told, reached
-
-    def _stored_boundary(self, stream: str) -> Boundary:
-        from muxly._runner import repeats
-
-        return repeats.Boundary.from_state(plans.boundary(self._active.ledger, stream))
 
     def _publish(self, finished: list[FinishedGroup]) -> list[WrittenGroup]:
         """Make all segments durable, and tell each where it lies."""

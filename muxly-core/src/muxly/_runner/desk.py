@@ -91,22 +91,18 @@ class Desk:
             self._acknowledge(prepared, Receipt())
             return
         try:
-            receipt = self._patience().call(lambda: self._attempt(prepared), failed=lambda: self._failed(prepared))
+            receipt = self._patience().call(lambda: self._attempt(prepared), failed=self._serving.close)
         except RejectedError as error:
             self._rejected(prepared, error)
         else:
             self._acknowledge(prepared, receipt)
-
-    def _failed(self, prepared: Prepared) -> None:
-        self._serving.close()
-        self._refuse_abandoned()
-        deliveries.attempted(self._ledger, prepared.stored)
 
     def _patience(self) -> Patience:
         return Patience(self._route.retry, self._sleep)
 
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""
+        self._refuse_abandoned()
         self._worker.progress(self._stream.name, ahead_seconds=seconds)
         self._active.run.sleep(seconds)
 

@@ -112,7 +112,7 @@ class Reading:
         self._letters: list[Letter] = []
         self._versions: dict[str, set[int]] = {}
         self._boundaries: dict[str, tuple[Stream, repeats.Boundary]] = {}
-        self._expected: dict[str, repeats.Boundary] = {}
+        self._expected: dict[str, list[repeats.Boundary]] = {}
         self._told: set[str] = set()
         self._tail: list[_Piece] = []
         self._tail_bytes = 0
@@ -223,18 +223,23 @@ class Reading:
         """What was not sealed before, and how much was; all of it where values are replaced as a whole."""
         if intake.keyed:
             return table, 0
-        kept = repeats.drop_repeats(table, intake.stream, self._expected_of(intake.stream))
-        self._expected[intake.stream.name] = kept.expected
-        return kept.table, kept.dropped
+        records, expected = table.num_rows, self._expected_of(intake.stream)
+        for number, boundary in enumerate(expected):
+            kept = repeats.drop_repeats(table, intake.stream, boundary)
+            table, expected[number] = kept.table, kept.expected
+        return table, records - table.num_rows
 
-    def _expected_of(self, stream: Stream) -> repeats.Boundary:
-        """What this reading may see again: what was sealed before its plan, or before it resumed."""
+    def _expected_of(self, stream: Stream) -> list[repeats.Boundary]:
+        """What this reading may see again: what was sealed before its plan, and what its own partition has sealed.
+
+        Not what other partitions of the plan have sealed: an equal record of theirs is another one.
+        """
         if stream.name not in self._expected:
-            state = None
+            states = []
             if stream.cursor_field is not None:
-                fresh = self.cursor == self._partition.start and stream.name == self._stream.name
-                state = self._plan.boundary if fresh else plans.boundary(self._active.ledger, stream.name)
-            self._expected[stream.name] = repeats.Boundary.from_state(state)
+                own = plans.own_boundaries(self._active.ledger, self._plan.id, self._partition.ordinal)
+                states = [self._plan.boundaries.get(stream.name), own.get(stream.name)]
+            self._expected[stream.name] = [repeats.Boundary.from_state(state) for state in states if state]
         return self._expected[stream.name]
 
     def _keep_tail(self) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
-from muxly.store.tables import accounts
+from muxly.store.tables import SUMS, accounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,18 +14,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from muxly.store.ledger import Ledger
-
-SUMS = (
-    "pending_before",
-    "sealed",
-    "replayed",
-    "delivered",
-    "rejected",
-    "filtered",
-    "dropped",
-    "superseded",
-    "quarantined",
-)
 
 
 def add(connection: Connection, ledger: Ledger, route: str, stream: str, **sums: int) -> None:
@@ -36,7 +24,7 @@ def add(connection: Connection, ledger: Ledger, route: str, stream: str, **sums:
         ledger: Whose run it is.
         route: The route's name.
         stream: The stream's name.
-        **sums: Any of ``SUMS``.
+        **sums: Any of ``tables.SUMS``.
     """
     changes = {name: count for name, count in sums.items() if count}
     if not changes:

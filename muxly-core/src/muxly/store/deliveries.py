@@ -211,7 +211,6 @@ def _delivery(row: Row[Any]) -> StoredDelivery:
         options=values.decode(row.options),
         letters=tuple(values.decode(row.letters)) if row.letters else (),
         marked=row.marked,
-        attempts=row.attempts,
     )
 
 
@@ -231,7 +230,6 @@ def _insert(connection: Connection, ledger: Ledger, one: StoredDelivery) -> None
             options=values.encode(dict(one.options)),
             letters=values.encode(list(one.letters)) if one.letters else None,
             marked=one.marked,
-            attempts=one.attempts,
             created_at=ledger.now(connection),
         )
     )
@@ -292,12 +290,6 @@ def mark(ledger: Ledger, delivery: StoredDelivery, count: int) -> None:
     """Keep that the first ``count`` records, after filters, are delivered."""
     with ledger.write() as connection:
         _change(connection, delivery, marked=count)
-
-
-def attempted(ledger: Ledger, delivery: StoredDelivery) -> None:
-    """Count an attempt that failed."""
-    with ledger.write() as connection:
-        _change(connection, delivery, attempts=deliveries.c.attempts + 1)
 
 
 def _change(connection: Connection, delivery: StoredDelivery, **changes: Any) -> None:
@@ -412,7 +404,7 @@ def split(ledger: Ledger, delivery: StoredDelivery, parts: Sequence[StoredDelive
         delivery: The delivery that a destination rejected.
         parts: Consecutive ranges that cover it; their ids are made here.
     """
-    named = [evolve(one, id=new_id(), attempts=0) for one in parts]
+    named = [evolve(one, id=new_id()) for one in parts]
     with ledger.write() as connection:
         if connection.execute(deliveries.delete().where(deliveries.c.id == delivery.id)).rowcount != 1:
             raise FencedError(f"the delivery {delivery.id} was ended by somebody else")

@@ -12,7 +12,7 @@ from muxly.store.rows import StoredPartition, StoredPlan
 from muxly.store.tables import partitions, plans, segments, streams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import Connection
 
@@ -35,6 +35,13 @@ def boundary(ledger: Ledger, stream: str) -> Any:
     return None if text is None else values.decode(text)
 
 
+def own_boundaries(ledger: Ledger, plan: str, ordinal: int) -> Mapping[str, Any]:
+    """What is kept, by stream, to recognise what a partition of a plan has sealed itself."""
+    query = select(partitions.c.boundaries).where(partitions.c.plan == plan, partitions.c.ordinal == ordinal)
+    with ledger.read() as connection:
+        return _decoded(connection.execute(query).scalar()) or {}
+
+
 def unfinished(ledger: Ledger, stream: str, options_digest: str | None = None) -> StoredPlan | None:
     """The stream's unfinished plan, if it was made under the same options; None = under any."""
     query = select(plans).where(plans.c.pipeline == ledger.pipeline, plans.c.stream == stream, plans.c.state == "open")
@@ -52,7 +59,7 @@ def unfinished(ledger: Ledger, stream: str, options_digest: str | None = None) -
         stream=stream,
         generation=row.generation,
         cursor=_decoded(row.cursor),
-        boundary=_decoded(row.boundary),
+        boundaries=_decoded(row.boundaries) or {},
         schema=row.schema,
         partitions=tuple(
             StoredPartition(
@@ -92,18 +99,18 @@ def store(
         children: Streams whose records come with this one's.
         schema: Arrow IPC bytes of the schema, if known.
     """
-    planned = list(partitions_planned)
+    planned, children = list(partitions_planned), list(children)
     with ledger.write() as connection:
         now = ledger.now(connection)
         _discard_unfinished(connection, ledger, stream)
         generation = _generation(connection, ledger, stream, children, from_start)
-        boundary_text = connection.execute(select(streams.c.boundary).where(*_is(ledger, stream))).scalar()
+        boundaries = _boundaries(connection, ledger, [stream, *children])
         plan = StoredPlan(
             id=new_id(),
             stream=stream,
             generation=generation,
             cursor=cursor,
-            boundary=_decoded(boundary_text),
+            boundaries=boundaries,
             schema=schema,
             partitions=tuple(
                 StoredPartition(
@@ -121,7 +128,7 @@ def store(
                 generation=generation,
                 options_digest=options_digest,
                 cursor=_encoded(cursor),
-                boundary=boundary_text,
+                boundaries=_encoded(boundaries or None),
                 schema=schema,
                 state="open",
                 created_at=now,
@@ -132,6 +139,15 @@ def store(
         else:
             finish(connection, ledger, plan.id)
     return plan
+
+
+def _boundaries(connection: Connection, ledger: Ledger, family: list[str]) -> dict[str, Any]:
+    """The tie boundaries of a stream and its children, where there are any."""
+    names = [*family, *_children(connection, ledger, family[0])]
+    query = select(streams.c.stream, streams.c.boundary).where(
+        streams.c.pipeline == ledger.pipeline, streams.c.stream.in_(names), streams.c.boundary.is_not(None)
+    )
+    return {name: values.decode(text) for name, text in connection.execute(query)}
 
 
 def _partition_row(plan: str, one: StoredPartition) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "VERSION_TABLE", "Revision", "stamp", "stored"]
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this code works with; a test holds it to the newest migration."""
 
 VERSION_TABLE = "store_revision"

@@ -44,7 +44,7 @@ class StoredPlan:
         stream: The stream it reads.
         generation: The stream's generation its records belong to.
         cursor: What the stream's cursor becomes when it is done; None = from its partitions.
-        boundary: The stream's tie boundary when the plan was made.
+        boundaries: The tie boundaries of the stream and its children when the plan was made, by stream.
         schema: Arrow IPC bytes of the schema, if the connector knew it.
         partitions: All of them, in order; those still open are read.
     """
@@ -53,7 +53,7 @@ class StoredPlan:
     stream: str
     generation: int
     cursor: Cursor = None
-    boundary: Any = None
+    boundaries: Mapping[str, Any] = field(factory=dict)
     schema: bytes | None = None
     partitions: tuple[StoredPartition, ...] = ()
 
@@ -127,6 +127,7 @@ class WrittenGroup:
         letters: Records that could not be read.
         schemas: Schema versions it uses that are not stored yet, as ``(stream, version, IPC bytes)``.
         boundaries: The new tie boundaries by stream, as values the store can encode.
+        own_boundaries: What this partition alone has sealed there; needed until it is done.
     """
 
     plan: str
@@ -139,6 +140,7 @@ class WrittenGroup:
     letters: tuple[Letter, ...] = ()
     schemas: tuple[tuple[str, int, bytes], ...] = ()
     boundaries: Mapping[str, Any] = field(factory=dict)
+    own_boundaries: Mapping[str, Any] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -220,7 +222,6 @@ class StoredDelivery:
         options: The route's mode, columns and filter as they were then.
         letters: Ids of the dead letters that are delivered again, if it is such a replay.
         marked: So many records, after filters, are delivered already.
-        attempts: How often it was tried.
     """
 
     id: str
@@ -235,7 +236,6 @@ class StoredDelivery:
     options: Mapping[str, Any]
     letters: tuple[str, ...] = ()
     marked: int = 0
-    attempts: int = 0
 
 
 @frozen(kw_only=True)

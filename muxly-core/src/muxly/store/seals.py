@@ -54,6 +54,8 @@ def seal(
 def _move_cursor(connection: Connection, group: WrittenGroup) -> None:
     before = None if group.cursor_before is None else values.encode(group.cursor_before)
     moved: dict[str, Any] = {"done": int(group.done)}
+    if group.own_boundaries or group.done:
+        moved["boundaries"] = values.encode(dict(group.own_boundaries)) if not group.done else None
     if group.cursor_after is not None:
         moved["cursor"] = values.encode(group.cursor_after)
     here = partitions.c.cursor.is_(None) if before is None else partitions.c.cursor == before

@@ -101,10 +101,10 @@ plans = Table(
     Column("generation", BigInteger, nullable=False),
     Column("options_digest", String(64), nullable=False),
     Column("cursor", Text),
-    Column("boundary", Text),
     Column("schema", LargeBinary),
     Column("state", String(9), nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("boundaries", Text),
     PrimaryKeyConstraint("id"),
     CheckConstraint("state IN ('open', 'done', 'discarded')", name="state"),
     Index(None, "pipeline", "stream", "state"),
@@ -122,6 +122,7 @@ partitions = Table(
     Column("payload", Text),
     Column("records", BigInteger),
     Column("done", Integer, nullable=False, server_default="0"),
+    Column("boundaries", Text),
     PrimaryKeyConstraint("plan", "ordinal"),
     ForeignKeyConstraint(["plan"], ["plans.id"], ondelete="CASCADE"),
     comment="The parts of a plan, each with the cursor that its last sealed group reached.",
@@ -192,12 +193,24 @@ deliveries = Table(
     Column("options", Text, nullable=False),
     Column("letters", Text),
     Column("marked", BigInteger, nullable=False, server_default="0"),
-    Column("attempts", Integer, nullable=False, server_default="0"),
     Column("created_at", UtcTime, nullable=False),
     PrimaryKeyConstraint("id"),
     Index(None, "pipeline", "route", "stream", "first_position", "first_offset"),
     comment="What is being delivered under one id: stored before the first attempt, gone when acknowledged.",
 )
+
+SUMS = (
+    "pending_before",
+    "sealed",
+    "replayed",
+    "delivered",
+    "rejected",
+    "filtered",
+    "dropped",
+    "superseded",
+    "quarantined",
+)
+"""What an account counts, in records."""
 
 accounts = Table(
     "accounts",
@@ -206,20 +219,7 @@ accounts = Table(
     Column("pipeline", _name(), nullable=False),
     Column("route", String(63), nullable=False),
     Column("stream", Text, nullable=False),
-    *(
-        Column(name, BigInteger, nullable=False, server_default="0")
-        for name in (
-            "pending_before",
-            "sealed",
-            "replayed",
-            "delivered",
-            "rejected",
-            "filtered",
-            "dropped",
-            "superseded",
-            "quarantined",
-        )
-    ),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in SUMS),
     PrimaryKeyConstraint("run", "route", "stream"),
     Index(None, "pipeline", "run"),
     comment="Sums in records, by run, route and stream; route '' is reading.",
