@@ -105,7 +105,7 @@ class Receiver:
         self.seen: list[Seen] = []
         self.applied: list[Seen] = []
         self._script: deque[Reply] = deque()
-        self._tls = tls
+        self.tls = tls
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._connections: list[socket.socket] = []
@@ -132,7 +132,7 @@ class Receiver:
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}/hook"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}/hook"
 
     def script(self, *replies: Reply) -> None:
         """How the next requests are answered, one each."""
@@ -185,7 +185,7 @@ class Receiver:
         try:
             # A server without it keeps the last part of an answer back for 40 ms.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            speaking = connection if self._tls is None else self._tls.wrap_socket(connection, server_side=True)
+            speaking = connection if self.tls is None else self.tls.wrap_socket(connection, server_side=True)
             with self._lock:
                 self._connections.append(speaking)
             while self._exchange(speaking, number):

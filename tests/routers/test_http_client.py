@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import ssl
+import warnings
 import zlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -102,6 +104,33 @@ def test_reset_of_a_new_connection_is_worth_another_try(receiver: Receiver, clie
     receiver.reset_on_accept = 1
     with pytest.raises(muxly.RetryableError, match=r"127\.0\.0\.1"):
         post(client_of(receiver.url), receiver.url)
+
+
+def test_reset_in_the_handshake_is_worth_another_try(
+    secure_receiver: Callable[..., Receiver], client_of: Callable[..., Client], authority_file: Path
+) -> None:
+    server = secure_receiver()
+    server.reset_on_accept = 1
+    client = client_of(server.url, tls=Tls(ca=authority_file))
+    with pytest.raises(muxly.RetryableError, match=r"127\.0\.0\.1"):
+        post(client, server.url)
+    assert post(client, server.url).status == 200
+
+
+def test_old_tls_ends_the_route(
+    secure_receiver: Callable[..., Receiver],
+    client_of: Callable[..., Client],
+    authority_file: Path,
+) -> None:
+    server = secure_receiver()
+    assert server.tls is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        server.tls.minimum_version = ssl.TLSVersion.TLSv1
+        server.tls.maximum_version = ssl.TLSVersion.TLSv1_1
+    server.tls.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.raises(muxly.RouteError, match=r"TLS is not possible: .*PROTOCOL"):
+        client_of(server.url, tls=Tls(ca=authority_file)).probe()
 
 
 def test_nobody_listens(receiver: Receiver, client_of: Callable[..., Client]) -> None:

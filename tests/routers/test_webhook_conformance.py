@@ -24,7 +24,7 @@ class Received(RouterConformance):
     """A webhook router with a real server on loopback."""
 
     options: ClassVar[dict[str, Any]] = {}
-    crash_points = 8
+    crash_points = 6
     big_batches = 48
     server: ClassVar[Receiver]
 
@@ -69,7 +69,7 @@ class TestAnyReceiver(Received):
 class TestReceiverThatDropsRepeats(Received):
     """A receiver that knows the ids it has seen, as Standard Webhooks asks for: nothing comes twice."""
 
-    crash_points = 16
+    crash_points = 12
     options: ClassVar[dict[str, Any]] = {"max_in_flight": 3, "max_records": 2}
 
     @pytest.fixture(autouse=True)

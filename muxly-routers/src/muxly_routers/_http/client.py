@@ -107,7 +107,8 @@ class Client:
     ) -> None:
         self._limits, guard = limits or Limits(), guard or Guard()
         self._url = checked_url(url)
-        self._context = context(tls or Tls())
+        # Reading all authorities takes longer than a request: only where there is TLS, or a mistake to find.
+        self._context = context(tls or Tls()) if self._url.scheme == "https" or tls not in (None, Tls()) else None
         self._deadline = Deadline()
         self._network = Network(guard, self._deadline, lookup)
         self._proxy = None if guard.on else _proxy(self._url)
@@ -182,7 +183,8 @@ class Client:
             stream = self._network.connect_tcp(url.host, port, self._limits.connect_seconds)
             try:
                 if url.scheme == "https":
-                    stream = stream.start_tls(self._context, url.host, self._limits.connect_seconds)
+                    known = self._context or context(Tls())
+                    stream = stream.start_tls(known, url.host, self._limits.connect_seconds)
             finally:
                 stream.close()
         except _FAILURES as error:

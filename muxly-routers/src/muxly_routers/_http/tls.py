@@ -35,7 +35,10 @@ def context(tls: Tls) -> ssl.SSLContext:
     """
     import ssl
 
-    trusting = ssl.create_default_context() if tls.ca is None else _trusting_only(tls.ca)
+    import httpcore2
+
+    # Its default also finds the authorities of macOS, and of machines where OpenSSL looks elsewhere.
+    trusting = httpcore2.default_ssl_context() if tls.ca is None else _trusting_only(tls.ca)
     trusting.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.certificate is not None:
         _show(trusting, tls.certificate, tls)
