@@ -214,6 +214,36 @@ def test_report_that_was_posted_before_a_crash_is_not_posted_again() -> None:
     assert decide(found, {}, ALL, NOON, told=2).state == decide(found, {}, ALL, NOON).state
 
 
+RUNS = st.lists(
+    st.tuples(st.sampled_from(["failed", "partial", "succeeded"]), st.sampled_from("ab"), st.integers(0, 600))
+)
+
+
+@given(RUNS, st.sampled_from(["error", "warning", "nothing"]), st.integers(0, 300))
+def test_every_run_in_trouble_is_told_held_back_or_counted(
+    runs: list[tuple[str, str, int]], let_through: Any, repeat: int
+) -> None:
+    night = QuietHours(time_zone="America/New_York", let_through=let_through)
+    story = Story(RunEvents(quiet_hours=night, repeat_seconds=repeat * 60.0).rules())
+    streak = 0
+    for number, (outcome, message, minutes) in enumerate(runs):
+        before = [*story.state.get("held", [])]
+        decision = story.after(minutes=minutes).tell(reports(ended(outcome, number, message)))
+        held = story.state["held"]
+        assert decision.held in ((), tuple(before)), "what was held back is told as a whole"
+        grown = len(held) - (0 if decision.held else len(before))
+        streak = streak + 1 if outcome != "succeeded" else 0
+        if streak:
+            known = story.state["failing"]["weather"]
+            assert known["failures"] == streak
+            assert len(decision.tellings) + grown + (known["unsaid"] > 0) == 1
+        else:
+            assert story.state["failing"] == {}
+    for hours in (12, 12):
+        story.after(hours=hours).tell([])
+    assert story.state["held"] == []
+
+
 BERLIN = ZoneInfo("Europe/Berlin")
 
 

@@ -143,10 +143,17 @@ class Outbox:
         threads, thread = self._manner.threads, self._thread or self._last_thread()
         seen = self._destination.seen(self._part(""), since=since, threads=threads, thread=thread)
         if isinstance(seen, str):
+            self._tell_once(f"{seen}; a message of a delivery that is tried again may come twice")
             return Seen()
         if self._manner.threads and self._thread is None:
             self._thread = seen.parent
         return seen
+
+    def _tell_once(self, message: str) -> None:
+        told: set[str] = self._run.shared("slack.told", set)
+        if message not in told:
+            told.add(message)
+            self._run.notice(muxly.Notice("slack_not_looked_up", message, level="info"))
 
     def _part(self, name: str) -> Part:
         return Part(delivery=self._delivery.id, name=name, stream=self._delivery.stream.name, run=self._run.id)
