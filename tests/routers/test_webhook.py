@@ -18,6 +18,7 @@ import muxly
 from muxly import Secret
 from muxly.config import load
 from muxly.testing import delivery
+from muxly.testing.secrecy import traced
 from muxly_routers.webhook import Basic, Hmac, Webhook
 from tests.http_receiver import Receiver, Reply
 from tests.routers.webhooks import ORDERS, opened, orders, sent
@@ -319,6 +320,7 @@ def test_wrong_secrets_are_named_when_the_router_is_opened(options: dict[str, An
     router.close()
     assert caught.value.path == path
     assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in traced(caught.value, "muxly_routers")
 
 
 def test_configuration_is_checked_where_it_is_written(tmp_path: Path) -> None:
@@ -347,12 +349,17 @@ def test_check_sends_nothing(receiver: Receiver) -> None:
     receiver.wait_for(0)
 
 
-def test_check_says_what_is_out_of_reach_and_what_is_not_encrypted() -> None:
+def test_check_says_what_is_out_of_reach() -> None:
     with opened("http://127.0.0.1:1/hook", bearer=Secret("t0ken")) as router:
-        found = {one.code: one for one in router.check()}
-    assert found["unreachable"].level == "error"
-    assert "http://127.0.0.1:1: no connection to 127.0.0.1: Connection refused" in found["unreachable"].message
-    assert found["not_encrypted"].level == "warning"
+        (found,) = router.check()
+    assert (found.code, found.level) == ("unreachable", "error")
+    assert "http://127.0.0.1:1: no connection to 127.0.0.1: Connection refused" in found.message
+
+
+def test_check_warns_of_credentials_that_are_not_encrypted() -> None:
+    with opened("http://10.0.0.1/hook", bearer=Secret("t0ken"), guard=True) as router:
+        found = {one.code: one.level for one in router.check()}
+    assert found == {"unreachable": "error", "not_encrypted": "warning"}
 
 
 @pytest.mark.parametrize("guarded", [True, False])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Basic", "Hmac", "Webhook"]
 
+_THIS_MACHINE = ("http://localhost", "http://127.", "http://[::1]", "http://::1")
 _positive = attrs.validators.gt(0)
 
 
@@ -97,7 +98,7 @@ class Webhook(muxly.Router):
         validator=attrs.validators.and_(attrs.validators.ge(1), attrs.validators.le(64)),
     )
     requests_per_second: float | None = muxly.option(
-        "Most requests a second to this site, from all routes of this process that say so.",
+        "Most requests a second to this site, together with all routes of this process that have the same limit.",
         default=None,
         validator=attrs.validators.optional(_positive),
     )
@@ -137,16 +138,14 @@ class Webhook(muxly.Router):
     def open(self, run: muxly.Run) -> None:
         """Look at the URL, the certificates and the secrets; nothing is connected to yet."""
         with needs("webhook"):
-            from muxly_routers._http.client import Client, Limits, site
+            from muxly_routers._http.client import Client, Limits
         self._run = run
-        self._url = header_rules.url_template(self.url.reveal())
-        address = header_rules.filled_url(
-            self._url, {"stream": "s", "pipeline": run.pipeline, "route": run.route or ""}
-        )
+        self._url = header_rules.url_template(self.url)
         self._signing, self._secret_headers = credentials.signing(self), credentials.headers(self)
         self._nonfinite = Nonfinite(run, hint="")
+        facts = {"stream": "s", "pipeline": run.pipeline, "route": run.route or ""}
         self._client = Client(
-            address,
+            muxly.Secret(header_rules.filled_url(self._url, facts)),
             limits=Limits(
                 connect_seconds=self.connect_seconds,
                 read_seconds=self.read_seconds,
@@ -157,7 +156,7 @@ class Webhook(muxly.Router):
             tls=self.tls,
             guard=Guard.of_machine(on=self.guard or run.guarded),
         )
-        self._site = site(address)
+        self._site = self._client.site
         self._bucket = self._shared_bucket(run)
 
     def check(self) -> Iterable[muxly.Notice]:
@@ -167,7 +166,8 @@ class Webhook(muxly.Router):
             self._client.probe()
         except (muxly.RetryableError, muxly.RouteError) as error:
             yield muxly.Notice("unreachable", f"url: {error}", level="error")
-        if self._site.startswith("http://") and (self.bearer or self.basic or self.secret_headers):
+        plain = self._site.startswith("http://") and not self._site.startswith(_THIS_MACHINE)
+        if plain and self._secret_headers:
             yield muxly.Notice(
                 "not_encrypted", f"url: credentials go to {self._site} for everyone on the way to read; use https"
             )
@@ -229,7 +229,7 @@ class Webhook(muxly.Router):
 
         from muxly_routers._webhook.spans import Form
 
-        if self.envelope is None or self.body != "array":
+        if self.envelope is None:
             return Form(self.body)
         return Form("array", f"{{{json.dumps(self.envelope)}:".encode(), b"}")
 

@@ -75,7 +75,7 @@ class Answer:
         return " ".join(words)[:200]
 
 
-def site(url: str) -> str:
+def site(url: str | httpx2.URL) -> str:
     """Scheme, host and port of a URL: what may be shown of one whose path may be a secret."""
     parts = httpx2.URL(url)
     port = "" if parts.port is None else f":{parts.port}"
@@ -85,8 +85,11 @@ def site(url: str) -> str:
 class Client:
     """Speaks with one site; connections are kept and used again. Thread-safe.
 
+    Attributes:
+        site: Scheme, host and port, which may be shown.
+
     Args:
-        url: Any URL of the site.
+        url: Any URL of the site; a ``Secret`` where it may not be shown.
         limits: What a request may take.
         tls: Certificates.
         guard: What may be connected to. A guarded client uses no proxy of the environment.
@@ -98,7 +101,7 @@ class Client:
 
     def __init__(
         self,
-        url: str,
+        url: str | muxly.Secret,
         *,
         limits: Limits | None = None,
         tls: Tls | None = None,
@@ -109,6 +112,7 @@ class Client:
         self._url = checked_url(url)
         # Reading all authorities takes longer than a request: only where there is TLS, or a mistake to find.
         self._context = context(tls or Tls()) if self._url.scheme == "https" or tls not in (None, Tls()) else None
+        self.site = site(self._url)
         self._deadline = Deadline()
         self._network = Network(guard, self._deadline, lookup)
         self._proxy = None if guard.on else _proxy(self._url)
@@ -135,7 +139,7 @@ class Client:
             finally:
                 response.close()
         except _FAILURES as error:
-            raise _failure(site(outgoing.url), error) from error
+            raise _failure(self.site, error) from error
 
     def _request(self, outgoing: Outgoing) -> httpcore2.Request:
         """The request as the pool takes it; httpx2's own client would write the whole URL into the log."""
@@ -188,7 +192,7 @@ class Client:
             finally:
                 stream.close()
         except _FAILURES as error:
-            raise _failure(site(str(url)), error) from error
+            raise _failure(site(url), error) from error
 
     def _proxy_url(self) -> httpx2.URL:
         assert self._proxy is not None
@@ -200,25 +204,32 @@ class Client:
         self._pool.close()
 
 
-def checked_url(url: str) -> httpx2.URL:
+def checked_url(url: str | muxly.Secret) -> httpx2.URL:
     """A URL that requests can be made to.
 
     Raises:
-        ConfigurationError: It is none; the message does not show it, for it may hold a secret.
+        ConfigurationError: It is none; neither the message nor this frame shows it, for it may be a secret.
     """
+    problem = _problem(_text(url))
+    if problem is not None:
+        raise muxly.ConfigurationError(problem, path=("url",))
+    return httpx2.URL(_text(url))
+
+
+def _text(url: str | muxly.Secret) -> str:
+    return url if isinstance(url, str) else url.reveal()
+
+
+def _problem(url: str) -> str | None:
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise muxly.ConfigurationError(f"this is no URL: {error}", path=("url",)) from None
+        return f"this is no URL: {error}"
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise muxly.ConfigurationError(
-            "this is no URL that begins with http:// or https:// and names a host", path=("url",)
-        )
+        return "this is no URL that begins with http:// or https:// and names a host"
     if parsed.userinfo:
-        raise muxly.ConfigurationError(
-            "a user or password in the URL is sent nowhere and shows in logs; use basic or bearer", path=("url",)
-        )
-    return parsed
+        return "a user or password in the URL is sent nowhere and shows in logs; use basic or bearer"
+    return None
 
 
 def _proxy(url: httpx2.URL) -> httpcore2.Proxy | None:

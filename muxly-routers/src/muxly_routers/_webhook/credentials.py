@@ -26,7 +26,7 @@ def signing(router: Webhook) -> Signing:
         ConfigurationError: A secret is not of the kind that it should be.
     """
     try:
-        keys = tuple(signatures.key_of(one.reveal()) for one in router.signing_secrets)
+        keys = tuple(signatures.key_of(one) for one in router.signing_secrets)
     except ValueError as error:
         raise muxly.ConfigurationError(str(error), path=("signing_secrets",)) from None
     given = router.hmac

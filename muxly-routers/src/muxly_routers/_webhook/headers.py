@@ -72,12 +72,11 @@ def revealed(secret: muxly.Secret, *path: str) -> str:
     Raises:
         ConfigurationError: It cannot be one; the message does not show it.
     """
-    text = secret.reveal().strip()
-    if not _TEXT.fullmatch(text):
+    if not _TEXT.fullmatch(secret.reveal().strip()):
         raise muxly.ConfigurationError(
             "the secret holds a line end or another character that no header may have", path=path
         )
-    return text
+    return secret.reveal().strip()
 
 
 def check_names(instance: Any, attribute: Any, value: Mapping[str, Any]) -> None:
@@ -106,20 +105,26 @@ def filled(headers: Mapping[str, str], facts: Mapping[str, str]) -> dict[str, st
     }
 
 
-def url_template(url: str) -> Template:
+def url_template(url: muxly.Secret) -> Template:
     """A URL as a template.
 
     Raises:
-        ConfigurationError: It is none, or has places in its host.
+        ConfigurationError: It is none, or has places in its host; neither the message nor this frame shows it.
     """
+    problem = _url_problem(url.reveal())
+    if problem is not None:
+        raise muxly.ConfigurationError(problem, path=("url",))
+    return Template.parse(url.reveal())
+
+
+def _url_problem(url: str) -> str | None:
     try:
-        template = Template.parse(url)
-        _check_fields("url", template, _IN_URL)
+        _check_fields("url", Template.parse(url), _IN_URL)
     except ValueError as error:
-        raise muxly.ConfigurationError(f"the URL is no template: {error}", path=("url",)) from None
+        return f"the URL is no template: {error}"
     if re.match(r"[a-z]+://[^/?#]*[{}]", url):
-        raise muxly.ConfigurationError("the host of the URL cannot be a place for a name", path=("url",))
-    return template
+        return "the host of the URL cannot be a place for a name"
+    return None
 
 
 def filled_url(url: Template, facts: Mapping[str, str]) -> str:

@@ -13,27 +13,41 @@ from attrs import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import muxly
+
 __all__ = ["Algorithm", "Hmac", "key_of", "standard"]
+
+# What the specification asks of a key.
+_SHORTEST_KEY, _LONGEST_KEY = 24, 64
 
 Algorithm = Literal["sha256", "sha512"]
 Digits = Literal["hex", "base64"]
 Signed = Literal["body", "timestamp.body", "id.timestamp.body"]
 
 
-def key_of(secret: str) -> bytes:
+def key_of(secret: muxly.Secret) -> bytes:
     """The key in a Standard Webhooks secret: ``whsec_`` and base64.
 
     Raises:
-        ValueError: It is none; the message does not show it.
+        ValueError: It is none; neither the message nor this frame shows it.
     """
-    text = secret.strip().removeprefix("whsec_")
+    size = len(_decoded(secret.reveal()))
+    if not size:
+        raise ValueError("a secret of Standard Webhooks is whsec_ and base64")
+    if not _SHORTEST_KEY <= size <= _LONGEST_KEY:
+        raise ValueError(
+            f"a secret of Standard Webhooks holds {_SHORTEST_KEY} to {_LONGEST_KEY} bytes, not {size}; another kind of "
+            "secret belongs into hmac"
+        )
+    return _decoded(secret.reveal())
+
+
+def _decoded(secret: str) -> bytes:
+    """Its bytes; none if it is no base64."""
     try:
-        key = base64.b64decode(text, validate=True)
+        return base64.b64decode(secret.strip().removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError("a secret of Standard Webhooks is whsec_ and base64") from None
-    if not 24 <= len(key) <= 64:
-        raise ValueError(f"a secret of Standard Webhooks holds 24 to 64 bytes, not {len(key)}")
-    return key
+        return b""
 
 
 def standard(id: str, timestamp: int, body: bytes, keys: Iterable[bytes]) -> str:
