@@ -198,6 +198,14 @@ def test_template_of_blocks_keeps_their_shape() -> None:
     assert problems(message.payload) == []
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (False, "false"), (0.0, "0.0"), ("<", "&lt;"), ([1, "<"], '[1, "&lt;"]')]
+)
+def test_template_that_is_only_one_place_is_a_text(value: Any, text: str) -> None:
+    assert MessageTemplate.parse("{value}").render({"value": value}).text == text
+    assert MessageTemplate.parse({"text": "{value}"}).render({"value": value}).text == text
+
+
 def test_template_of_blocks_alone_takes_its_notification_from_them() -> None:
     blocks = [{"type": "divider"}, section("{name} closed")]
     assert MessageTemplate.parse(blocks).render({"name": "x"}).text == "x closed"

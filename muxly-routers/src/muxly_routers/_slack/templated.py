@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -24,9 +25,11 @@ class MessageTemplate:
     """What a record is told with.
 
     Args:
-        template: Of the text, the list of blocks, or the mapping with both.
+        parts: Its ``text``, its ``blocks``, or both.
+        template: The same, parsed.
     """
 
+    parts: Mapping[str, Any]
     template: Template
 
     @classmethod
@@ -36,14 +39,14 @@ class MessageTemplate:
         Raises:
             ValueError: It is none; the message says where and why.
         """
-        if isinstance(source, dict) and not (source and set(source) <= _KEYS):
-            other = ", ".join(sorted(set(source) - _KEYS)) or "nothing"
-            raise ValueError(f"a message is a text, a list of blocks, or has text and blocks, not {other}")
         parts = source if isinstance(source, dict) else {"text" if isinstance(source, str) else "blocks": source}
+        if not (parts and set(parts) <= _KEYS):
+            other = ", ".join(sorted(set(parts) - _KEYS)) or "nothing"
+            raise ValueError(f"a message is a text, a list of blocks, or has text and blocks, not {other}")
         _check_blocks(parts.get("blocks", []))
         if not isinstance(parts.get("text", ""), str):
             raise ValueError("the text of a message is a text")
-        return cls(Template.parse(source))
+        return cls(parts, Template.parse(parts))
 
     def render(self, record: Mapping[str, Any]) -> Message:
         """The message of a record.
@@ -53,14 +56,12 @@ class MessageTemplate:
             RejectedError: A value does not fit its format, or nothing is left to say.
         """
         try:
-            rendered = _texts(self.template.render(record, escape=escape))
+            rendered = _with_texts(self.parts, self.template.render(record, escape=escape))
         except UnknownFieldError as error:
             raise muxly.RouteError(f"message: {error}") from error
         except ValueError as error:
             raise muxly.RejectedError(f"message: {error}") from error
-        found = rendered if isinstance(rendered, dict) else {}
-        blocks = rendered if isinstance(rendered, list) else found.get("blocks") or []
-        text = found.get("text", "") if isinstance(rendered, dict | list) else str(rendered or "")
+        text, blocks = rendered.get("text", ""), rendered.get("blocks", [])
         if not text.strip() and not blocks:
             raise muxly.RejectedError("message: the template gives an empty text for this record")
         return Message(text or _first_text(blocks), blocks)
@@ -74,15 +75,15 @@ def _check_blocks(blocks: Any) -> None:
             raise ValueError(f"blocks[{number}] has no type, such as section or header")
 
 
-def _texts(value: Any, key: str = "") -> Any:
-    """A rendered template in which every ``text`` is a text: a place alone may have become a number."""
-    if isinstance(value, list):
-        return [_texts(one) for one in value]
-    if isinstance(value, dict):
-        return {name: _texts(one, name) for name, one in value.items()}
-    if key != "text" or isinstance(value, str):
-        return value
-    return "" if value is None else str(value)
+def _with_texts(source: Any, rendered: Any, key: str = "") -> Any:
+    """A rendered template in which every ``text`` is a text: a place alone has become the value itself."""
+    if isinstance(source, list):
+        return [_with_texts(one, other) for one, other in zip(source, rendered, strict=True)]
+    if isinstance(source, dict):
+        return {name: _with_texts(one, rendered[name], name) for name, one in source.items()}
+    if key != "text" or isinstance(rendered, str):
+        return rendered
+    return "" if rendered is None else json.dumps(rendered, ensure_ascii=False)
 
 
 def _first_text(blocks: list[dict[str, Any]]) -> str:
