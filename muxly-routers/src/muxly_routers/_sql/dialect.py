@@ -173,6 +173,12 @@ class Session(ABC):
         """What a person should know of this server, told once when a run has connected."""
         return []
 
+    def hold(self, place: Place) -> None:  # noqa: B027 (most need not)
+        """Let nobody change the columns of a table for the rest of the transaction, if it matters.
+
+        It does where records go in as bytes that mean something else in a column of another type.
+        """
+
     def has_schema(self, schema: str) -> bool:
         """Whether there is such a schema, visible to this user or not."""
         return True
@@ -386,8 +392,8 @@ class Dialect(ABC):
         order = [f"{self.quoted(POSITION)} DESC", f"{self.quoted(ORDER)} DESC"]
         if merge.cursor is not None:
             type = next(one.type for one in merge.columns if one.name == merge.cursor)
-            name = self.quoted(merge.cursor)
-            order = [f"CASE WHEN {name} IS NULL THEN 1 ELSE 0 END", f"{self.ordered(name, type)} DESC", *order]
+            cursor = self.cast(self.quoted(merge.cursor), type)
+            order = [f"CASE WHEN {cursor} IS NULL THEN 1 ELSE 0 END", f"{self.ordered(cursor, type)} DESC", *order]
         rank = f"ROW_NUMBER() OVER (PARTITION BY {self.listed(merge.key)} ORDER BY {', '.join(order)})"
         inner = f"SELECT *, {rank} AS {self.quoted('_muxly_rank')} FROM {self.at(merge.stage)}"
         return f"SELECT {columns} FROM ({inner}) AS ranked WHERE {self.quoted('_muxly_rank')} = 1"

@@ -255,6 +255,7 @@ class Output:
         """The tables made ready, and where the records' columns go in them."""
         memory.prepare()
         shape, tables = self._shape(delivery), self._connect().tables
+        tables.look_again(target)
         wanted = tables.mapped(target, delivery.schema, keyed=shape.keyed)
         if not wanted and not any(batch.num_rows for batch in delivery.batches()):
             return ()

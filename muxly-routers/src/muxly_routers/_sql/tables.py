@@ -66,6 +66,12 @@ class Tables:
             self._columns[place] = self._session.columns(place)
         return self._columns[place]
 
+    def look_again(self, place: Place) -> None:
+        """Read the columns of a table anew, which stay as they are for the rest of the transaction."""
+        if self.columns(place):
+            self._session.hold(place)
+            del self._columns[place]
+
     def place(self, schema: str | None, name: str) -> Place:
         """Where the table of that name is, or will be."""
         known = self._named.get((schema, name))
