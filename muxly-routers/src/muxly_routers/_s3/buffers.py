@@ -103,9 +103,10 @@ class Buffer:
         """Take bytes."""
         self._digest.add(view)
         self.size += len(view)
-        if len(self._waiting) + len(view) > self._memory_bytes:
-            self._pass_on()
-        if len(view) >= min(self._memory_bytes, _WRITTEN_AT_ONCE):
+        large = len(view) >= min(self._memory_bytes, _WRITTEN_AT_ONCE)
+        if large or len(self._waiting) + len(view) > self._memory_bytes:
+            self._pass_on()  # what came before must stand before
+        if large:
             self._extents.append(self._spool.put(view))
         else:
             self._waiting += view
