@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import muxly
@@ -11,6 +15,7 @@ from muxly_routers.webhook import Webhook
 from tests.http_receiver import Receiver, Reply, Seen, records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -61,3 +66,44 @@ def test_more_rejected_records_than_allowed_fail_the_route(receiver: Receiver, t
     result = muxly.run(pipeline(receiver), home=tmp_path)
     assert "refused each of the first 25 records" in str(result.routes["hook"].error)
     assert result.routes["other"].pending == 0
+
+
+CONFIGURATION = """\
+version: 1
+pipelines:
+  orders:
+    connector: {type: "muxly.testing:FakeConnector", records: 60, batch_records: 60}
+    routes:
+      hook: {router: {type: webhook, url: "${HOOK}", max_records: 7, max_in_flight: 3}, mode: append}
+"""
+
+
+def test_process_that_is_killed_while_it_sends_goes_on_with_the_same_ids(receiver: Receiver, tmp_path: Path) -> None:
+    """The receiver has acted on a request when the sender dies, before it has the answer."""
+    (tmp_path / "muxly.yaml").write_text(CONFIGURATION)
+    command = [sys.executable, "-m", "muxly", "run", "-q"]
+    for first in (3, 6, None):
+        with subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "HOOK": receiver.url}) as sender:
+            receiver.respond = _killing(sender, receiver, first)
+            try:
+                assert sender.wait(60) == (0 if first is None else -signal.SIGKILL)
+            finally:
+                sender.kill()
+    bodies: dict[str, set[bytes]] = {}
+    for one in receiver.seen:
+        bodies.setdefault(one.id, set()).add(one.body)
+    assert [name for name, different in bodies.items() if len(different) > 1] == []
+    assert len(receiver.seen) > len(bodies)
+    assert sorted(record["id"] for record in records(receiver.distinct())) == list(range(60))
+
+
+def _killing(sender: subprocess.Popen[bytes], receiver: Receiver, first: int | None) -> Callable[[Seen], Reply]:
+    """Kill the sender with its request of that number in all, and act on the request all the same."""
+
+    def respond(seen: Seen) -> Reply:
+        if first is None or len(receiver.seen) + 1 < first:
+            return Reply()
+        sender.kill()
+        return Reply(cut="lost")
+
+    return respond
