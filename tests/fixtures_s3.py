@@ -103,8 +103,13 @@ def seaweed() -> Iterator[Store]:
     listening += [f"-{name}.port.grpc={port}" for name, port in zip(names, ports[len(names) :], strict=True)]
     command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *listening, "-s3"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder}/s3.json", "-s3.autoCreateBucket=false"]
-    command += ["-volume.max=50", "-master.volumeSizeLimitMB=512", "-master.telemetry=false"]
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+    command += ["-volume.max=1000", "-master.volumeSizeLimitMB=512", "-master.telemetry=false"]
+    # By default each new bucket takes seven volumes, and soon there are none left.
+    environment = {**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, env=environment) as server,
+    ):
         try:
             store = Store(f"http://127.0.0.1:{named['s3']}")
             _wait_until_ready(store, server, folder / "log")
@@ -115,7 +120,7 @@ def seaweed() -> Iterator[Store]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_until_ready(store: Store, server: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(store: Store, server: subprocess.Popen[bytes], log: Path | None) -> None:
     """Wait until an object can be written, which takes longer than until it listens."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -133,7 +138,25 @@ def _wait_until_ready(store: Store, server: subprocess.Popen[bytes], log: Path) 
             asking.close()
             return
     asking.close()
-    raise AssertionError(f"SeaweedFS does not start; the end of its log:\n{log.read_text(errors='replace')[-2000:]}")
+    told = log.read_text(errors="replace")[-2000:] if log is not None else ""
+    raise AssertionError(f"the store does not start; the end of its log:\n{told}")
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Store]:
+    """A moto of this worker, which checks no signatures, so that requests can be changed on their way."""
+    (port,) = free_ports(1)
+    command = [program("moto_server", "moto[server,s3]"), "-H", "127.0.0.1", "-p", str(port)]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as server,
+    ):
+        try:
+            store = Store(f"http://127.0.0.1:{port}")
+            _wait_until_ready(store, server, None)
+            yield store
+        finally:
+            server.terminate()
 
 
 @pytest.fixture

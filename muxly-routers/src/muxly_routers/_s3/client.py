@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import muxly
@@ -49,7 +51,16 @@ class Clients:
         with self._lock:
             clients, self._clients = list(self._clients.values()), {}
         for client in clients:
+            _close_connections(client)
             client.close()
+
+
+def _close_connections(client: Any) -> None:
+    # urllib3 leaves that to the garbage collector, which lets sockets pile up in a server.
+    with contextlib.suppress(AttributeError):
+        pools = client._endpoint.http_session._manager.pools
+        for key in pools.keys():  # noqa: SIM118 -- it is no mapping and cannot be iterated
+            pools[key].close()
 
 
 def _client(access: Access) -> S3Client:
@@ -68,6 +79,7 @@ def _made(access: Access) -> S3Client:
     from botocore import UNSIGNED
 
     session = botocore.session.Session(profile=access.profile)
+    session.register_component("data_loader", _loader(session))
     if access.role is not None:
         _assume(session, access.role, access)
     s3: Any = {"addressing_style": access.addressing_style}
@@ -95,6 +107,21 @@ def _made(access: Access) -> S3Client:
         **({} if access.role is not None else _keys(access)),
     )
     return client  # type: ignore[no-any-return]
+
+
+def _loader(session: Session) -> Any:
+    """A loader of the SDK's own files that does not look into the folders of all 400 services, twice.
+
+    That is a quarter of the time that making a client takes.
+    """
+    from botocore.loaders import create_loader
+
+    loader: Any = create_loader(session.get_config_variable("data_path"))
+    # A folder for each service, which is all that is asked of this list; what is missing in one is found out later.
+    folders = [Path(path) for path in loader.search_paths]
+    names = sorted({one.name for folder in folders if folder.is_dir() for one in folder.iterdir()})
+    loader.list_available_services = lambda type_name: names
+    return loader
 
 
 def _keys(access: Access) -> dict[str, Any]:
