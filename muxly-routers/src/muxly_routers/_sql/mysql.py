@@ -1,0 +1,145 @@
+"""MySQL and MariaDB: what they say differently, tables whose texts compare byte by byte."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+import muxly
+from muxly_routers._extras import needs
+from muxly_routers._sql import mysql_faults, mysql_types
+from muxly_routers._sql.dialect import POSITION, Column, Dialect, Fault, Form, Merge, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+    from sqlalchemy import URL
+
+    from muxly_routers._sql.dialect import Session, Waits
+
+__all__ = ["Mysql"]
+
+_DRIVERS = ("mysql", "mysql+pymysql", "mariadb", "mariadb+pymysql")
+
+# Each server reads its own comment and skips the other's: the collation that takes no two different texts
+# for one, not even where they end in spaces (from MySQL 8.0.17 and MariaDB 10.2).
+_TABLE_END = (
+    " ENGINE=InnoDB DEFAULT CHARSET=utf8mb4"
+    " /*M!100202 COLLATE=utf8mb4_nopad_bin */ /*!80017 COLLATE=utf8mb4_0900_bin */"
+)
+
+# A table is a file, in whose name a character beyond ASCII letters and digits takes five bytes.
+_FILE_NAME_BYTES, _SPECIAL_BYTES = 250, 5
+
+
+class Mysql(Dialect):
+    """The words of MySQL and MariaDB."""
+
+    name = "mysql"
+    longest_name = 64
+    in_bytes = False
+    transactional = False
+
+    def open(self, url: URL, waits: Waits) -> Session:
+        if url.drivername not in _DRIVERS:
+            raise muxly.ConfigurationError(
+                f"{url.drivername} is not used here; write mysql+pymysql://user:password@host/database", path=("url",)
+            )
+        with needs("mysql"):
+            from muxly_routers._sql import mysql_session
+
+        return mysql_session.opened(url, waits)
+
+    def fault(self, error: Exception) -> Fault | None:
+        return mysql_faults.fault(error)
+
+    def form(self, kind: pa.DataType, *, key: bool = False) -> Form | None:
+        return mysql_types.form(kind, key=key)
+
+    def widened(self, there: str, wanted: str) -> str | None:
+        return mysql_types.widened(there, wanted)
+
+    def loads_into(self, there: str, wanted: str) -> bool:
+        # Everything is loaded as text, which the server makes into what the column is, or refuses.
+        return self.widened(there, wanted) == there
+
+    def length(self, name: str, *, table: bool = False) -> int:
+        if not table:
+            return len(name)
+        size = sum(1 if one.isascii() and (one.isalnum() or one == "_") else _SPECIAL_BYTES for one in name)
+        return max(len(name), -(-size * self.longest_name // _FILE_NAME_BYTES))
+
+    def holds(self, character: str) -> bool:
+        return character <= "\uffff" and super().holds(character)
+
+    def folded(self, name: str, *, table: bool = False) -> str:
+        # Small letters by a table of the server's own, in which the dot of İ is lost.
+        return unicodedata.normalize("NFC", name.casefold().replace("\u0307", ""))
+
+    def quoted(self, name: str) -> str:
+        # Every statement runs through PyMySQL's formatting, for which a percent sign stands twice.
+        return "`" + name.replace("`", "``").replace("%", "%%") + "`"
+
+    def parameter(self, number: int) -> str:
+        return "%s"
+
+    def same(self, left: str, right: str) -> str:
+        return f"{left} <=> {right}"
+
+    def cast(self, expression: str, type: str) -> str:
+        # An assignment converts, and under our strict mode it refuses what does not fit.
+        return expression
+
+    def ordered(self, expression: str, type: str) -> str:
+        if mysql_types.is_text(type):
+            return f"CAST(CONVERT({expression} USING utf8mb4) AS BINARY)"
+        return expression
+
+    def create_table(
+        self, place: Place, columns: Sequence[Column], key: Sequence[str] = (), *, temporary: bool = False
+    ) -> str:
+        return super().create_table(place, columns, key, temporary=temporary) + _TABLE_END
+
+    def drop_table(self, place: Place, *, temporary: bool = False) -> str:
+        # Without the word it would commit what has been done so far.
+        return f"DROP {self.temporary if temporary else ''}TABLE IF EXISTS {self.at(place)}"
+
+    def change_type(self, place: Place, column: Column) -> list[str]:
+        return [f"ALTER TABLE {self.at(place)} MODIFY COLUMN {self.quoted(column.name)} {column.type}"]
+
+    def rename_table(self, place: Place, name: str) -> str:
+        # A bare name would be one of the connection's own database.
+        return f"RENAME TABLE {self.at(place)} TO {self.at(Place(place.schema, name))}"
+
+    def exchange(self, new: Place, old: Place, aside: Place) -> list[str]:
+        return [f"RENAME TABLE {self.at(old)} TO {self.at(aside)}, {self.at(new)} TO {self.at(old)}"]
+
+    def create_index(self, name: str, place: Place, columns: Sequence[str], *, unique: bool = False) -> str:
+        # MySQL cannot be told to leave one alone that is there; the session takes no offence at it.
+        word = "UNIQUE INDEX" if unique else "INDEX"
+        return f"CREATE {word} {self.quoted(name)} ON {self.at(place)} ({self.listed(columns)})"
+
+    def delete_matching(self, target: Place, values: Place, columns: Sequence[Column], *, nulls: bool) -> str:
+        pairs = [(f"t.{self.quoted(one.name)}", f"v.{self.quoted(one.name)}") for one in columns]
+        condition = " AND ".join(self.same(*pair) if nulls else " = ".join(pair) for pair in pairs)
+        return f"DELETE t FROM {self.at(target)} AS t JOIN {self.at(values)} AS v ON {condition}"
+
+    def merge(self, merge: Merge) -> list[str]:
+        """Change what is there, then add what is not.
+
+        ON DUPLICATE KEY UPDATE would be one statement, but it takes any unique index for the key, and
+        so would change another record where a table has a second one.
+        """
+        names = [*(one.name for one in merge.columns), POSITION]
+        target, staged = self.at(merge.target), f"({self.winners(merge)}) AS s"
+        keys = " AND ".join(f"t.{self.quoted(name)} = s.{self.quoted(name)}" for name in merge.key)
+        changes = ", ".join(
+            f"t.{self.quoted(name)} = {self.merged(merge, name, 's', 't')}" for name in names if name not in merge.key
+        )
+        update = f"UPDATE {target} AS t JOIN {staged} ON {keys} SET {changes} WHERE {self.newer(merge, 's', 't')}"
+        insert = (
+            f"INSERT INTO {target} ({self.listed(names)}) SELECT {self.listed(names, 's.')} FROM {staged} "
+            f"LEFT JOIN {target} AS t ON {keys} WHERE t.{self.quoted(merge.key[0])} IS NULL"
+        )
+        return [update, insert]
