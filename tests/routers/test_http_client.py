@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import ssl
+import threading
 import warnings
 import zlib
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from muxly_routers._http.content import UnreadableAnswerError, decoded
 from muxly_routers._http.egress import Guard, forbidden, system_lookup
 from muxly_routers._http.outgoing import Outgoing
 from muxly_routers._http.tls import Tls
-from tests.http_receiver import Receiver, Reply
+from tests.http_receiver import Receiver, Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -160,6 +161,28 @@ def test_request_ends_in_time_however_slow_the_server_is(
     receiver.script(reply)
     with pytest.raises(muxly.RetryableError, match=r"in time|within total_seconds|timed out"):
         post(client_of(receiver.url, limits=QUICK), receiver.url)
+
+
+def test_run_that_stops_waits_for_an_answer_only_a_little(receiver: Receiver, client_of: Callable[..., Client]) -> None:
+    stop = threading.Event()
+
+    def respond(seen: Seen) -> Reply:
+        stop.set()
+        return Reply(hold=True)
+
+    receiver.respond = respond
+    client = client_of(receiver.url, limits=Limits(grace_seconds=0.1), stopping=stop.is_set)
+    with pytest.raises(muxly.RetryableError, match="no answer since the run was asked to stop"):
+        post(client, receiver.url)
+
+
+def test_answer_in_many_records_of_tls_is_read_to_its_end(
+    secure_receiver: Callable[..., Receiver], client_of: Callable[..., Client], authority_file: Path
+) -> None:
+    server = secure_receiver()
+    server.respond = lambda seen: Reply(body=bytes(900_000))
+    answer = post(client_of(server.url, tls=Tls(ca=authority_file)), server.url)
+    assert (answer.body, answer.whole) == (bytes(900_000), True)
 
 
 @pytest.mark.parametrize(

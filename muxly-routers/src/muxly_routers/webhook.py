@@ -155,6 +155,7 @@ class Webhook(muxly.Router):
             ),
             tls=self.tls,
             guard=Guard.of_machine(on=self.guard or run.guarded),
+            stopping=lambda: run.stopping,
         )
         self._site = self._client.site
         self._bucket = self._shared_bucket(run)

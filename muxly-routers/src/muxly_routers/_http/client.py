@@ -16,7 +16,7 @@ from muxly_routers._http.network import Deadline, Network, TlsRefusedError
 from muxly_routers._http.tls import Tls, context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from muxly_routers._http.outgoing import Outgoing
 
@@ -37,6 +37,7 @@ class Limits:
         total_seconds: For the whole request, from its beginning to the end of the answer.
         answer_bytes: Most bytes of an answer's content, also after decompression.
         connections: Most requests at the same time.
+        grace_seconds: How long an answer is waited for when the run is stopping.
     """
 
     connect_seconds: float = 10.0
@@ -44,6 +45,7 @@ class Limits:
     total_seconds: float = 60.0
     answer_bytes: int = 1024 * 1024
     connections: int = 1
+    grace_seconds: float = 5.0
 
 
 @frozen
@@ -94,6 +96,7 @@ class Client:
         tls: Certificates.
         guard: What may be connected to. A guarded client uses no proxy of the environment.
         lookup: Resolves names; default the system's resolver.
+        stopping: Whether the run is stopping.
 
     Raises:
         ConfigurationError: The URL or the certificates cannot be used.
@@ -107,13 +110,14 @@ class Client:
         tls: Tls | None = None,
         guard: Guard | None = None,
         lookup: Lookup | None = None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._limits, guard = limits or Limits(), guard or Guard()
         self._url = checked_url(url)
         # Reading all authorities takes longer than a request: only where there is TLS, or a mistake to find.
         self._context = context(tls or Tls()) if self._url.scheme == "https" or tls not in (None, Tls()) else None
         self.site = site(self._url)
-        self._deadline = Deadline()
+        self._deadline = Deadline(stopping, self._limits.grace_seconds)
         self._network = Network(guard, self._deadline, lookup)
         self._proxy = None if guard.on else _proxy(self._url)
         self._pool = httpcore2.ConnectionPool(

@@ -14,9 +14,11 @@ import httpcore2
 from muxly_routers._http import egress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Deadline", "Network", "TlsRefusedError"]
+
+_STEP_SECONDS = 0.25
 
 
 class TlsRefusedError(httpcore2.ConnectError):
@@ -28,14 +30,20 @@ class Deadline:
 
     A server that sends a byte a second keeps within every limit for a single operation; only a
     limit for all of them together ends such a request.
+
+    Args:
+        stopping: Whether nobody wants to wait any longer.
+        grace_seconds: How long a request that is on its way is waited for all the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stopping: Callable[[], bool] = lambda: False, grace_seconds: float = 0.0) -> None:
         self._local = threading.local()
+        self._stopping, self._grace_seconds = stopping, grace_seconds
 
     def start(self, seconds: float) -> None:
         """A request begins."""
         self._local.at = time.monotonic() + seconds
+        self._local.stopped = False
 
     def left(self, timeout: float | None) -> float:
         """How long the next operation may take, in seconds.
@@ -43,9 +51,17 @@ class Deadline:
         Raises:
             httpcore2.ReadTimeout: The time is over.
         """
-        left: float = self._local.at - time.monotonic()
+        now = time.monotonic()
+        if not self._local.stopped and self._stopping():
+            self._local.stopped = True
+            self._local.at = min(self._local.at, now + self._grace_seconds)
+        left: float = self._local.at - now
         if left <= 0:
-            raise httpcore2.ReadTimeout("no whole answer within total_seconds")
+            raise httpcore2.ReadTimeout(
+                "no answer since the run was asked to stop"
+                if self._local.stopped
+                else "no whole answer within total_seconds"
+            )
         return left if timeout is None else min(left, timeout)
 
 
@@ -101,6 +117,7 @@ class _Stream(httpcore2.NetworkStream):
         self._socket, self._deadline = connected, deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._wait(timeout)
         self._socket.settimeout(self._deadline.left(timeout))
         try:
             return self._socket.recv(max_bytes)
@@ -108,6 +125,15 @@ class _Stream(httpcore2.NetworkStream):
             raise httpcore2.ReadTimeout("no answer in time") from error
         except OSError as error:
             raise _failed(error, httpcore2.ReadError) from error
+
+    def _wait(self, timeout: float | None) -> None:
+        """Wait until something can be read or the time is over, in steps, to notice that the run stops."""
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return
+        until = time.monotonic() + self._deadline.left(timeout)
+        while not _is_readable(self._socket, min(_STEP_SECONDS, self._deadline.left(timeout))):
+            if time.monotonic() >= until:
+                return
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         rest = memoryview(buffer)
@@ -159,10 +185,10 @@ def _failed(error: OSError, kind: type[Exception]) -> Exception:
     return kind(str(error.strerror or error))
 
 
-def _is_readable(connected: socket.socket) -> bool:
-    """Whether something, mostly the end, came on an idle connection, which then is of no more use."""
+def _is_readable(connected: socket.socket, seconds: float = 0.0) -> bool:
+    """Whether something comes in time; on an idle connection it is mostly the end of it."""
     if connected.fileno() < 0:
         return True
     poll = select.poll()
     poll.register(connected, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(seconds * 1000))
