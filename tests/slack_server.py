@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 from attrs import define, field
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from types import TracebackType
 
@@ -69,9 +70,13 @@ class SlackError(Exception):
 
 
 class SlackServer:
-    """One workspace with a bot and a channel; a context manager."""
+    """One workspace with a bot and a channel; a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        tls: Speaks HTTPS with this; default plain HTTP.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.token = "xoxb-4711-loopback-0123456789abcdef"
         self.scopes = set(BOT_SCOPES)
         self.channels: dict[str, dict[str, Any]] = {
@@ -85,7 +90,8 @@ class SlackServer:
         self.released = threading.Event()
         self._lock = threading.RLock()
         self._last_ts = 0
-        self._http = _Http(self)
+        self._http = _Http(self, tls)
+        self._scheme = "http" if tls is None else "https"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -103,7 +109,7 @@ class SlackServer:
     @property
     def root(self) -> str:
         """Scheme, host and port."""
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._http.server_address[1]}"
 
     @property
     def base_url(self) -> str:
@@ -403,9 +409,13 @@ _METHODS: dict[str, Callable[[SlackServer, dict[str, Any]], Answer]] = {
 class _Http(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, slack: SlackServer) -> None:
+    def __init__(self, slack: SlackServer, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.slack = slack
+        self.slack, self._tls = slack, tls
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        return (connection if self._tls is None else self._tls.wrap_socket(connection, server_side=True)), address
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -287,7 +287,12 @@ pipelines:
     routes:
       lake: {{router: {{type: file, path: out}}}}
       sales:
-        router: {{type: slack, token: "${{SLACK_TOKEN}}", channel: {CHANNEL}, base_url: "{slack_server.base_url}"}}
+        router:
+          type: slack
+          token: ${{SLACK_TOKEN}}
+          channel: {CHANNEL}
+          base_url: {slack_server.base_url}
+          messages_per_second: 1000
 events:
   routes:
     alerts:
@@ -345,10 +350,9 @@ def test_record_that_slack_does_not_take_becomes_a_dead_letter_and_the_others_ar
     text = (project / "muxly.yaml").read_text(encoding="utf-8")
     block = '{type: "{kind}", text: {type: mrkdwn, text: "{deal}"}}'
     text = text.replace(
-        f'base_url: "{slack_server.base_url}"',
-        f"message: [{block}], base_url: '{slack_server.base_url}', messages_per_second: 1000",
+        "      sales:\n        router:\n",
+        f"      sales:\n        max_rejected: 1\n        router:\n          message: [{block}]\n",
     )
-    text = text.replace("      sales:\n", "      sales:\n        max_rejected: 1\n")
     (project / "muxly.yaml").write_text(text, encoding="utf-8")
     rows = [f"D{number},{'nonsense' if number == 5 else 'section'}" for number in range(9)]
     (project / "deals.csv").write_text("\n".join(["deal,kind", *rows, ""]), encoding="utf-8")

@@ -67,7 +67,7 @@ class TestMessages(Posted):
 
     options: ClassVar[dict[str, Any]] = {"message": "{id}|{text}"}
     crash_points = 8
-    big_batches = 4  # each has 64 records, and each record is a request
+    big_batches = 2  # each has 128 records, and each record is a request
 
     def arrived(self) -> list[dict[str, Any]]:
         found = []
@@ -90,7 +90,7 @@ class TestDigestsWithFiles(Posted):
     """A digest for each delivery; the records are in its file."""
 
     options: ClassVar[dict[str, Any]] = {"attach": "csv"}
-    crash_points = 12
+    crash_points = 8
 
     def arrived(self) -> list[dict[str, Any]]:
         csv.field_size_limit(1 << 20)

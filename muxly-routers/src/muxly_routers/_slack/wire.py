@@ -86,23 +86,28 @@ class Wire:
             RetryableError: It was not.
             RouteError: It was not, and another try changes nothing.
         """
-        host = urlsplit(request.full_url).hostname or ""
-        timer = threading.Timer(self.timeout_seconds, self._hang_up)
+        if request.type not in ("http", "https"):
+            raise muxly.RouteError(f"{what}: Slack is asked over http and https only, not {request.type}")
+        host, late = urlsplit(request.full_url).hostname or "", threading.Event()
+        timer = threading.Timer(self.timeout_seconds, self._hang_up, (late,))
         timer.daemon = True
         timer.start()
         try:
             with self._opened().open(request, timeout=self.timeout_seconds) as response:
                 body = _capped(response)
+                if late.is_set():  # what was cut off looks like an answer that ended
+                    raise TimeoutError
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, headers, body.decode("utf-8", "replace"))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _told(error, what, host, late=not timer.is_alive()) from None
+            raise _told(error, what, host, late=late.is_set()) from None
         finally:
             timer.cancel()
             self._active.clear()
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, late: threading.Event) -> None:
         """End the connection under the thread that waits for a byte."""
+        late.set()
         for one in list(self._active):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

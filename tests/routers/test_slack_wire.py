@@ -1,0 +1,123 @@
+"""How a request reaches Slack: over TLS that is checked, through the proxy of the environment, within a deadline."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING
+from urllib.request import Request
+
+import pytest
+import trustme
+
+import muxly
+from muxly_routers._slack.wire import UnansweredError, Wire
+from tests.slack_server import SlackServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return made
+
+
+@pytest.fixture
+def secure_server(authority: trustme.CA) -> Iterator[SlackServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with SlackServer(context) as server:
+        yield server
+
+
+def ask(url: str, wire: Wire | None = None) -> int:
+    """Call a method that there is without a token."""
+    request = Request(f"{url}auth.test", data=b"{}", method="POST")
+    return (wire or Wire(5.0)).send(request, what="auth.test").status
+
+
+def test_certificate_of_a_known_authority_is_trusted(
+    secure_server: SlackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    assert ask(secure_server.base_url) == 200
+
+
+def test_certificate_of_an_unknown_authority_stops_the_route(secure_server: SlackServer) -> None:
+    with pytest.raises(muxly.RouteError, match=r"certificate of 127\.0\.0\.1 is not valid here.*SSL_CERT_FILE"):
+        ask(secure_server.base_url)
+
+
+def test_certificate_of_another_host_stops_the_route(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("slack.example").configure_cert(context)
+    with SlackServer(context) as server, pytest.raises(muxly.RouteError, match="not valid here"):
+        ask(server.base_url)
+
+
+def test_proxy_of_the_environment_is_used(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", slack_server.root)
+    assert ask("http://slack.example/api/") == 200
+    monkeypatch.setenv("no_proxy", "slack.invalid")
+    with pytest.raises(muxly.RetryableError, match=r"slack\.invalid has no address"):
+        ask("http://slack.invalid/api/")
+
+
+def test_guarded_request_goes_past_the_proxy(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", slack_server.root)
+    with pytest.raises(muxly.RouteError, match="one of its addresses is loopback"):
+        ask(slack_server.base_url, Wire(5.0, guarded=True))
+    assert slack_server.calls == []
+
+
+@pytest.mark.parametrize("scheme", ["file", "ftp", "data"])
+def test_nothing_but_http_is_opened(scheme: str) -> None:
+    with pytest.raises(muxly.RouteError, match=f"over http and https only, not {scheme}"):
+        Wire(1.0).send(Request(f"{scheme}:///etc/passwd"), what="the webhook")
+
+
+def test_host_without_address_is_told_by_name() -> None:
+    with pytest.raises(
+        muxly.RetryableError, match=r"auth\.test: no connection to a\.invalid: a\.invalid has no address"
+    ):
+        ask("http://a.invalid/api/")
+
+
+def slow_headers(listener: socket.socket, stop: threading.Event) -> None:
+    connection, _address = listener.accept()
+    with connection:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        try:
+            while not stop.wait(0.02):
+                connection.sendall(b"x")
+        except OSError:
+            return
+
+
+def test_deadline_ends_an_answer_whose_headers_never_end() -> None:
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=slow_headers, args=(listener, stop))
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(UnansweredError, match=r"no whole answer from 127\.0\.0\.1 in time"):
+            ask(f"http://127.0.0.1:{listener.getsockname()[1]}/api/", Wire(0.3))
+        assert time.monotonic() - began < 30, "not the limit of the test"
+        stop.set()
+        thread.join()
