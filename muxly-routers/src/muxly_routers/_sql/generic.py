@@ -7,6 +7,7 @@ never changed here, for databases do that in too many ways.
 from __future__ import annotations
 
 import contextlib
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -310,10 +311,12 @@ def _exact_type(
     kind: pa.DataType, words: sa.Dialect, text: TypeEngine[Any]
 ) -> tuple[TypeEngine[Any], pa.DataType, Callable[[pa.Array], pa.Array]]:
     """Numbers that must not become floats: as text, where the driver would make them so."""
-    if not words.supports_native_decimal:
-        return text, pa.string(), values.as_text
     wire = pa.decimal128(20, 0) if types.is_uint64(kind) else kind
-    return sa.Numeric(wire.precision, wire.scale), wire, values.cast_to(wire)
+    number = sa.Numeric(wire.precision, wire.scale)
+    bound = number.dialect_impl(words).bind_processor(words)
+    if bound is not None and not isinstance(bound(Decimal(1)), Decimal):
+        return text, pa.string(), values.as_text
+    return number, wire, values.cast_to(wire)
 
 
 def _time_type(
