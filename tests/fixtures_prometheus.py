@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -116,6 +117,19 @@ def _needed(program: str) -> str:
 @pytest.fixture(scope="session")
 def prometheus_server() -> Iterator[Prometheus]:
     """A Prometheus of this worker's own."""
+    with _prometheus() as server:
+        yield server
+
+
+@pytest.fixture(scope="class")
+def lone_prometheus() -> Iterator[Prometheus]:
+    """A Prometheus that no other test writes to, so that samples of any year are new to it."""
+    with _prometheus() as server:
+        yield server
+
+
+@contextmanager
+def _prometheus() -> Iterator[Prometheus]:
     program = _needed("prometheus")
     with tempfile.TemporaryDirectory(prefix="muxly-prometheus-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

@@ -123,8 +123,8 @@ class TestRemoteWrite(Sent):
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
-    def _server(cls, prometheus_server: servers.Prometheus) -> None:
-        cls.server, cls.root = prometheus_server, f"http://127.0.0.1:{prometheus_server.port}"
+    def _server(cls, lone_prometheus: servers.Prometheus) -> None:
+        cls.server, cls.root = lone_prometheus, f"http://127.0.0.1:{lone_prometheus.port}"
 
     def sending_to(self, url: str, tmp_path: Path, **options: Any) -> Prometheus:
         self.metric = f"amount_{uuid4().hex}"

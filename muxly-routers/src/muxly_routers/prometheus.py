@@ -47,7 +47,11 @@ def _check_unit(instance: Any, attribute: Any, value: str) -> None:
 class Metric(muxly.Options):
     """A metric and the columns that it is made from."""
 
-    column: str = muxly.option("Column with its values: numbers, booleans, times or durations (in seconds).")
+    column: str | None = muxly.option(
+        "Column with its values: numbers, booleans, times or durations (in seconds); a counter without one counts "
+        "the records.",
+        default=None,
+    )
     labels: list[str] | dict[str, str] = muxly.option(
         "Columns that become labels: a list of columns, or a mapping of label to column.",
         factory=list,
@@ -76,6 +80,10 @@ def _check_metrics(instance: Any, attribute: Any, value: dict[str, Metric]) -> N
         counter = metric.type == "counter"
         if problem := names.metric_problem(name, counter=counter, unit=metric.unit):
             raise ValueError(f"metrics: {problem}")
+        if metric.column is None and (not counter or metric.cumulative):
+            raise ValueError(
+                f"metrics: {name!r} needs a column; only a counter that adds up has none, and counts records"
+            )
         if metric.timestamp is not None and counter and not metric.cumulative:
             raise ValueError(f"metrics: {name!r} adds values up, which has no time but now; leave timestamp out")
         if metric.cumulative and not counter:
@@ -262,6 +270,10 @@ class Prometheus(muxly.Router):
         )
 
 
+def _help(column: str | None) -> str:
+    return "Records that Muxly delivers." if column is None else f"Column {column} of the records that Muxly delivers."
+
+
 def _metric(name: str, given: Metric) -> MetricSettings:
     from muxly_routers._prometheus.settings import Kind
     from muxly_routers._prometheus.settings import Metric as MetricSettings
@@ -272,7 +284,7 @@ def _metric(name: str, given: Metric) -> MetricSettings:
         column=given.column,
         labels=tuple(sorted(names.columns_by_label(given.labels).items())),
         kind="gauge" if given.type == "gauge" else counter,
-        help=given.help or f"Column {given.column} of the records that Muxly delivers.",
+        help=given.help or _help(given.column),
         unit=given.unit,
         timestamp=given.timestamp,
     )

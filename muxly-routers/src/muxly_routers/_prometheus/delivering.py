@@ -26,7 +26,7 @@ __all__ = ["Delivering", "Outlet", "bounded"]
 _STATE_BYTES = 1 << 20
 _DROPPED = Metric(
     name=f"{OWN}_total",
-    column="",
+    column=None,
     kind="totals",
     help="Updates that Muxly left out because a stream has more than max_series series.",
 )

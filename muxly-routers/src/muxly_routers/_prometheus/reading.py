@@ -49,6 +49,8 @@ class Reading:
         return pa.table([*columns, seen], names=["labels", "value", "time", "seen"])
 
     def _numbers(self, metric: Metric, batch: pa.RecordBatch) -> pa.Array:
+        if metric.column is None:
+            return pa.repeat(pa.scalar(1, pa.int64()), len(batch))
         what = f"metric {metric.name!r}"
         column = values.column(batch, metric.column, self.unit.stream, what)
         return values.numbers(column, metric.column, what)

@@ -81,13 +81,14 @@ class RemoteWrite:
     url: muxly.Secret
     authorization: muxly.Secret | None = None
 
-    def send(self, samples: pa.Table, delivery: str, progress: Progress) -> int:
+    def send(self, samples: pa.Table, delivery: str, progress: Progress, run: muxly.Run) -> int:
         """Send samples, the earliest first, and go on where an attempt before broke off.
 
         Args:
             samples: Columns ``labels`` (of ``wire.label_bytes``), ``value`` and ``time`` (ms since 1970).
             delivery: Their delivery; the same one brings the same samples.
             progress: What was taken before, and is from now on.
+            run: The run; when it stops, no further request is made.
 
         Returns:
             How many were refused because the receiver holds that time or a later one already.
@@ -96,10 +97,12 @@ class RemoteWrite:
             RetryableError: The receiver is away or busy.
             RejectedError: It refuses a sample for another reason.
             RouteError: It refuses us.
+            StoppedError: The run stops.
         """
         ordered = samples.take(pc.sort_indices(samples, sort_keys=[("time", "ascending")]))
         late, start = 0, progress.of(delivery)
         while start < len(ordered):
+            run.sleep(0)  # raises when the run has been asked to stop
             part = ordered.slice(start, REQUEST_SAMPLES)
             late += self._send(part)
             start += len(part)

@@ -47,10 +47,8 @@ class Sending:
         tables = [one.table for one in merged.series.families.values()]
         samples = [*remote.of_one_time(tables, remote.delivery_time(delivery.id)), *history]
         state = bounded(self._kept(merged.series), unit)
-        key = f"muxly_routers.prometheus sent {unit.pipeline} {unit.route} {unit.stream}"
-        late = (
-            self._remote.send(pa.concat_tables(samples), delivery.id, self._run.shared(key, Progress)) if samples else 0
-        )
+        progress = self._run.shared(f"muxly_routers.prometheus {unit}", Progress)
+        late = self._remote.send(pa.concat_tables(samples), delivery.id, progress, self._run) if samples else 0
         tell(self._run, unit, self._settings, nulls=merged.nulls + nulls, dropped=merged.dropped + dropped, late=late)
         return muxly.Receipt(merged.rejected, state=state)
 

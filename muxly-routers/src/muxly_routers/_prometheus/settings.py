@@ -20,7 +20,7 @@ class Metric:
 
     Args:
         name: As it is shown.
-        column: Where its values stand.
+        column: Where its values stand; None = each record counts one.
         labels: Pairs of label and column, sorted by label.
         kind: ``increments`` are added up; ``totals`` are a counter's totals already.
         help: One line for people.
@@ -29,7 +29,7 @@ class Metric:
     """
 
     name: str
-    column: str
+    column: str | None
     labels: tuple[tuple[str, str], ...] = ()
     kind: Kind = "gauge"
     help: str = ""
