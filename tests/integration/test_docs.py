@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 import pytest
 
 import muxly
 import muxly.config
-from muxly import hookspecs
+from muxly import _plugins, hookspecs
 from muxly.cli._app import app
 from muxly.cli._exits import ExitCode
 from tests.integration.snippets import ROOT, Reader, snippets
@@ -96,6 +97,27 @@ def test_every_option_of_a_component_has_a_heading() -> None:
         kind, _, plugin = key.partition(".")
         if kind in {"connector", "router"} and plugin:
             assert set(written["properties"]) - {"type"} <= headings(f"{kind}-{plugin}.md")
+
+
+@pytest.mark.parametrize("kind", ["connector", "router"])
+def test_every_component_has_a_page_and_is_shown_at_work(kind: Literal["connector", "router"]) -> None:
+    wanted = {f"{kind}-{plugin}.md" for plugin in _plugins.names(kind)}
+    assert {one for one in wanted if not (DOCS / "reference" / one).exists()} == set()
+    guides = [path.read_text(encoding="utf-8") for path in (*DOCS.glob("how-to/*.md"), *DOCS.glob("tutorial/*.md"))]
+    assert {one for one in wanted if not any(f"](../reference/{one}" in guide for guide in guides)} == set()
+
+
+def test_every_how_to_is_on_the_first_page() -> None:
+    first = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert [path.name for path in (DOCS / "how-to").glob("*.md") if f"](how-to/{path.name})" not in first] == []
+
+
+def test_delivery_says_what_each_router_promises() -> None:
+    lines = (DOCS / "explanation" / "delivery.md").read_text(encoding="utf-8").splitlines()
+    for plugin in _plugins.names("router"):
+        promise = _plugins.load("router", plugin).promise.replace("_", " ")
+        (line,) = [one for one in lines if one.startswith(f"| [`{plugin}`]")]
+        assert promise in line
 
 
 def test_every_key_of_a_configuration_has_a_heading() -> None:
