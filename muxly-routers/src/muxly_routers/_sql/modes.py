@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from muxly_routers._sql.dialect import Dialect, Session
     from muxly_routers._sql.tables import Tables
 
-__all__ = ["DELETED", "Work", "append", "overwrite", "upsert"]
+__all__ = ["DELETED", "Work", "append", "dig", "overwrite", "upsert"]
 
 DELETED = "_deleted_at"
 
@@ -90,15 +90,7 @@ def upsert(work: Work) -> None:
     """Of each key keep the newest record, whatever came first."""
     key = work.delivery.stream.primary_key
     stage = _staged(work, hidden=True, required=key)
-    cursor = work.delivery.stream.cursor_field
-    merge = Merge(
-        target=work.target,
-        stage=stage,
-        columns=tuple(one.column for one in work.columns),
-        key=tuple(one.name for one in work.named(key)),
-        cursor=next((one.column.name for one in work.columns if one.source == cursor), None),
-        deleted=work.deleted(),
-    )
+    merge = _merge(work, stage)
     graves = _graves(work, merge) if work.hard else None
     if graves is not None:
         _exhume(work, merge, graves)
@@ -109,9 +101,36 @@ def upsert(work: Work) -> None:
     work.session.execute(work.dialect.drop_table(stage, temporary=True))
 
 
+def _merge(work: Work, stage: Place) -> Merge:
+    stream = work.delivery.stream
+    return Merge(
+        target=work.target,
+        stage=stage,
+        columns=tuple(one.column for one in work.columns),
+        key=tuple(one.name for one in work.named(stream.primary_key)),
+        cursor=next((one.column.name for one in work.columns if one.source == stream.cursor_field), None),
+        deleted=work.deleted(),
+    )
+
+
+def dig(work: Work) -> None:
+    """Make the table of deleted records beforehand, where that cannot be part of the transaction."""
+    place, deleted = _graves_place(work), work.deleted()
+    if not work.hard or work.delivery.mode != "upsert" or deleted is None or work.tables.columns(place):
+        return
+    merge = _merge(work, Place(None, work.stage))
+    columns = grave_columns(merge, work.tables.position())
+    work.session.execute(work.dialect.create_table(place, columns, merge.key))
+    work.tables.forget()
+
+
+def _graves_place(work: Work) -> Place:
+    return Place(work.target.schema, names.own("deleted", work.target.table))
+
+
 def _graves(work: Work, merge: Merge) -> Place | None:
     """Where the keys, cursors and positions of deleted records are kept, so that older ones stay deleted."""
-    place = Place(work.target.schema, names.own("deleted", work.target.table))
+    place = _graves_place(work)
     if work.tables.columns(place):
         return place
     if merge.deleted is None:

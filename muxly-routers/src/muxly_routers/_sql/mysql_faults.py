@@ -20,13 +20,13 @@ _VALUES = {
     1153: "a record is longer than the server's max_allowed_packet",
     1216: "a record does not fit a foreign key",
     1264: "a value is out of the range of its column",
-    1265: "a value would lose digits, or is none that its column knows",
+    1265: "a value does not fit its column and would be cut",
     1292: "a value has no form in the type of its column",
     1300: "a text holds bytes that are no text",
     1364: "a column that is never null and has no default is not among the records",
     1366: "a value has no form in the type of its column",
     1367: "a value has no form in the type of its column",
-    1406: "a value is too long for its column",
+    1406: "a value does not fit its column and would be cut",
     1416: "a value is no geometry",
     1452: "a record does not fit a foreign key",
     1526: "no partition of the table takes a record",
@@ -83,7 +83,7 @@ def fault(error: Exception) -> Fault | None:
     """What an error of PyMySQL means; None = it is not one of the server's or of the connection."""
     number, text = _parts(error)
     if number is None:
-        return None
+        return _without_number(error)
     if said := _VALUES.get(number):
         found = _COLUMN.search(text)
         return Fault("value", f"{said} (error {number})", found[1] if found else None)
@@ -92,6 +92,20 @@ def fault(error: Exception) -> Fault | None:
     if number == _SYNTAX:
         return Fault("wrong", f"the server does not understand a statement (error {number})")
     return Fault(_kind(number), f"{text} (error {number})")
+
+
+def _without_number(error: Exception) -> Fault | None:
+    """What PyMySQL says in words only."""
+    if "Packet sequence number wrong" in str(error):
+        # What the server says when it gives up in the middle of a load comes out of turn.
+        return Fault("retry", "the server broke off while it was sent records")
+    if isinstance(error, RuntimeError) and "LOAD_LOCAL" in str(error):
+        return Fault(
+            "wrong", "the server asked for a file of this machine, and was given none; is it the right server?"
+        )
+    if isinstance(error, RuntimeError) and "cryptography" in str(error):
+        return Fault("wrong", 'the server\'s way to log in needs a package; run: pip install "muxly-routers[mysql]"')
+    return None
 
 
 def _kind(number: int) -> FaultKind:

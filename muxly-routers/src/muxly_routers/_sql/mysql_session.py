@@ -225,7 +225,7 @@ class _Session(Session):
 
         def packets() -> Iterator[memoryview]:
             nonlocal sent
-            size = min(_PACKET_BYTES, self._server.packet_bytes)
+            size = min(_PACKET_BYTES, self._server.packet_bytes // 2)
             for part in _parts(batches):
                 sent += part.num_rows
                 lines = memoryview(mysql_text.lines(part))

@@ -259,7 +259,10 @@ class Output:
         wanted = tables.mapped(target, delivery.schema, keyed=shape.keyed)
         if not wanted and not any(batch.num_rows for batch in delivery.batches()):
             return ()
-        return tables.ensure(target, wanted, shape)
+        columns = tables.ensure(target, wanted, shape)
+        if not self._dialect.transactional:
+            modes.dig(self._work(target, columns, delivery))
+        return columns
 
     def _shape(self, delivery: muxly.Delivery) -> Shape:
         stream, upsert = delivery.stream, delivery.mode == "upsert"
