@@ -96,9 +96,14 @@ def _row(connection: Connection, pipeline: str) -> Any:
 
 
 def _insert(connection: Connection) -> Any:
-    from sqlalchemy.dialects import postgresql, sqlite
+    # Each dialect takes long to import, PostgreSQL's longest: only the one in use.
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
 
-    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        return sqlite.insert
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert
 
 
 def renew(ledger: Ledger, *, ttl_seconds: float = TTL_SECONDS) -> None:
