@@ -249,17 +249,24 @@ def test_server_that_is_not_there_is_tried_again(database: Database) -> None:
 
 @pytest.mark.parametrize("local_infile", [0, 1])
 def test_small_packets_are_enough(database: Database, local_infile: int) -> None:
-    with database.setting("max_allowed_packet", 65536), database.setting("local_infile", local_infile):
-        with opened_router(database.url) as router:
-            router.deliver(numbered(range(5000)))
+    with (
+        database.setting("max_allowed_packet", 65536),
+        database.setting("local_infile", local_infile),
+        opened_router(database.url) as router,
+    ):
+        router.deliver(numbered(range(5000)))
     assert database.ids() == list(range(5000))
 
 
 def test_record_longer_than_a_packet_is_a_bad_record_for_an_insert(database: Database) -> None:
     long = delivery([{"id": 1, "text": "x" * 100_000}], ORDERS)
-    with database.setting("max_allowed_packet", 65536), database.setting("local_infile", 0):
-        with opened_router(database.url) as router, pytest.raises(muxly.RejectedError, match="max_allowed_packet"):
-            router.deliver(long)
+    with (
+        database.setting("max_allowed_packet", 65536),
+        database.setting("local_infile", 0),
+        opened_router(database.url) as router,
+        pytest.raises(muxly.RejectedError, match="max_allowed_packet"),
+    ):
+        router.deliver(long)
     with database.setting("max_allowed_packet", 65536), opened_router(database.url) as router:
         router.deliver(long)
     assert database.run("SELECT LENGTH(text) FROM orders") == [(100_000,)]
@@ -287,17 +294,21 @@ def test_right_that_is_missing_stops_the_route(database: Database) -> None:
     name = f"other{database.name}"
     database.server.run(f"CREATE DATABASE {name}", f"GRANT SELECT ON {name}.* TO muxly@'127.0.0.1'")
     try:
-        with opened_router(database.server.url(name)) as router:
-            with pytest.raises(muxly.RouteError, match=r"CREATE command denied.*1142.*give this user the right"):
-                router.deliver(numbered([1]))
+        with (
+            opened_router(database.server.url(name)) as router,
+            pytest.raises(muxly.RouteError, match=r"CREATE command denied.*1142.*give this user the right"),
+        ):
+            router.deliver(numbered([1]))
     finally:
         database.server.run(f"DROP DATABASE {name}", f"REVOKE ALL ON {name}.* FROM muxly@'127.0.0.1'")
 
 
 def test_database_that_is_not_there_stops_the_route(database: Database) -> None:
-    with opened_router(database.server.url("muxly_nowhere")) as router:
-        with pytest.raises(muxly.RouteError, match=r"Unknown database 'muxly_nowhere'"):
-            router.deliver(numbered([1]))
+    with (
+        opened_router(database.server.url("muxly_nowhere")) as router,
+        pytest.raises(muxly.RouteError, match="Unknown database 'muxly_nowhere'"),
+    ):
+        router.deliver(numbered([1]))
 
 
 class FalseServer:
@@ -337,10 +348,12 @@ class FalseServer:
 
 
 def test_false_server_gets_no_file_by_asking_for_one(database: Database) -> None:
-    with contextlib.closing(FalseServer(database.server.port, b"VERSION()")) as false_server:
-        with opened_router(by_way_of(false_server.port, database)) as router:
-            with pytest.raises(muxly.RouteError, match="the server asked for a file of this machine"):
-                router.deliver(numbered([1]))
+    with (
+        contextlib.closing(FalseServer(database.server.port, b"VERSION()")) as false_server,
+        opened_router(by_way_of(false_server.port, database)) as router,
+        pytest.raises(muxly.RouteError, match="the server asked for a file of this machine"),
+    ):
+        router.deliver(numbered([1]))
     assert b"root" not in false_server.sent
 
 
