@@ -387,6 +387,8 @@ def _complete_upload(server: SlackServer, arguments: dict[str, Any]) -> Answer:
         if not channel["is_member"]:
             raise SlackError("not_in_channel")
         thread = {"thread_ts": arguments["thread_ts"]} if arguments.get("thread_ts") else {}
+        if thread and not any(one["ts"] == thread["thread_ts"] for one in server.messages):
+            raise SlackError("thread_not_found")
         text = arguments.get("initial_comment", "")
         server.post(channel["id"], {"text": text, "files": told, "upload": True, **thread})
     return {"files": told}

@@ -359,3 +359,24 @@ def test_record_that_slack_does_not_take_becomes_a_dead_letter_and_the_others_ar
     result = muxly.run("muxly.yaml")
     assert (result.state, result.routes["sales"].delivered, result.routes["sales"].rejected) == ("succeeded", 8, 1)
     assert sorted(one["text"] for one in slack_server.posted()) == sorted(f"D{n}" for n in range(9) if n != 5)
+
+
+@pytest.mark.parametrize(
+    ("url", "guarded"),
+    [
+        ("https://slack.com/api/", False),
+        ("https://hooks.slack.com/services/T/B/x", False),
+        ("https://example.enterprise.slack.com/api/", False),
+        ("http://slack.com/api/", True),
+        ("https://slack.com.evil.example/api/", True),
+        ("https://evil.example/slack.com/", True),
+        ("https://slack.com@evil.example/", True),
+        ("https://evilslack.com/api/", True),
+    ],
+)
+def test_only_slacks_own_hosts_need_no_guard(url: str, guarded: bool) -> None:
+    router = Slack(token=TOKEN, channel=CHANNEL)
+    router.open(muxly.Run("01", "p", guarded=True))
+    assert router._is_guarded(url) == guarded
+    router.open(muxly.Run("01", "p"))
+    assert not router._is_guarded(url)

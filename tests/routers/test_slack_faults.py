@@ -302,7 +302,7 @@ def test_endless_answer_is_given_up(attempt: Try, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(wire, "ANSWER_LIMIT_BYTES", 1000)
     attempt.server.faults.append(Fault(POST, status=200, body="x" * 5000))
-    with pytest.raises(UnansweredError, match="ended before the answer"):
+    with pytest.raises(UnansweredError, match="larger than 0 MiB"):
         attempt.once(numbers(1))
 
 
@@ -342,6 +342,26 @@ def test_missing_scope_for_files_says_so(attempt: Try) -> None:
     attempt.server.scopes.discard("files:write")
     with pytest.raises(muxly.RouteError, match="lacks the scope files:write"):
         attempt.once(numbers(1), message=None, attach="csv")
+
+
+@pytest.mark.parametrize("scope", [True, False], ids=["history", "no history"])
+def test_digest_is_not_repeated_when_its_file_is_refused_for_a_while(attempt: Try, scope: bool) -> None:
+    if not scope:
+        attempt.server.scopes.discard("channels:history")
+    attempt.server.faults.append(Fault("upload", status=503, times=3))
+    assert len(attempt.until_done(numbers(5), message=None, attach="csv")) == 3
+    assert [("files" in one) for one in attempt.server.messages] == [False, True]
+
+
+def test_file_of_a_digest_that_was_deleted_is_shown_all_the_same(attempt: Try) -> None:
+    attempt.server.faults.append(Fault("upload", status=503))
+    one = numbers(5)
+    with pytest.raises(muxly.RetryableError, match="answers 503"):
+        attempt.once(one, message=None, attach="csv")
+    attempt.server.messages.clear()
+    attempt.once(one, message=None, attach="csv")
+    (shown,) = attempt.server.messages
+    assert "thread_ts" not in shown
 
 
 def test_thread_that_was_deleted_is_begun_anew(attempt: Try) -> None:
@@ -438,9 +458,9 @@ def test_process_that_dies_between_a_message_and_its_mark_doubles_at_most_that_o
     one.on_mark = dies
     with pytest.raises(KeyboardInterrupt, match="killed"):
         attempt.once(one, **options)
-    attempt.run = WatchedRun()  # another process
-    attempt.once(numbers(6, id=one.id, delivered=one.delivered), **options)
     attempt.run.end()
+    attempt.run = WatchedRun()  # as in another process
+    attempt.once(numbers(6, id=one.id, delivered=one.delivered), **options)
     counts = Counter(attempt.texts())
     assert len(counts) == 6
     assert [text for text, count in counts.items() if count > 1] == twice

@@ -39,7 +39,7 @@ def post_records(delivery: muxly.Delivery, outbox: Outbox, template: MessageTemp
     """Post a message for each record; each is kept as delivered before the next is posted."""
     for number, record in enumerate(delivery.records(), start=delivery.delivered):
         outbox.post(template.render(record), str(number), upto=number + 1)
-        delivery.mark(number + 1)
+        outbox.mark(number + 1)
 
 
 def post_digest(
@@ -86,7 +86,7 @@ def post_reports(delivery: muxly.Delivery, outbox: Outbox, rules: Rules, now: da
     for telling in decision.tellings:
         outbox.post(telling_message(telling), f"run {telling.report.run}", upto=telling.report.upto)
         if telling is not decision.tellings[-1]:
-            delivery.mark(telling.report.upto)
+            outbox.mark(telling.report.upto)
     return decision.state
 
 

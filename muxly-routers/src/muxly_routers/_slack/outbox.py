@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from attrs import frozen
 
@@ -14,10 +15,14 @@ from muxly_routers._slack.refusals import RateLimitedError
 from muxly_routers._slack.wire import ThreadGoneError, UnansweredError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from muxly_routers._slack.destination import Destination
     from muxly_routers._slack.message import Message
 
 __all__ = ["Manner", "Outbox", "created_at", "is_new"]
+
+T = TypeVar("T")
 
 _ALPHABET = {letter: value for value, letter in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 # Slack's clock and ours may differ.
@@ -56,7 +61,11 @@ class Outbox:
         rate = manner.messages_per_second
         self._pace = run.shared(f"slack.pace:{destination.key}", lambda: RateBucket(rate))
         self._thread = self._thread_of_run() if manner.threads else None
-        self._seen = self._look_up()
+        # What this process posted of deliveries that are not done: the time stamps by name, since the last mark.
+        self._open: dict[str, dict[str, str]] = run.shared("slack.open", dict)
+        first = delivery.id not in self._open and is_new(delivery.id, run.started_at.timestamp(), time.time())
+        self._posted = self._open.setdefault(delivery.id, {})
+        self._seen = Seen() if first else self._look_up()
 
     def post(self, message: Message, name: str, *, upto: int) -> str | None:
         """Post a message, unless it is there already; its time stamp, if known.
@@ -69,30 +78,31 @@ class Outbox:
         Raises:
             UnansweredError: It may be there or not; the next attempt looks.
         """
-        ts = self._seen.parts.get(name)
+        ts = self._seen.parts.get(name, self._posted.get(name))
         if ts is None:
             try:
-                ts = self._patiently(lambda: self._post_once(message, name))
+                # Where Slack tells no time stamp, it is empty.
+                ts = self._posted[name] = self._patiently(lambda: self._post_once(message, name)) or ""
             except UnansweredError as error:
                 self._give_up(error, name, upto)
                 raise
         if self._manner.threads and self._thread is None:
-            self._thread = ts
-        return ts
+            self._thread = ts or None
+        return ts or None
+
+    def mark(self, count: int) -> None:
+        """Keep that the first ``count`` records are told; an attempt after this one begins behind them."""
+        self._delivery.mark(count)
+        self._posted.clear()
 
     def attach(self, file: IO[bytes], size: int, name: str, *, under: str | None) -> None:
         """Upload a file into the thread of a message, unless it is there already."""
-        if name in self._seen.files:
-            return
+        if name not in self._seen.files:
+            self._patiently(lambda: self._attach_once(file, size, name, self._thread or under))
 
-        def upload() -> None:
-            file.seek(0)
-            self._destination.attach(file, size, name, thread=self._thread or under)
-
-        self._patiently(upload)
-
-    def state(self, before: Any) -> dict[str, Any]:
-        """What the receipt keeps for the next delivery."""
+    def done(self, before: Any) -> dict[str, Any]:
+        """End the delivery; the state that its receipt keeps for the next one."""
+        self._open.pop(self._delivery.id, None)
         kept = dict(before) if isinstance(before, dict) else {}
         if self._thread is not None:
             kept["thread"] = {"run": self._run.id, "ts": self._thread}
@@ -106,9 +116,17 @@ class Outbox:
             self._thread = None
             return self._destination.post(message, part, thread=None)
 
-    def _patiently(self, call: Any) -> Any:
+    def _attach_once(self, file: IO[bytes], size: int, name: str, thread: str | None) -> None:
+        file.seek(0)
+        try:
+            self._destination.attach(file, size, name, thread=thread)
+        except ThreadGoneError:
+            file.seek(0)
+            self._destination.attach(file, size, name, thread=None)
+
+    def _patiently(self, call: Callable[[], T]) -> T:
         """Make a call when it is its turn, and again after Slack asked to wait."""
-        for tries in range(1, _MOST_WAITS + 1):
+        for tries in itertools.count(1):
             self._pace.take(self._run.sleep)
             if self._run.stopping:
                 raise muxly.StoppedError("the run was asked to stop")
@@ -119,7 +137,7 @@ class Outbox:
                 self._pace.pause(seconds)
                 if seconds > _LONGEST_WAIT_SECONDS or tries == _MOST_WAITS:
                     raise
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("itertools.count does not end")
 
     def _give_up(self, error: UnansweredError, name: str, upto: int) -> None:
         """Leave a message that may be there as it is, if the user wants that and nothing can be looked up."""
@@ -128,17 +146,12 @@ class Outbox:
         since = time.time() - _CLOCKS_SECONDS
         why = self._destination.seen(self._part(name), since=since, threads=False, thread=None)
         if isinstance(why, str) and upto > self._delivery.delivered:
-            self._delivery.mark(upto)
+            self.mark(upto)
             told = f"{error}; the message counts as posted because on_ambiguous is drop and {why}"
             self._run.notice(muxly.Notice("slack_message_dropped", told, stream=self._delivery.stream.name))
 
     def _look_up(self) -> Seen:
-        """What an earlier attempt has posted already."""
-        tried: set[str] = self._run.shared("slack.tried", set)
-        again = self._delivery.id in tried
-        tried.add(self._delivery.id)
-        if not again and is_new(self._delivery.id, self._run.started_at.timestamp(), time.time()):
-            return Seen()
+        """Find what of the delivery is at Slack already."""
         since = max(0.0, created_at(self._delivery.id) - _CLOCKS_SECONDS)
         threads, thread = self._manner.threads, self._thread or self._last_thread()
         seen = self._destination.seen(self._part(""), since=since, threads=threads, thread=thread)

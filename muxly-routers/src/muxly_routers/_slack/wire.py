@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import socket
 import ssl
@@ -99,7 +100,7 @@ class Wire:
                     raise TimeoutError
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, headers, body.decode("utf-8", "replace"))
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise _told(error, what, host, late=late.is_set()) from None
         finally:
             timer.cancel()
@@ -180,7 +181,7 @@ class _Secure(HTTPSHandler):
 def _capped(response: IO[bytes]) -> bytes:
     body = response.read(ANSWER_LIMIT_BYTES + 1)
     if len(body) > ANSWER_LIMIT_BYTES:
-        raise ValueError(f"the answer is larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
+        raise OSError(errno.EMSGSIZE, f"the answer is larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
     return body
 
 
