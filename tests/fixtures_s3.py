@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -43,10 +44,11 @@ class Store:
         return {"endpoint_url": self.url, "access_key_id": KEY, "secret_access_key": SECRET}
 
     def client(self) -> S3Client:
-        """A client of the tests' own; the caller closes it."""
+        """A client of the tests' own, which all of them share: making one takes longer than most tests."""
         return client(self.url)
 
 
+@functools.cache
 def client(url: str) -> S3Client:
     """A client for a store at that URL."""
     import botocore.session
@@ -82,6 +84,13 @@ def program(name: str, package: str) -> str:
             pytest.fail(message)
         pytest.skip(message)
     return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _closed_clients() -> Iterator[None]:
+    yield
+    if client.cache_info().currsize:
+        client.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -135,9 +144,7 @@ def _wait_until_ready(store: Store, server: subprocess.Popen[bytes], log: Path |
                 break
             waiting.wait(0.1)
         else:
-            asking.close()
             return
-    asking.close()
     told = log.read_text(errors="replace")[-2000:] if log is not None else ""
     raise AssertionError(f"the store does not start; the end of its log:\n{told}")
 
@@ -163,7 +170,5 @@ def moto() -> Iterator[Store]:
 def bucket(seaweed: Store) -> str:
     """An empty bucket of the real store."""
     name = f"muxly-{uuid4().hex}"
-    asking = seaweed.client()
-    asking.create_bucket(Bucket=name)
-    asking.close()
+    seaweed.client().create_bucket(Bucket=name)
     return name

@@ -32,7 +32,6 @@ class Lake:
         self.notices: list[muxly.Notice] = []
         self._stack = contextlib.ExitStack()
         self.client: S3Client = (direct or store).client()
-        self._stack.callback(self.client.close)
         self.client.create_bucket(Bucket=self.bucket)
 
     def __enter__(self) -> Self:
@@ -56,7 +55,7 @@ class Lake:
         """The keys of the objects, those of the router's own work left out."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         found = [one["Key"] for page in pages for one in page.get("Contents", [])]
-        return [key for key in found if all or ".muxly/" not in key]
+        return [key for key in found if all or "/.muxly/" not in f"/{key}"]
 
     def notes(self) -> list[str]:
         """The notes of uploads that were begun."""

@@ -105,6 +105,14 @@ class Proxy:
         self._server.server_close()
         self._thread.join()
 
+    def reset(self) -> None:
+        """Forget all faults and what was seen; answers that stall end."""
+        self.closing.set()
+        with self._lock:
+            self.faults.clear()
+            self.seen.clear()
+            self.closing = threading.Event()
+
     def lines(self, pattern: str = "") -> list[str]:
         """The requests that came and fit, each as one line."""
         with self._lock:

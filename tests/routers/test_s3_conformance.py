@@ -14,7 +14,6 @@ from muxly.testing import RouterConformance
 from muxly_routers.s3 import S3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from types_boto3_s3.client import S3Client
@@ -34,11 +33,9 @@ class Written(RouterConformance):
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
-    def _reading(cls, seaweed: Store) -> Iterator[None]:
+    def _reading(cls, seaweed: Store) -> None:
         cls.store, cls.bucket, cls.reader = seaweed, f"conformance-{uuid4().hex}", seaweed.client()
         cls.reader.create_bucket(Bucket=cls.bucket)
-        yield
-        cls.reader.close()
 
     def router(self, tmp_path: Path) -> S3:
         # Each router has a place of its own, as each has a folder of its own elsewhere.

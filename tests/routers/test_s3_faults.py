@@ -17,6 +17,8 @@ import pytest
 
 import muxly
 from muxly.testing import delivery
+from muxly_routers._s3.client import Clients
+from muxly_routers.s3 import S3
 from tests.fixtures_s3 import Store
 from tests.routers.s3_deliveries import Lake, numbered
 from tests.routers.s3_proxy import Fault, Proxy
@@ -32,10 +34,20 @@ ABORTING = r"^DELETE .*[?&]uploadId="
 PARTS: dict[str, Any] = {"format": "jsonl", "single_put_bytes": 0, "part_bytes": 5 << 20}
 
 
+@pytest.fixture(scope="module")
+def running(seaweed: Store) -> Iterator[Proxy]:
+    # The routers of all tests share a client, as those of one process do while a run lasts.
+    run = muxly.Run("01A", "all")
+    run.shared("muxly_routers.s3.clients", Clients)
+    with Proxy(seaweed.url) as one:
+        yield one
+    run.end()
+
+
 @pytest.fixture
-def proxy(seaweed: Store) -> Iterator[Proxy]:
-    with Proxy(seaweed.url) as running:
-        yield running
+def proxy(running: Proxy) -> Iterator[Proxy]:
+    yield running
+    running.reset()
 
 
 @pytest.fixture
@@ -125,9 +137,9 @@ def test_store_that_does_not_answer_is_given_up_in_time(lake: Lake, proxy: Proxy
 
 
 def test_closed_port_may_open_again() -> None:
-    from muxly_routers.s3 import S3
-
-    router = S3(bucket="lake", endpoint_url="http://127.0.0.1:1", access_key_id="a", secret_access_key="bbbb")
+    router = S3(
+        bucket="lake", endpoint_url="http://127.0.0.1:1", access_key_id="a", secret_access_key=muxly.Secret("bbbb")
+    )
     run = muxly.Run("01A", "daily")
     router.open(run)
     with pytest.raises(muxly.RetryableError, match="Could not connect to the endpoint URL"):
@@ -273,8 +285,6 @@ def test_process_killed_between_two_parts_leaves_nothing_for_long(
     lake: Lake, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     import pickle
-
-    from muxly_routers.s3 import S3
 
     monkeypatch.setenv("THE_SECRET", lake.store.options["secret_access_key"])
     router = S3(**{"bucket": lake.bucket, **lake.store.options, "secret_access_key": "${THE_SECRET}", **PARTS})

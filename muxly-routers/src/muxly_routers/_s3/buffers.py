@@ -96,12 +96,11 @@ class Buffer:
         self._spool, self._memory_bytes = spool, memory_bytes
         self._waiting = bytearray()
         self._extents: Extents = []
-        self._digest = Digest(checksum)
+        self._checksum = checksum
         self.size = 0
 
     def write(self, view: memoryview) -> None:
         """Take bytes."""
-        self._digest.add(view)
         self.size += len(view)
         large = len(view) >= min(self._memory_bytes, _WRITTEN_AT_ONCE)
         if large or len(self._waiting) + len(view) > self._memory_bytes:
@@ -118,19 +117,24 @@ class Buffer:
 
     def piece(self) -> Piece:
         """All of it, to be sent; nothing is written any more."""
+        digest = Digest(self._checksum)
+        for block in self.blocks():
+            digest.add(block)
         if not self._extents:
             whole = self._waiting
-            return Piece(lambda: whole, self.size, self._digest.value())
-        self._pass_on()
+            return Piece(lambda: whole, self.size, digest.value())
         spool, extents, size = self._spool, self._extents, self.size
-        return Piece(lambda: _Reader(spool, extents, size), size, self._digest.value())
+        return Piece(lambda: _Reader(spool, extents, size), size, digest.value())
 
-    def blocks(self) -> Iterator[bytes]:
-        """All of it, a block at a time."""
+    def blocks(self) -> Iterator[bytes | bytearray]:
+        """All of it, a block at a time; nothing is written any more."""
+        if not self._extents:
+            yield self._waiting
+            return
         self._pass_on()
         for start, size in self._extents:
-            for offset in range(start, start + size, _WRITTEN_AT_ONCE):
-                yield self._spool.read(offset, min(_WRITTEN_AT_ONCE, start + size - offset))
+            for offset in range(start, start + size, _READ_BYTES):
+                yield self._spool.read(offset, min(_READ_BYTES, start + size - offset))
 
 
 class _Reader(io.RawIOBase):
