@@ -74,7 +74,7 @@ class Deliveries:
 
     def remember(self, delivery: muxly.Delivery, owner: Owner, receipt: muxly.Receipt) -> None:
         """Keep the id and the answer, in the transaction of the records."""
-        kept = (delivery.id, delivery.digest, owner.pipeline, owner.route, owner.stream, _text(receipt), _now())
+        kept = (delivery.id, delivery.digest, *_shown(owner), _text(receipt), _now())
         self._insert(self._deliveries, _DELIVERIES, kept)
 
     def prune(self, owner: Owner, seconds: float) -> None:
@@ -85,7 +85,8 @@ class Deliveries:
             for number, (name, sign) in enumerate((("pipeline", "="), ("route", "="), ("delivered_at", "<")), start=1)
         ]
         sql = f"DELETE FROM {at} WHERE {' AND '.join(conditions)}"
-        self._session.execute(sql, owner.pipeline, owner.route, _now(seconds))
+        pipeline, route, _stream = _shown(owner)
+        self._session.execute(sql, pipeline, route, _now(seconds))
 
     def visible(self, owner: Owner) -> int | None:
         """The generation that is visible; None = none was ever complete."""
@@ -103,7 +104,7 @@ class Deliveries:
         at, quoted = self._dialect.at(self._generations), self._dialect.quoted
         identity = owner.digest(16)
         self._session.execute(f"DELETE FROM {at} WHERE {quoted('owner')} = {self._dialect.parameter(1)}", identity)
-        kept = (identity, owner.pipeline, owner.route, owner.stream, str(generation), _now())
+        kept = (identity, *_shown(owner), str(generation), _now())
         self._insert(self._generations, _GENERATIONS, kept)
 
     def _make(self, place: Place, columns: tuple[str, ...], key: str) -> None:
@@ -128,6 +129,12 @@ class Deliveries:
         where = f"{self._dialect.quoted(key)} = {self._dialect.parameter(1)}"
         sql = f"SELECT {self._dialect.listed(columns)} FROM {self._dialect.at(place)} WHERE {where}"
         return next(iter(self._session.query(sql, value)), None)
+
+
+def _shown(owner: Owner) -> list[str]:
+    """Its names as text that every database holds."""
+    names = (owner.pipeline, owner.route, owner.stream)
+    return [name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00") for name in names]
 
 
 def _now(ago_seconds: float = 0) -> str:

@@ -96,6 +96,11 @@ class Generic(Dialect):
             return {f"p{number}": one for number, one in enumerate(given, start=1)}
         return tuple(given)
 
+    def binding(self, wire: pa.DataType) -> Callable[[Any], Any]:
+        """How a Python value is made ready for the driver."""
+        type = _bound_type(wire)
+        return type.dialect_impl(self._words).bind_processor(self._words) or _same_value
+
     def form(self, kind: pa.DataType, *, key: bool = False) -> Form | None:
         found = _type_of(kind, self._words, key=key)
         return None if found is None else Form(self.spelled(found[0]), found[1], found[2])
@@ -220,18 +225,17 @@ class _Session(Session):
             return [tuple(row) for row in connection.exec_driver_sql(sql, self._words.parameters(parameters))]
 
     def load(self, place: Place, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
-        names = batches.schema.names
-        columns = [sa.column(field.name, _bound_type(field.type)) for field in batches.schema]
-        table = sa.table(place.table, *columns, schema=place.schema)
-        # Names of columns may hold what a placeholder cannot.
-        marks = [f"p{number}" for number in range(len(names))]
-        insert = table.insert().values(dict(zip(names, map(sa.bindparam, marks), strict=True)))
+        # Not an insert of SQLAlchemy's: it loses its way where a column's name looks like a placeholder.
+        names, words = batches.schema.names, self._words
+        marks = ", ".join(words.parameter(number) for number in range(1, len(names) + 1))
+        insert = f"INSERT INTO {words.at(place)} ({words.listed(names)}) VALUES ({marks})"
+        binding = [words.binding(field.type) for field in batches.schema]
         with self._in_transaction() as connection:
             for batch in batches:
-                values = [column.to_pylist() for column in batch.columns]
-                rows = [dict(zip(marks, row, strict=True)) for row in zip(*values, strict=True)]
+                columns = [map(bind, column.to_pylist()) for bind, column in zip(binding, batch.columns, strict=True)]
+                rows = [words.parameters(row) for row in zip(*columns, strict=True)]
                 if rows:
-                    connection.execute(insert, rows)
+                    connection.exec_driver_sql(insert, rows)
 
     def columns(self, place: Place) -> dict[str, str]:
         with self._in_transaction() as connection, contextlib.suppress(exc.NoSuchTableError):
@@ -301,6 +305,10 @@ def _bound_type(wire: pa.DataType) -> TypeEngine[Any]:
         return sa.Numeric(wire.precision, wire.scale)
     known = ((types.is_date, sa.Date), (types.is_time, sa.Time), (types.is_boolean, sa.Boolean))
     return next((made() for is_kind, made in known if is_kind(wire)), sa.types.NullType())
+
+
+def _same_value(value: Any) -> Any:
+    return value
 
 
 def _unchanged(array: pa.Array) -> pa.Array:

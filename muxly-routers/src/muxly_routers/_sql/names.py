@@ -41,9 +41,8 @@ def own(kind: str, *texts: str) -> str:
 
 def fit(name: str, dialect: Dialect, *, table: bool = False) -> str:
     """The name as this database can hold it; the same name, if it can."""
-    clean = unicodedata.normalize("NFC", "".join(one if dialect.holds(one) else "_" for one in name)).strip()
     kept = (
-        clean == name
+        _clean(name, dialect) == name
         and name
         and dialect.length(name, table=table) <= dialect.longest_name
         and not _HASHED.search(name)
@@ -55,12 +54,16 @@ def fit(name: str, dialect: Dialect, *, table: bool = False) -> str:
 
 def hashed(name: str, dialect: Dialect, *, table: bool = False) -> str:
     """The name mended, cut where it is too long, with a hash of the original."""
-    clean = unicodedata.normalize("NFC", "".join(one if dialect.holds(one) else "_" for one in name)).strip()
-    head = clean.removeprefix(OWN) or "unnamed"
-    end = f"_x{digest(name)}"
+    head, end = _clean(name, dialect) or "unnamed", f"_x{digest(name)}"
+    if head.startswith(OWN) or dialect.reserved(head + end, table=table):
+        head = f"x{head}"
     while dialect.length(head + end, table=table) > dialect.longest_name:
         head = head[:-1]
     return head + end
+
+
+def _clean(name: str, dialect: Dialect) -> str:
+    return unicodedata.normalize("NFC", "".join(one if dialect.holds(one) else "_" for one in name)).strip()
 
 
 def assigned(names: Iterable[str], there: Iterable[str], dialect: Dialect, *, table: bool = False) -> dict[str, str]:
