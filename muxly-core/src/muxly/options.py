@@ -176,8 +176,9 @@ def _converter(annotation: object) -> Callable[[Any], Any] | None:
 
 
 def _options_only(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Leave out private names, and convert text to secrets and paths."""
+    """Leave out private names, put a class's own options first, and convert text to secrets and paths."""
     public = [one for one in fields if not one.name.startswith("_")]
+    public.sort(key=lambda one: one.inherited)  # type: ignore[attr-defined]  # missing in the stub of attrs
     for one in public:
         _refuse_traps(cls, one)
     return [one.evolve(converter=_converter(one.type)) if one.converter is None else one for one in public]
