@@ -34,7 +34,8 @@ def made(**options: Any) -> Prometheus:
         ({"metrics": {"naïve": GAUGE}}, r"'naïve' cannot be a metric"),
         ({"metrics": {"m_total": GAUGE}}, r"'m_total' ends in _total, which only a counter may"),
         ({"metrics": {"m_bucket": GAUGE}}, r"'m_bucket' ends in _bucket, which Prometheus keeps"),
-        ({"metrics": {"muxly_series_dropped": GAUGE}}, r"is Muxly's own metric"),
+        ({"metrics": {"muxly_runs": GAUGE}}, r"'muxly_runs' begins with muxly_, as Muxly's own metrics do"),
+        ({"operations": True}, r"operations is for listen, and this route has textfile"),
         ({"metrics": {"m": Metric(column="n", unit="bytes")}}, r"has a name that ends in _bytes, and 'm' does not"),
         (
             {"metrics": {"m_total": Metric(column="n", unit="bytes", type="counter")}},

@@ -21,7 +21,7 @@ from tests.routers.killed_metrics import RECORDS
 from tests.routers.test_prometheus_conformance import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests import fixtures_prometheus as servers
 
@@ -110,6 +110,36 @@ def test_way_out_without_a_folder_has_no_mode_replace(tmp_path: Path) -> None:
         muxly.run(pipeline, home=tmp_path / "home")
     with_folder = Prometheus(metrics=METRICS, pushgateway=muxly.Secret("http://127.0.0.1:1"), keep=tmp_path / "keep")
     assert with_folder.modes == {"append", "replace"}
+
+
+def test_run_events_become_metrics_of_every_run(tmp_path: Path, promtool: Callable[[bytes], str]) -> None:
+    (tmp_path / "data.csv").write_text("n\n1\n2\n")
+    (tmp_path / "muxly.yaml").write_text(
+        """\
+version: 1
+pipelines:
+  daily:
+    connector: {type: file, path: data.csv}
+    routes: {lake: {router: {type: file, path: lake}}}
+events:
+  routes:
+    watched:
+      router:
+        type: prometheus
+        textfile: node
+        metrics:
+          runs_total: {type: counter, labels: [pipeline, event]}
+          run_event_timestamp_seconds: {column: at, labels: [pipeline, event], unit: seconds}
+          run_records_total: {type: counter, column: records, labels: [pipeline]}
+"""
+    )
+    for _ in range(2):
+        muxly.run(tmp_path / "muxly.yaml").raise_for_status()
+    text = text_of(tmp_path / "node")
+    runs = {one["event"]: one["amount"] for one in shown(text, "runs_total")}
+    assert (runs["started"], runs["succeeded"]) == (2, 2)
+    assert [one["amount"] for one in shown(text, "run_records_total")] == [2]
+    assert promtool(text.encode()) == ""
 
 
 class Killable:

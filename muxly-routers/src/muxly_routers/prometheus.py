@@ -15,6 +15,7 @@ import attrs
 import muxly
 from muxly_routers._http.tls import Tls
 from muxly_routers._prometheus import names
+from muxly_routers._prometheus.operations import Operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,10 +25,15 @@ if TYPE_CHECKING:
     from muxly_routers._prometheus.settings import Metric as MetricSettings
     from muxly_routers._prometheus.settings import Settings
 
-__all__ = ["Basic", "Metric", "Prometheus"]
+__all__ = ["Basic", "Metric", "Operations", "Prometheus"]
 
 _WAYS = ("textfile", "listen", "pushgateway", "remote_write")
-_ONLY_WITH = {"job": ("pushgateway",), "grouping": ("pushgateway",), "keep": ("textfile", "listen", "pushgateway")}
+_ONLY_WITH = {
+    "job": ("pushgateway",),
+    "grouping": ("pushgateway",),
+    "keep": ("textfile", "listen", "pushgateway"),
+    "operations": ("listen",),
+}
 
 
 def _check_labels(instance: Any, attribute: Any, value: list[str] | dict[str, str]) -> None:
@@ -200,6 +206,9 @@ class Prometheus(muxly.Router):
         validator=attrs.validators.optional(attrs.validators.gt(0)),
     )
 
+    operations: bool = muxly.option(
+        "For listen: whether Muxly's own metrics are shown too, of all runs of this process.", default=False
+    )
     job: str | None = muxly.option("For pushgateway: the job; default: the pipeline's name.", default=None)
     grouping: dict[str, str] = muxly.option(
         "For pushgateway: more labels of the groups, beside job, route and stream.",

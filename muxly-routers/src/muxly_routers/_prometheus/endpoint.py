@@ -15,16 +15,19 @@ import time
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from attrs import evolve, frozen
+from attrs import frozen
 
 import muxly
 from muxly_routers._prometheus.exposition import CONTENT_TYPES, Exposed, Format, render
 from muxly_routers._prometheus.series import grouped, joined
 from muxly_routers._prometheus.settings import Metric, Unit
+
+if TYPE_CHECKING:
+    from muxly_routers._prometheus.operations import Operations
 
 __all__ = ["Address", "Endpoint", "Listening", "preferred_format"]
 
@@ -72,6 +75,7 @@ class Endpoint:
         self._authorization = authorization
         self._shown: dict[Unit, _Shown] = {}
         self._rendered: dict[tuple[Format, bool], bytes] = {}
+        self.operations: Operations | None = None
         self._lock = threading.Lock()
         self._server = _listening(address, self)
         self.port: int = self._server.server_address[1]
@@ -108,14 +112,19 @@ class Endpoint:
         """What a scraper gets."""
         with self._lock:
             shown = [self._shown[unit] for unit in sorted(self._shown, key=_order)]
-            lasting = all(one.expire_seconds is None for one in shown)
+            lasting = self.operations is None and all(one.expire_seconds is None for one in shown)
             if lasting and (known := self._rendered.get((format, compressed))) is not None:
                 return known
-            made = render(_together(shown, time.time()), format)
+            made = self._of_operations(format) + render(_together(shown, time.time()), format)
             made = gzip.compress(made, 1, mtime=0) if compressed else made
             if lasting:
                 self._rendered[format, compressed] = made
             return made
+
+    def _of_operations(self, format: Format) -> bytes:
+        if self.operations is None:
+            return b""
+        return self.operations.openmetrics() if format == "openmetrics" else self.operations.text()
 
     def admits(self, authorization: str) -> bool:
         """Whether who sends this header may read."""
@@ -177,7 +186,7 @@ class Listening:
 
     def publish(self, unit: Unit, exposed: Sequence[Exposed]) -> None:
         """Show these series of a stream, and no others."""
-        self.endpoint.publish(unit, [evolve(one) for one in exposed], self.expire_seconds)
+        self.endpoint.publish(unit, exposed, self.expire_seconds)
 
     def check(self) -> Iterable[muxly.Notice]:
         """It listens already."""

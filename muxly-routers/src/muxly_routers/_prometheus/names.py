@@ -29,8 +29,8 @@ def metric_problem(name: str, *, counter: bool, unit: str) -> str | None:
     """
     if not _METRIC.fullmatch(name):
         return f"{name!r} cannot be a metric: use letters, digits, '_' and ':', and no digit first"
-    if family(name, counter=counter) == OWN:
-        return f"{name!r} is Muxly's own metric; choose another name"
+    if name.startswith("muxly_"):
+        return f"{name!r} begins with muxly_, as Muxly's own metrics do; choose another name"
     if not counter and name.endswith("_total"):
         return f"{name!r} ends in _total, which only a counter may; write `type: counter` or leave the ending out"
     if wrong := next((one for one in _SUFFIXES if name.endswith(one)), None):

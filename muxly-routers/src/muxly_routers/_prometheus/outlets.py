@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import muxly
 from muxly_routers._extras import needs
-from muxly_routers._prometheus import names
+from muxly_routers._prometheus import names, operations
 from muxly_routers._prometheus.delivering import Delivering, Outlet
 from muxly_routers._prometheus.endpoint import Address, Endpoint, Listening
 from muxly_routers._prometheus.pushgateway import Pushgateway
@@ -83,6 +83,8 @@ def _listening(router: Prometheus, run: muxly.Run, address: Address) -> Listenin
             "port",
             path=("listen",),
         )
+    if router.operations:
+        endpoint.operations = operations.of_process()
     return Listening(endpoint, router.expire_seconds)
 
 

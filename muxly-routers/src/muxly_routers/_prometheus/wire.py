@@ -18,7 +18,7 @@ from muxly_routers._prometheus.exposition import content
 __all__ = ["label_bytes", "requests", "varint"]
 
 _EMPTY = pa.scalar(b"", pa.binary())
-_STALE_NAME = "__name__"
+_NAME = "__name__"
 
 
 def varint(number: int) -> bytes:
@@ -47,7 +47,7 @@ def label_bytes(name: str, columns: Sequence[tuple[str, pa.Array | str]], count:
         columns: Pairs of label and its values as text, or one value for all.
         count: How many records there are.
     """
-    pairs = sorted([(_STALE_NAME, name), *columns], key=lambda pair: pair[0])
+    pairs = sorted([(_NAME, name), *columns], key=lambda pair: pair[0])
     parts = [_label(label, values) for label, values in pairs]
     joined = pc.binary_join_element_wise(*parts, _EMPTY)
     return joined if isinstance(joined, pa.Array) else pa.repeat(joined, count)
