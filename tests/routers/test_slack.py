@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -380,3 +381,42 @@ def test_only_slacks_own_hosts_need_no_guard(url: str, guarded: bool) -> None:
     assert router._is_guarded(url) == guarded
     router.open(muxly.Run("01", "p"))
     assert not router._is_guarded(url)
+
+
+def events(*runs: str) -> list[dict[str, Any]]:
+    """The records of runs of which each failed in its own way."""
+    at = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+    base = {"at": at, "event": "failed", "route": None, "stream": None, "level": "error", "records": 1}
+    return [{**base, "pipeline": name, "run": f"01{name}", "message": f"{name} broke"} for name in runs]
+
+
+def test_runs_of_one_delivery_are_reported_one_by_one(slack_server: SlackServer, run: WatchedRun, post: Any) -> None:
+    marks: list[int] = []
+    slack_server.faults.append(Fault("chat.postMessage", way="reset", applied=True, skip=1))
+    one = delivery(events("crm", "erp", "web"), "run_events", on_mark=marks.append)
+    bot = {"token": muxly.Secret(slack_server.token), "channel": CHANNEL, "base_url": slack_server.base_url}
+    router = Slack(messages_per_second=1000.0, **bot)  # type: ignore[arg-type]
+    router.open(run)
+    with pytest.raises(muxly.RetryableError, match="ended before the answer"):
+        router.deliver(one)
+    receipt = router.deliver(one)
+    router.close()
+    assert titles(slack_server) == ["🔴 crm failed", "🔴 erp failed", "🔴 web failed"]
+    assert marks == [1, 2], "the last one is kept by the receipt, with what to remember"
+    assert receipt is not None
+    assert set(receipt.state["runs"]["failing"]) == {"crm", "erp", "web"}
+    post(events("crm", "erp", "web"), stream="run_events", state=receipt.state)
+    assert len(titles(slack_server)) == 3
+
+
+def test_what_was_held_back_is_posted_first(slack_server: SlackServer, post: Any) -> None:
+    held = {"kind": "partial", "pipeline": "erp", "message": "1 route is behind", "at": "2026-06-01T03:00:00+00:00"}
+    receipt = post(events("crm"), stream="run_events", state={"runs": {"held": [held], "held_more": 2}})
+    assert titles(slack_server) == ["🌙 While it was quiet: 3 messages", "🔴 crm failed"]
+    assert receipt.state["runs"]["held"] == []
+
+
+def test_report_template_is_for_any_stream_with_these_columns(slack_server: SlackServer, post: Any) -> None:
+    post(events("crm"), stream="audit", template="run_events")
+    post(events("erp"), stream="run_events", template="digest")
+    assert titles(slack_server) == ["🔴 crm failed", "run_events: 1 record"]

@@ -49,8 +49,6 @@ def post_digest(
     with ExitStack() as stack:
         file = None if encoding is None else stack.enter_context(tempfile.SpooledTemporaryFile(_SPOOLED_BYTES))
         count, first = _gather(delivery, look.rows, encoding, file)
-        if not count:
-            return
         name = None if encoding is None else _file_name(delivery, encoding)
         facts: dict[str, Any] = {
             "stream": delivery.stream.name,

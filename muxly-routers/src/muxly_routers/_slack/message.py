@@ -11,7 +11,7 @@ from muxly_routers._slack.text import shortened
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Message", "context", "divider", "header", "section"]
+__all__ = ["Message", "context", "header", "section"]
 
 Block = dict[str, Any]
 
@@ -64,11 +64,6 @@ def section(text: str) -> Block:
 def context(text: str) -> Block:
     """A block with small grey text; ``text`` is escaped mrkdwn."""
     return {"type": "context", "elements": [{"type": "mrkdwn", "text": text}]}
-
-
-def divider() -> Block:
-    """A line."""
-    return {"type": "divider"}
 
 
 def _block(block: Block) -> Block:
