@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import muxly
 from muxly_routers._extras import needs
 from muxly_routers._sql import mysql_faults, mysql_types
-from muxly_routers._sql.dialect import POSITION, Column, Dialect, Fault, Form, Merge, Place
+from muxly_routers._sql.dialect import ORDER, POSITION, Column, Dialect, Fault, Form, Merge, Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,20 +126,59 @@ class Mysql(Dialect):
         return f"DELETE t FROM {self.at(target)} AS t JOIN {self.at(values)} AS v ON {condition}"
 
     def merge(self, merge: Merge) -> list[str]:
-        """Change what is there, then add what is not.
+        """Keep the newest record of each key, change what is there, then add what is not.
 
-        ON DUPLICATE KEY UPDATE would be one statement, but it takes any unique index for the key, and
-        so would change another record where a table has a second one.
+        ON DUPLICATE KEY UPDATE into the table itself would be fewer statements, but it takes any unique
+        index for the key, and so would change another record where a table has a second one. Here it
+        finds the newest, in a table that has only the one.
         """
-        names = [*(one.name for one in merge.columns), POSITION]
-        target, staged = self.at(merge.target), f"({self.winners(merge)}) AS s"
+        newest = Place(None, f"{merge.stage.table}_newest")
+        made = [*merge.columns, Column(POSITION, "bigint"), Column(ORDER, "bigint")]
+        names = [one.name for one in made if one.name != ORDER]
         keys = " AND ".join(f"t.{self.quoted(name)} = s.{self.quoted(name)}" for name in merge.key)
         changes = ", ".join(
             f"t.{self.quoted(name)} = {self.merged(merge, name, 's', 't')}" for name in names if name not in merge.key
         )
-        update = f"UPDATE {target} AS t JOIN {staged} ON {keys} SET {changes} WHERE {self.newer(merge, 's', 't')}"
-        insert = (
-            f"INSERT INTO {target} ({self.listed(names)}) SELECT {self.listed(names, 's.')} FROM {staged} "
-            f"LEFT JOIN {target} AS t ON {keys} WHERE t.{self.quoted(merge.key[0])} IS NULL"
+        target, source = f"{self.at(merge.target)} AS t", f"{self.at(newest)} AS s"
+        return [
+            self.create_table(newest, made, merge.key, temporary=True),
+            self._keep_newest(merge, newest, [one.name for one in made]),
+            f"UPDATE {target} JOIN {source} ON {keys} SET {changes} WHERE {self.newer(merge, 's', 't')}",
+            self._add_missing(merge, names, f"{source} LEFT JOIN {target} ON {keys}"),
+            self.drop_table(newest, temporary=True),
+        ]
+
+    def _keep_newest(self, merge: Merge, newest: Place, names: Sequence[str]) -> str:
+        # An assignment sees those before it, so what decides comes last; once it is taken over, the
+        # condition still holds.
+        deciding = [ORDER, POSITION, *([] if merge.cursor is None else [merge.cursor])]
+        ordered = [*(name for name in names if name not in deciding and name not in merge.key), *deciding]
+        kept, later = f"{self.at(newest)}.", self._is_later(merge, f"{self.at(newest)}.")
+        changes = ", ".join(
+            f"{kept}{name} = IF({later}, VALUES({name}), {kept}{name})" for name in map(self.quoted, ordered)
         )
-        return [update, insert]
+        listed = self.listed(names)
+        return (
+            f"INSERT INTO {self.at(newest)} ({listed}) SELECT {listed} FROM {self.at(merge.stage)} "
+            f"ON DUPLICATE KEY UPDATE {changes}"
+        )
+
+    def _is_later(self, merge: Merge, kept: str) -> str:
+        """A condition: the staged record beats the one of its key that is kept so far."""
+        position, order = self.quoted(POSITION), self.quoted(ORDER)
+        later = (
+            f"(VALUES({position}) > {kept}{position}"
+            f" OR (VALUES({position}) = {kept}{position} AND VALUES({order}) >= {kept}{order}))"
+        )
+        if merge.cursor is None:
+            return later
+        kind = next(one.type for one in merge.columns if one.name == merge.cursor)
+        name = self.quoted(merge.cursor)
+        new, old = self.ordered(f"VALUES({name})", kind), self.ordered(f"{kept}{name}", kind)
+        return f"({new} > {old} OR ({new} IS NOT NULL AND {old} IS NULL) OR ({self.same(new, old)} AND {later}))"
+
+    def _add_missing(self, merge: Merge, names: Sequence[str], joined: str) -> str:
+        return (
+            f"INSERT INTO {self.at(merge.target)} ({self.listed(names)}) SELECT {self.listed(names, 's.')} "
+            f"FROM {joined} WHERE t.{self.quoted(merge.key[0])} IS NULL"
+        )
