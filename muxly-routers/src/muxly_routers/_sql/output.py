@@ -84,12 +84,13 @@ class Output:
 
     def check(self) -> Iterable[muxly.Notice]:
         """What a person should know before the first delivery; reads only."""
-        if missing := self._dialect.not_there(self._settings.url):
+        if not self._run.guarded and (missing := self._dialect.not_there(self._settings.url)):
             yield muxly.Notice("database_missing", f"{self._where}: {missing}", level="info")
             return
         try:
             with typed(self._dialect, self._where):
                 session = self._connect().session
+                session.columns(Place(self._fixed_schema(), "_muxly_deliveries"))  # a file may be no database
                 version, allowed = session.version(), session.may_create(self._fixed_schema())
         except (muxly.RetryableError, muxly.RouteError) as error:
             yield muxly.Notice("database_unreachable", str(error), level="error")
@@ -162,11 +163,18 @@ class Output:
                 lock_seconds=self._settings.lock_seconds,
                 sleep=self._run.sleep,
             )
-            session = self._dialect.open(self._settings.url, waits)
+            session = self._dialect.open(self._url(), waits)
             for remark in session.remarks():
                 self._run.notice(remark)
             self._connected = _Connected(session, Tables(session, self._dialect))
         return self._connected
+
+    def _url(self) -> URL:
+        if not self._run.guarded:
+            return self._settings.url
+        from muxly_routers._sql.guarded import allowed  # brings what else only webhooks need
+
+        return allowed(self._settings.url)
 
     def _owner(self, stream: muxly.Stream) -> Owner:
         return Owner(self._run.pipeline, self._run.route or "", stream.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 from pyarrow import types
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 __all__ = ["Sqlite"]
+
+T = TypeVar("T")
 
 _ONE_WAIT_SECONDS = 0.05
 _NUMBERS = {"INTEGER", "REAL", "BOOLEAN", "BIGINT", "INT", "SMALLINT", "DOUBLE", "FLOAT"}
@@ -103,6 +105,7 @@ class Sqlite(Dialect):
 
 
 class _Session(AdbcSession):
+    # It takes the turn to write at once: a transaction that reads first could not wait for it.
     starting = "BEGIN IMMEDIATE"
 
     def __init__(self, driver: str, options: Callable[[], Mapping[str, str]], waits: Waits) -> None:
@@ -116,13 +119,18 @@ class _Session(AdbcSession):
             self.close()
             raise
 
-    def begin(self) -> None:
-        """Take the turn to write at once: a transaction that reads first could not wait for it."""
+    def execute(self, sql: str, *parameters: Any) -> None:
+        self._patiently(lambda: super(_Session, self).execute(sql, *parameters))
+
+    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return self._patiently(lambda: super(_Session, self).query(sql, *parameters))
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Wait for the lock of another program here: SQLite itself would not notice that the run stops."""
         left = self._waits.lock_seconds / _ONE_WAIT_SECONDS
         while True:
             try:
-                super().begin()
-                return
+                return call()
             except self._adbc.Error as error:
                 if "is locked" not in str(error) or left < 1:
                     raise
