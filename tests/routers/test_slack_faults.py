@@ -466,6 +466,21 @@ def test_process_that_dies_between_a_message_and_its_mark_doubles_at_most_that_o
     assert [text for text, count in counts.items() if count > 1] == twice
 
 
+def test_stop_ends_an_upload(attempt: Try, monkeypatch: pytest.MonkeyPatch) -> None:
+    from muxly_routers._slack.bot import Bot
+
+    send = Bot._send_bytes
+
+    def stopped(self: Bot, *arguments: Any) -> None:
+        attempt.run.stop.set()
+        send(self, *arguments)
+
+    monkeypatch.setattr(Bot, "_send_bytes", stopped)
+    with pytest.raises(muxly.StoppedError, match="asked to stop"):
+        attempt.once(numbers(5), message=None, attach="csv")
+    assert attempt.server.called("files.completeUploadExternal") == []
+
+
 def test_stop_ends_a_delivery_between_messages(attempt: Try) -> None:
     one = numbers(5)
 

@@ -99,6 +99,11 @@ def test_host_without_address_is_told_by_name() -> None:
         ask("http://a.invalid/api/")
 
 
+def test_large_body_has_more_time() -> None:
+    assert Wire(20.0).deadline_seconds(0) == 20
+    assert Wire(20.0).deadline_seconds(128 << 20) == 20 + 1024
+
+
 def slow_headers(listener: socket.socket, stop: threading.Event) -> None:
     connection, _address = listener.accept()
     with connection:

@@ -82,7 +82,7 @@ class Bot:
             raise muxly.RouteError("files.getUploadURLExternal: Slack names no URL to upload to")
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         request = Request(url, data=file, headers=headers, method="POST")  # noqa: S310 - the wire opens no files
-        answer = self._wire.send(request, what="the upload of a file")
+        answer = self._wire.send(request, what="the upload of a file", size=size)
         if answer.status != 200:
             raise muxly.RetryableError(f"the upload of a file: Slack answers {answer.status}")
 

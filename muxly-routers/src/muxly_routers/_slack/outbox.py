@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from attrs import frozen
 
@@ -98,7 +98,8 @@ class Outbox:
     def attach(self, file: IO[bytes], size: int, name: str, *, under: str | None) -> None:
         """Upload a file into the thread of a message, unless it is there already."""
         if name not in self._seen.files:
-            self._patiently(lambda: self._attach_once(file, size, name, self._thread or under))
+            read = cast("IO[bytes]", _WhileRunning(file, self._run))
+            self._patiently(lambda: self._attach_once(read, size, name, self._thread or under))
 
     def done(self, before: Any) -> dict[str, Any]:
         """End the delivery; the state that its receipt keeps for the next one."""
@@ -182,6 +183,22 @@ class Outbox:
 
     def _last_thread(self) -> str | None:
         return self._kept_thread().get("ts") if self._manner.threads else None
+
+
+@frozen
+class _WhileRunning:
+    """A file that cannot be read on when the run stops, so that a long upload ends too."""
+
+    file: IO[bytes]
+    run: muxly.Run
+
+    def read(self, size: int = -1) -> bytes:
+        if self.run.stopping:
+            raise muxly.StoppedError("the run was asked to stop")
+        return self.file.read(size)
+
+    def seek(self, place: int) -> int:
+        return self.file.seek(place)
 
 
 def created_at(delivery: str) -> float:

@@ -26,6 +26,7 @@ __all__ = ["Answer", "ThreadGoneError", "UnansweredError", "Wire"]
 ANSWER_LIMIT_BYTES = 8 << 20
 # Slack needs a moment before a message that it took without saying so is in the history.
 _SETTLE_SECONDS = 2.0
+_SLOWEST_BYTES_PER_SECOND = 1 << 17
 
 
 class UnansweredError(muxly.RetryableError):
@@ -75,12 +76,13 @@ class Wire:
     _active: list[socket.socket] = field(factory=list, init=False)
     _opener: OpenerDirector | None = field(default=None, init=False)
 
-    def send(self, request: Request, *, what: str) -> Answer:
+    def send(self, request: Request, *, what: str, size: int = 0) -> Answer:
         """Make a request.
 
         Args:
             request: Whose URL may be a secret: it is in no error.
             what: What is asked, for errors.
+            size: Bytes of a large body, for which there is more time.
 
         Raises:
             UnansweredError: It is not known whether the request was carried out.
@@ -90,7 +92,7 @@ class Wire:
         if request.type not in ("http", "https"):
             raise muxly.RouteError(f"{what}: Slack is asked over http and https only, not {request.type}")
         host, late = urlsplit(request.full_url).hostname or "", threading.Event()
-        timer = threading.Timer(self.timeout_seconds, self._hang_up, (late,))
+        timer = threading.Timer(self.deadline_seconds(size), self._hang_up, (late,))
         timer.daemon = True
         timer.start()
         try:
@@ -105,6 +107,10 @@ class Wire:
         finally:
             timer.cancel()
             self._active.clear()
+
+    def deadline_seconds(self, size: int) -> float:
+        """How long a request with a body of so many bytes may take."""
+        return self.timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND
 
     def _hang_up(self, late: threading.Event) -> None:
         """End the connection under the thread that waits for a byte."""
