@@ -91,7 +91,7 @@ def coverage(session: nox.Session) -> None:
     """The suite with branch coverage, also of the processes that tests start."""
     _sync(session, "coverage", bytecode=True)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-n2", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-n2", "--dist=worksteal", *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 
@@ -131,7 +131,7 @@ def _measured(session: nox.Session, folder: Path, *requirements: str) -> Path:
 
 def _test(session: nox.Session) -> None:
     _sync(session, "test", bytecode=True)
-    session.run("pytest", "-n2", *session.posargs)
+    session.run("pytest", "-n2", "--dist=worksteal", *session.posargs)
 
 
 def _look_into(session: nox.Session, wheel: Path) -> None:

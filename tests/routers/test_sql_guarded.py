@@ -38,7 +38,7 @@ def test_stranger_names_servers_only(url: str) -> None:
         allowed(make_url(url), resolver("8.8.8.8"))
 
 
-@pytest.mark.parametrize("option", ["host=/tmp", "sslkey=/etc/key", "passfile=/root/.pgpass", "hostaddr=127.0.0.1"])
+@pytest.mark.parametrize("option", ["host=/tmp", "sslkey=/etc/key", "passfile=/home/me/.pgpass", "hostaddr=127.0.0.1"])
 def test_option_that_names_files_or_hosts_is_the_operators(option: str) -> None:
     with pytest.raises(muxly.ConfigurationError, match="operator only"):
         allowed(make_url(f"postgresql://me@db.example/shop?{option}"), resolver("8.8.8.8"))

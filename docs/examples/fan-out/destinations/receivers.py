@@ -128,23 +128,15 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
-        self._open: set[socket.socket] = set()
+        self.open: set[socket.socket] = set()
         super().__init__((HOST, receiver.port), _Requests)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is nothing to tell of."""
 
     def end(self) -> None:
         self.server_close()
-        for one in list(self._open):
+        for one in list(self.open):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
@@ -154,6 +146,14 @@ class _Requests(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: _Server
+
+    def setup(self) -> None:
+        self.server.open.add(self.request)
+        super().setup()
+
+    def finish(self) -> None:
+        super().finish()
+        self.server.open.discard(self.request)
 
     def _serve(self) -> None:
         body = self._body()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from muxly.pipeline import RouteResult
 
-__all__ = ["Operations", "of_process"]
+__all__ = ["Operations", "of_all_runs"]
 
 _WENT = ("delivered", "rejected", "filtered", "dropped", "superseded", "quarantined")
 _SECONDS = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 10800)
@@ -128,41 +128,41 @@ class Operations:
         return content.removesuffix(b"# EOF\n")
 
 
-_of_process: Operations | None = None
+_of_all_runs: Operations | None = None
 _lock = threading.Lock()
 
 
-def of_process() -> Operations:
+def of_all_runs() -> Operations:
     """What is shown of all runs of this process; counted from the first call on."""
-    global _of_process  # noqa: PLW0603 (one for the process is its purpose)
+    global _of_all_runs  # noqa: PLW0603 (one for the process is its purpose)
     with _lock:
-        _of_process = _of_process or Operations()
-        return _of_process
+        _of_all_runs = _of_all_runs or Operations()
+        return _of_all_runs
 
 
 @muxly.hookimpl
 def muxly_run_started(run: muxly.Run) -> None:
     """Count it, if an endpoint shows it."""
-    if _of_process is not None:
-        _of_process.muxly_run_started(run)
+    if _of_all_runs is not None:
+        _of_all_runs.muxly_run_started(run)
 
 
 @muxly.hookimpl
 def muxly_run_finished(run: muxly.Run, result: muxly.RunResult) -> None:
     """Count it, if an endpoint shows it."""
-    if _of_process is not None:
-        _of_process.muxly_run_finished(run, result)
+    if _of_all_runs is not None:
+        _of_all_runs.muxly_run_finished(run, result)
 
 
 @muxly.hookimpl
 def muxly_delivery_failed(run: muxly.Run, route: str, stream: str, error: Exception) -> None:
     """Count it, if an endpoint shows it."""
-    if _of_process is not None:
-        _of_process.muxly_delivery_failed(run, route, stream, error)
+    if _of_all_runs is not None:
+        _of_all_runs.muxly_delivery_failed(run, route, stream, error)
 
 
 @muxly.hookimpl
 def muxly_notice(run: muxly.Run, notice: muxly.Notice) -> None:
     """Count it, if an endpoint shows it."""
-    if _of_process is not None:
-        _of_process.muxly_notice(run, notice)
+    if _of_all_runs is not None:
+        _of_all_runs.muxly_notice(run, notice)

@@ -84,7 +84,7 @@ def _listening(router: Prometheus, run: muxly.Run, address: Address) -> Listenin
             path=("listen",),
         )
     if router.operations:
-        endpoint.operations = operations.of_process()
+        endpoint.operations = operations.of_all_runs()
     return Listening(endpoint, router.expire_seconds)
 
 
