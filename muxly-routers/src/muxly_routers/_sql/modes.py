@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import muxly
 from muxly_routers._sql import names, values
 from muxly_routers._sql.dialect import ORDER, POSITION, Column, Merge, Place
 from muxly_routers._sql.feed import Feed, Mapped
+from muxly_routers._sql.tables import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from muxly_routers._sql.dialect import Dialect, Session
     from muxly_routers._sql.tables import Tables
 
-__all__ = ["DELETED", "Work", "append", "dig", "overwrite", "upsert"]
+__all__ = ["DELETED", "Work", "append", "clear_stages", "overwrite", "prepare", "upsert"]
 
 DELETED = "_deleted_at"
 
@@ -57,122 +59,116 @@ class Work:
             raise muxly.StreamError(f"column {missing[0]!r} is a key of this mode, but the records do not have it")
         return tuple(known[name] for name in sources)
 
-    def deleted(self) -> str | None:
-        """The column of tombstones, if the records have one."""
-        return next((one.column.name for one in self.columns if one.source == DELETED), None)
+
+def prepare(work: Work, shape: Shape) -> None:
+    """Make the tables beside the target that applying the delivery takes."""
+    if work.hard and work.delivery.mode == "upsert":
+        _make_graves(work, shape)
+    _sweep_stages(work)
+    for place, columns in _stages(work).items():
+        work.session.execute(work.dialect.create_table(place, columns, temporary=True))
+
+
+def clear_stages(work: Work) -> None:
+    """Take the staging tables away again; the last statements of the transaction."""
+    for place in _stages(work):
+        work.session.execute(work.dialect.drop_table(place, temporary=True))
+
+
+def _sweep_stages(work: Work) -> None:
+    """Drop what earlier attempts left, where neither the session nor the transaction took it with it."""
+    if work.dialect.temporary or work.dialect.transactional:
+        return
+    left = re.compile(re.escape(work.stage.rstrip("0123456789")) + r"\d+(_rows)?")
+    for name in filter(left.fullmatch, work.session.tables(None)):
+        work.session.execute(work.dialect.drop_table(Place(None, name)))
+
+
+def _stages(work: Work) -> dict[Place, list[Column]]:
+    """The staging tables, with their columns."""
+    place, mode = Place(None, work.stage), work.delivery.mode
+    plain = [Column(one.column.name, one.form.type) for one in work.columns]
+    if mode == "upsert":
+        number = work.tables.position().type
+        return {place: [*plain, Column(POSITION, number), Column(ORDER, number)]}
+    found = {} if _is_direct(work) else {_rows(work): plain}
+    if mode == "overwrite":
+        keys = {one.name for one in work.named(work.delivery.stream.overwrite_key)}
+        found[place] = [one for one in plain if one.name in keys]
+    return found
+
+
+def _is_direct(work: Work) -> bool:
+    """Whether the table's types allow the records to go straight into it."""
+    return all(work.dialect.loads_into(one.column.type, one.form.type) for one in work.columns)
+
+
+def _rows(work: Work) -> Place:
+    return Place(None, f"{work.stage}_rows")
+
+
+def _graves(work: Work) -> Place:
+    """Where the keys, cursors and positions of deleted records are kept, so that older ones stay deleted."""
+    return Place(work.target.schema, names.own("deleted", work.target.table))
+
+
+def _make_graves(work: Work, shape: Shape) -> None:
+    """Make room for deleted records, once there can be some, with the types that the target has."""
+    stream = work.delivery.stream
+    kept = [one for one in work.columns if one.source in (*stream.primary_key, stream.cursor_field, DELETED)]
+    if work.tables.columns(_graves(work)) or any(one.source == DELETED for one in kept):
+        wanted = [evolve(one, form=evolve(one.form, type=one.column.type)) for one in kept]
+        work.tables.ensure(_graves(work), wanted, Shape(key=shape.key, positions=True))
 
 
 def append(work: Work) -> None:
     """Add the records; they go straight into the table where its types allow it."""
-    direct = all(work.dialect.loads_into(one.column.type, one.form.type) for one in work.columns)
-    if direct:
+    if _is_direct(work):
         work.session.load(work.target, work.feed(work.columns).reader())
         return
-    stage = _staged(work, hidden=False)
-    work.session.execute(work.dialect.copy_rows(work.target, [one.column for one in work.columns], stage))
-    work.session.execute(work.dialect.drop_table(stage, temporary=True))
-
-
-def _staged(work: Work, *, hidden: bool, required: Sequence[str] = ()) -> Place:
-    """A staging table with the records in their own types."""
-    stage = Place(None, work.stage)
-    columns = [Column(one.column.name, one.form.type) for one in work.columns]
-    if hidden:
-        number = work.tables.position().type
-        columns += [Column(POSITION, number), Column(ORDER, number)]
-    work.session.execute(work.dialect.create_table(stage, columns, temporary=True))
-    reader = work.feed(work.columns, required=required, hidden=hidden).reader()
-    work.session.load(stage, reader, temporary=True)
-    return stage
+    work.session.load(_rows(work), work.feed(work.columns).reader(), temporary=True)
+    work.session.execute(work.dialect.copy_rows(work.target, [one.column for one in work.columns], _rows(work)))
 
 
 def upsert(work: Work) -> None:
     """Of each key keep the newest record, whatever came first."""
-    key = work.delivery.stream.primary_key
-    stage = _staged(work, hidden=True, required=key)
-    merge = _merge(work, stage)
-    graves = _graves(work, merge) if work.hard else None
-    if graves is not None:
-        _exhume(work, merge, graves)
+    key, cursor = work.delivery.stream.primary_key, work.delivery.stream.cursor_field
+    merge = Merge(
+        target=work.target,
+        stage=Place(None, work.stage),
+        columns=tuple(one.column for one in work.columns),
+        key=tuple(one.name for one in work.named(key)),
+        cursor=next((one.column.name for one in work.columns if one.source == cursor), None),
+        deleted=next((one.column.name for one in work.columns if one.source == DELETED), None),
+    )
+    work.session.load(merge.stage, work.feed(work.columns, required=key, hidden=True).reader(), temporary=True)
+    buried = work.hard and list(work.tables.columns(_graves(work)))
+    if buried:
+        _exhume(work, merge, buried)
     for statement in work.dialect.merge(merge):
         work.session.execute(statement)
-    if graves is not None:
-        _bury(work, merge, graves)
-    work.session.execute(work.dialect.drop_table(stage, temporary=True))
+    if buried:
+        _bury(work, merge, buried)
 
 
-def _merge(work: Work, stage: Place) -> Merge:
-    stream = work.delivery.stream
-    return Merge(
-        target=work.target,
-        stage=stage,
-        columns=tuple(one.column for one in work.columns),
-        key=tuple(one.name for one in work.named(stream.primary_key)),
-        cursor=next((one.column.name for one in work.columns if one.source == stream.cursor_field), None),
-        deleted=work.deleted(),
-    )
-
-
-def dig(work: Work) -> None:
-    """Make the table of deleted records beforehand, where that cannot be part of the transaction."""
-    place, deleted = _graves_place(work), work.deleted()
-    if not work.hard or work.delivery.mode != "upsert" or deleted is None or work.tables.columns(place):
-        return
-    merge = _merge(work, Place(None, work.stage))
-    columns = grave_columns(merge, work.tables.position())
-    work.session.execute(work.dialect.create_table(place, columns, merge.key))
-    work.tables.forget()
-
-
-def _graves_place(work: Work) -> Place:
-    return Place(work.target.schema, names.own("deleted", work.target.table))
-
-
-def _graves(work: Work, merge: Merge) -> Place | None:
-    """Where the keys, cursors and positions of deleted records are kept, so that older ones stay deleted."""
-    place = _graves_place(work)
-    if work.tables.columns(place):
-        return place
-    if merge.deleted is None:
-        return None
-    found = work.session.query(
-        f"SELECT COUNT(*) FROM {work.dialect.at(merge.stage)} WHERE {work.dialect.quoted(merge.deleted)} IS NOT NULL"
-    )
-    return place if found[0][0] else None
-
-
-def grave_columns(merge: Merge, position: Column) -> list[Column]:
-    """The columns that decide which record is the newest."""
-    kept = [one for one in merge.columns if one.name in merge.key or one.name in (merge.cursor, merge.deleted)]
-    return [*kept, position]
-
-
-def _exhume(work: Work, merge: Merge, graves: Place) -> None:
+def _exhume(work: Work, merge: Merge, columns: list[str]) -> None:
     """Put the deleted records that are concerned back as marked rows, for the merge to compare with."""
-    columns = grave_columns(merge, work.tables.position())
-    if not work.tables.columns(graves):
-        work.session.execute(work.dialect.create_table(graves, columns, merge.key))
-        work.tables.forget()
-        return
-    there = work.tables.columns(graves)
-    listed = work.dialect.listed([one.name for one in columns if one.name in there])
-    concerned = work.dialect.staged(graves, merge.stage, merge.key)
+    place, listed = _graves(work), work.dialect.listed(columns)
+    concerned = work.dialect.staged(place, merge.stage, merge.key)
     work.session.execute(
         f"INSERT INTO {work.dialect.at(merge.target)} ({listed}) "
-        f"SELECT {listed} FROM {work.dialect.at(graves)} WHERE {concerned}"
+        f"SELECT {listed} FROM {work.dialect.at(place)} WHERE {concerned}"
     )
-    work.session.execute(f"DELETE FROM {work.dialect.at(graves)} WHERE {concerned}")
+    work.session.execute(f"DELETE FROM {work.dialect.at(place)} WHERE {concerned}")
 
 
-def _bury(work: Work, merge: Merge, graves: Place) -> None:
+def _bury(work: Work, merge: Merge, columns: list[str]) -> None:
     """Move marked rows away from where people look."""
-    there = work.tables.columns(graves)
-    columns = [one.name for one in grave_columns(merge, work.tables.position()) if one.name in there]
-    listed, target = work.dialect.listed(columns), work.dialect.at(merge.target)
-    deleted = work.dialect.quoted(DELETED)
-    marked = f"{deleted} IS NOT NULL AND {work.dialect.staged(merge.target, merge.stage, merge.key)}"
+    place, listed, target = _graves(work), work.dialect.listed(columns), work.dialect.at(merge.target)
+    mark = work.dialect.quoted(DELETED)
+    marked = f"{mark} IS NOT NULL AND {work.dialect.staged(merge.target, merge.stage, merge.key)}"
     work.session.execute(
-        f"INSERT INTO {work.dialect.at(graves)} ({listed}) SELECT {listed} FROM {target} WHERE {marked}"
+        f"INSERT INTO {work.dialect.at(place)} ({listed}) SELECT {listed} FROM {target} WHERE {marked}"
     )
     work.session.execute(f"DELETE FROM {target} WHERE {marked}")
 
@@ -180,18 +176,14 @@ def _bury(work: Work, merge: Merge, graves: Place) -> None:
 def overwrite(work: Work) -> None:
     """Delete the rows of all values that the delivery replaces or has records of, and add its records."""
     keys = work.named(work.delivery.stream.overwrite_key)
-    mapped = tuple(one for one in work.columns if one.column in keys)
-    table = _replaced(work, mapped)
+    table = _replaced(work, tuple(one for one in work.columns if one.column in keys))
     if table.num_rows:
         place = Place(None, work.stage)
-        columns = [Column(one.column.name, one.form.type) for one in mapped]
         nulls = any(column.null_count for column in table.columns)
-        work.session.execute(work.dialect.create_table(place, columns, temporary=True))
         work.session.load(place, table.to_reader(), temporary=True)
         for with_nulls in (False, True)[: 1 + nulls]:
             work.session.execute(work.dialect.delete_matching(work.target, place, keys, nulls=with_nulls))
-        work.session.execute(work.dialect.drop_table(place, temporary=True))
-    append(evolve(work, stage=f"{work.stage}_rows"))
+    append(work)
 
 
 def _replaced(work: Work, mapped: Sequence[Mapped]) -> pa.Table:

@@ -246,31 +246,31 @@ class Output:
 
     def _deliver_to(self, target: Place, memory: Deliveries, delivery: muxly.Delivery) -> muxly.Receipt:
         owner, receipt = self._owner(delivery.stream), muxly.Receipt()
-        with self._transaction(lambda: self._prepared(target, memory, delivery)) as columns:
+        with self._transaction(lambda: self._prepared(target, memory, delivery)) as prepared:
             try:
                 with typed(self._dialect, self._where):
                     memory.remember(delivery, owner, receipt)
             except muxly.RejectedError as error:
                 raise muxly.RetryableError(f"{self._where}: another run makes the same delivery: {error}") from None
-            if columns:
-                _APPLY[delivery.mode](self._work(target, columns, delivery))
             if target.schema not in self._pruned:
                 memory.prune(owner, self._settings.remember_seconds)
+            for work in prepared:
+                _APPLY[delivery.mode](work)
+                modes.clear_stages(work)
         self._pruned.add(target.schema)
         return receipt
 
-    def _prepared(self, target: Place, memory: Deliveries, delivery: muxly.Delivery) -> tuple[Mapped, ...]:
-        """The tables made ready, and where the records' columns go in them."""
+    def _prepared(self, target: Place, memory: Deliveries, delivery: muxly.Delivery) -> list[modes.Work]:
+        """The tables made ready, and the work to do; none where there is nothing to make a table of."""
         memory.prepare()
         shape, tables = self._shape(delivery), self._connect().tables
         tables.look_again(target)
         wanted = tables.mapped(target, delivery.schema, keyed=shape.keyed)
         if not wanted and not any(batch.num_rows for batch in delivery.batches()):
-            return ()
-        columns = tables.ensure(target, wanted, shape)
-        if not self._dialect.transactional:
-            modes.dig(self._work(target, columns, delivery))
-        return columns
+            return []
+        work = self._work(target, tables.ensure(target, wanted, shape), delivery)
+        modes.prepare(work, shape)
+        return [work]
 
     def _shape(self, delivery: muxly.Delivery) -> Shape:
         stream, upsert = delivery.stream, delivery.mode == "upsert"
