@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,10 @@ def test_check_tells_what_cannot_be_reached(tmp_path: Path) -> None:
         assert notice.level == "error"
         assert "hidden" not in notice.message
         router.close()
+
+
+def test_importing_the_router_loads_no_library_that_only_some_ways_out_need() -> None:
+    code = "import sys, muxly_routers.prometheus; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"pyarrow", "httpx2", "httpcore2", "cramjam", "prometheus_client", "ssl", "http.server"}
+    assert not heavy & set(done.stdout.split())

@@ -12,7 +12,7 @@ from attrs import frozen
 from muxly_routers._prometheus import labels, values
 from muxly_routers._prometheus.settings import Metric, Settings, Unit
 
-__all__ = ["LabelForm", "Reading", "refused"]
+__all__ = ["LabelForm", "Reading"]
 
 LabelForm = Callable[[Metric, "Sequence[tuple[str, pa.Array | str]]", int], pa.Array]
 """How a label set is written: of a metric, its labels and their values, and the number of records."""
@@ -79,24 +79,24 @@ class Reading:
             ConfigurationError: A column is missing, or is of a type that does not fit.
         """
         reasons: dict[int, str] = {}
+        taken: pa.BooleanArray | None = None
         for metric in self.settings.metrics:
-            if metric.kind == "increments":
+            if metric.kind == "increments" and metric.column is not None:
                 found = self._numbers(metric, batch)
-                for number in refused(found):
-                    reasons.setdefault(number, _reason(metric, found[number].as_py()))
-        if not reasons:
-            return None, []
-        mask = pa.array([number not in reasons for number in range(len(batch))])
-        return mask, sorted(reasons.items())
+                wrong = _no_increment(found)
+                if pc.any(wrong).as_py():
+                    taken = pc.invert(wrong) if taken is None else pc.and_not(taken, wrong)
+                    for number in pc.indices_nonzero(wrong).to_pylist():
+                        reasons.setdefault(number, _reason(metric, found[number].as_py()))
+        return taken, sorted(reasons.items())
 
 
-def refused(found: pa.Array) -> list[int]:
-    """The numbers of the increments that no counter can take."""
+def _no_increment(found: pa.Array) -> pa.BooleanArray:
+    """Which values no counter can take."""
     wrong = pc.less(found, 0)
     if pa.types.is_floating(found.type):
         wrong = pc.or_(wrong, pc.invert(pc.is_finite(found)))
-    numbers: list[int] = pc.indices_nonzero(pc.fill_null(wrong, False)).to_pylist()
-    return numbers
+    return pc.fill_null(wrong, False)
 
 
 def _reason(metric: Metric, value: Any) -> str:

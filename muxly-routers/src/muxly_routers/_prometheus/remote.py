@@ -102,21 +102,21 @@ class RemoteWrite:
         ordered = samples.take(pc.sort_indices(samples, sort_keys=[("time", "ascending")]))
         late, start = 0, progress.of(delivery)
         while start < len(ordered):
-            run.sleep(0)  # raises when the run has been asked to stop
             part = ordered.slice(start, REQUEST_SAMPLES)
-            late += self._send(part)
+            late += self._send(part, run)
             start += len(part)
             progress.samples = start
         return late
 
-    def _send(self, samples: pa.Table) -> int:
+    def _send(self, samples: pa.Table, run: muxly.Run) -> int:
+        run.sleep(0)  # raises when the run has been asked to stop
         answer = self._ask(wire.requests(samples))
         if 200 <= answer.status < 300:
             return 0
         late = answer.status == 409 or (answer.status == 400 and _LATE.search(answer.excerpt) is not None)
         if len(samples) > 1 and (late or answer.status == 413):
             half = len(samples) // 2
-            return self._send(samples.slice(0, half)) + self._send(samples.slice(half))
+            return self._send(samples.slice(0, half), run) + self._send(samples.slice(half), run)
         if late:
             return 1
         if answer.status in (400, 413, 422):
