@@ -12,9 +12,11 @@ from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self
+from unittest.mock import patch
 
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
+import muxly
 from tests.integration.snippets import ROOT
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ class Services:
 
 @frozen
 class Ran:
-    """How a run ended: the exit code, and the result that `--json` writes."""
+    """How a run ended: the exit code, and the result as `--json` writes it."""
 
     code: int
     result: dict[str, Any]
@@ -169,18 +171,32 @@ class Project:
         path.write_text(HEADER + "".join(days))
         return path
 
+    @property
+    def file(self) -> Path:
+        """The configuration."""
+        return self.folder / "fan-out" / "muxly.yaml"
+
     def run(self, **settings: object) -> Ran:
-        """Run the pipeline in a process of its own.
+        """Run the pipeline here.
 
         Args:
             settings: Keys below the pipeline, such as ``routes__hook__retry__attempts``.
         """
-        put = {f"MUXLY__PIPELINES__WEATHER__{key.upper()}": str(value) for key, value in settings.items()}
+        sets = [f"pipelines.weather.{key.replace('__', '.')}={value}" for key, value in settings.items()]
+        with patch.dict(os.environ, self.environ):
+            result = muxly.run(self.file, sets=sets)
+        code = {"succeeded": 0, "failed": 1, "partial": 3}[result.state]
+        routes = {name: {**asdict(one), "balanced": one.balanced} for name, one in result.routes.items()}
+        streams = {name: asdict(one) for name, one in result.streams.items()}
+        return Ran(code, {"routes": routes, "streams": streams}, str(result.error))
+
+    def run_command(self) -> Ran:
+        """Run the pipeline as its user does, in a process of its own."""
         done = subprocess.run(
-            [sys.executable, "-m", "muxly", "run", str(self.folder / "fan-out" / "muxly.yaml"), "--json"],
+            [sys.executable, "-m", "muxly", "run", str(self.file), "--json"],
             capture_output=True,
             text=True,
-            env={**os.environ, **self.environ, **put},
+            env={**os.environ, **self.environ},
             timeout=ANSWER_SECONDS,
             check=False,
         )

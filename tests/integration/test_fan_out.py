@@ -154,7 +154,7 @@ def switch(route: str, services: Services, lake: Lake) -> tuple[Callable[[], Non
 
 
 def test_destination_that_is_away_delays_its_own_route_only(services: Services, project: Project) -> None:
-    ran = project.run()
+    ran = project.run_command()
     routes = set(ran.result["routes"])
     assert (ran.code, ran.read()) == (0, RECORDS), ran.errors
     assert ran.delivered() == dict.fromkeys(routes, RECORDS)
@@ -180,7 +180,7 @@ def test_destination_that_is_away_delays_its_own_route_only(services: Services, 
         assert all(one["balanced"] for one in ran.result["routes"].values())
         behind = {route: number}
 
-    ran = project.run()
+    ran = project.run_command()
     assert (ran.code, ran.read(), ran.pending()) == (0, 0, {})
     assert {name: count for name, count in ran.delivered().items() if count} == behind
     assert place.records() == dict.fromkeys(routes, total)
