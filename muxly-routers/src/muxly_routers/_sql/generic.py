@@ -16,6 +16,7 @@ from pyarrow import types
 from sqlalchemy import exc
 from sqlalchemy.pool import NullPool
 
+import muxly
 from muxly_routers._sql import faults, files, values
 from muxly_routers._sql.dialect import ORDER, POSITION, Column, Dialect, Fault, Form, Merge, Place, Session
 
@@ -190,7 +191,7 @@ class Generic(Dialect):
 class _Session(Session):
     def __init__(self, words: Generic, url: URL) -> None:
         self._words = words
-        self._engine = sa.create_engine(url, poolclass=NullPool)
+        self._engine = _engine(url)
         self._connection: sa.Connection | None = self._engine.connect()
         self._begun = False
 
@@ -271,8 +272,23 @@ class _Session(Session):
 
 
 def _dialect(url: URL) -> sa.Dialect:
-    kind = url.get_dialect()
-    return kind()
+    try:
+        return url.get_dialect()()
+    except exc.NoSuchModuleError as error:
+        raise muxly.ConfigurationError(
+            f"SQLAlchemy has no dialect {url.drivername!r} here; correct the beginning of the URL, or install the "
+            "package that brings the dialect",
+            path=("url",),
+        ) from error
+
+
+def _engine(url: URL) -> sa.Engine:
+    try:
+        return sa.create_engine(url, poolclass=NullPool)
+    except ModuleNotFoundError as error:
+        raise muxly.PluginError(
+            f"{url.drivername} needs the package {error.name}, which is not installed; run: pip install {error.name}"
+        ) from error
 
 
 def _type_of(
