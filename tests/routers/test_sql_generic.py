@@ -56,11 +56,12 @@ def test_every_mode_works_where_tables_are_made_before_the_transaction(path: Pat
 
 
 def test_what_a_killed_attempt_left_is_swept_by_the_next_run(path: Path) -> None:
-    def broken() -> Iterator[pa.RecordBatch]:
-        raise muxly.RetryableError("broke off")
-        yield
-
     one = numbered([1], mode="upsert")
+
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield from one.source()
+        raise muxly.RetryableError("broke off")
+
     with (
         opened_router(f"sqlite:///{path}", fast_path=False, token=3) as router,
         pytest.raises(muxly.RetryableError, match="broke off"),
