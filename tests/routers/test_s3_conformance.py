@@ -12,8 +12,10 @@ import pytest
 
 from muxly.testing import RouterConformance
 from muxly_routers.s3 import S3
+from tests.routers.s3_proxy import Fault, Proxy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from types_boto3_s3.client import S3Client
@@ -25,17 +27,22 @@ class Written(RouterConformance):
     """An S3 router whose objects another tool reads."""
 
     options: ClassVar[dict[str, Any]] = {}
+    # Making a client is most of what a killed process does.
     crash_points = 4
+    big_batches = 64
     store: ClassVar[Store]
     bucket: ClassVar[str]
     reader: ClassVar[S3Client]
+    proxy: ClassVar[Proxy]
     prefix: str = ""
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
-    def _reading(cls, seaweed: Store) -> None:
+    def _reading(cls, seaweed: Store) -> Iterator[None]:
         cls.store, cls.bucket, cls.reader = seaweed, f"conformance-{uuid4().hex}", seaweed.client()
         cls.reader.create_bucket(Bucket=cls.bucket)
+        with Proxy(seaweed.url) as cls.proxy:
+            yield
 
     def router(self, tmp_path: Path) -> S3:
         # Each router has a place of its own, as each has a folder of its own elsewhere.
@@ -44,6 +51,18 @@ class Written(RouterConformance):
 
     def broken(self, tmp_path: Path) -> S3:
         return S3(bucket=self.bucket, **{**self.store.options, "secret_access_key": "not-the-secret"}, **self.options)
+
+    def slow(self, tmp_path: Path) -> S3:
+        self.prefix = uuid4().hex
+        busy = Fault(on=rf"^PUT .*{self.prefix}/numbers", status=503, code="SlowDown", headers={"Retry-After": "3"})
+        self.proxy.faults.append(busy)
+        options = {**self.store.options, "endpoint_url": self.proxy.url}
+        return S3(bucket=self.bucket, prefix=self.prefix, **options, **self.options)
+
+    def hanging(self, tmp_path: Path) -> S3:
+        self.proxy.faults.append(Fault(on="/hangs/", times=9, how="stall"))
+        options = {**self.store.options, "endpoint_url": self.proxy.url, "timeout_seconds": 0.3}
+        return S3(bucket=self.bucket, prefix="hangs", **options, **self.options)
 
     def keys(self) -> list[str]:
         """What a reader looks at: the objects that a stream's manifest lists, or all where there is none."""
@@ -62,7 +81,7 @@ class Written(RouterConformance):
 
 
 class TestParquet(Written):
-    crash_points = 10
+    crash_points = 5
     memory_bytes = 152 << 20
 
     def arrived(self) -> list[dict[str, Any]]:
@@ -70,7 +89,7 @@ class TestParquet(Written):
 
 
 class TestParquetInFolders(TestParquet):
-    crash_points = 6
+    crash_points = 2
     options: ClassVar[dict[str, Any]] = {"partition_by": ["month(day)", "day"], "max_folders": 5000}
 
 
@@ -78,7 +97,7 @@ class TestJsonLinesInParts(Written):
     """Every object is sent in parts."""
 
     options: ClassVar[dict[str, Any]] = {"format": "jsonl", "single_put_bytes": 0, "checksum": "sha256"}
-    crash_points = 10
+    crash_points = 5
 
     def arrived(self) -> list[dict[str, Any]]:
         lines = [line for key in self.keys() for line in self.content(key).split(b"\n")[:-1]]
