@@ -119,11 +119,16 @@ class Run:
         """
         return self._leases.take(key, make)
 
-    def given_to(self, route: str | None, on_wait: Callable[[float], None]) -> Run:
-        """The same run as a route's router, or the connector, is given it; called by the runner."""
-        given = copy(self)
-        given.route, given._on_wait = route, on_wait
-        return given
+    def on_route(self, name: str | None, on_wait: Callable[[float], None] = lambda seconds: None) -> Run:
+        """The same run as a route's router is given it, or, with None, the connector; called by the runner.
+
+        Args:
+            name: The route's name.
+            on_wait: Told of each ``sleep``, in seconds.
+        """
+        seen = copy(self)
+        seen.route, seen._on_wait = name, on_wait
+        return seen
 
     def end(self) -> None:
         """Give back the shared objects; called by the runner when the run ends."""

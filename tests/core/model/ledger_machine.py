@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from muxly.errors import FencedError
-from muxly.store import deliveries, plans, positions, retention
+from muxly.store import acknowledging, deliveries, plans, positions, retention
 from tests.core.model.ledger import Blocked, Group, Letter, PureLedger, Slice, Stored, StreamState
 from tests.core.model.real import Crash, Real, crashing, cut, told
 
@@ -97,7 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ]
         if found := self.real.open_deliveries(key):
             attempts.append(lambda: deliveries.mark(zombie, found[0], 1))
-            attempts.append(lambda: deliveries.acknowledge(zombie, found[0], delivered=found[0].records, filtered=0))
+            attempts.append(lambda: acknowledging.acknowledge(zombie, found[0], delivered=found[0].records, filtered=0))
         for attempt in attempts:
             with pytest.raises(FencedError, match="taken over"):
                 attempt()

@@ -18,7 +18,7 @@ from muxly._ids import new_id
 from muxly.connector import Partition
 from muxly.errors import StreamError
 from muxly.spool import FolderSpool, SegmentWriter, verify
-from muxly.store import deliveries, leases, plans, positions, retention, seals, tables
+from muxly.store import acknowledging, deliveries, generations, leases, plans, positions, retention, seals, tables
 from muxly.store.ledger import Ledger
 from muxly.store.rows import Letter, StoredDelivery, WrittenGroup, WrittenSegment
 from muxly.store.upgrade import open_store
@@ -192,7 +192,7 @@ class Real:
             return [deliveries._delivery(row) for row in rows]
 
     def acknowledge(self, stored: StoredDelivery, letters: list[tuple[int, int]], filtered: int) -> None:
-        deliveries.acknowledge(
+        acknowledging.acknowledge(
             self.ledger,
             stored,
             delivered=stored.records - len(letters) - filtered,
@@ -202,11 +202,11 @@ class Real:
 
     def supersede(self, stream: str) -> None:
         """What a worker in mode replace does before it delivers."""
-        sealed = deliveries.generations(self.ledger, stream).sealed
+        sealed = generations.of_stream(self.ledger, stream).sealed
         for here in positions.every(self.ledger):
             if here.stream == stream:
                 oldest = max(sealed, here.completed + 1)
-                deliveries.supersede(self.ledger, here.route, stream, generation=oldest)
+                generations.supersede(self.ledger, here.route, stream, generation=oldest)
 
     def quarantine(self, stream: str, position: int) -> None:
         retention.quarantine(
@@ -235,12 +235,12 @@ class Real:
         }
 
     def _stream(self, name: str) -> Any:
-        log = deliveries.generations(self.ledger, name)
+        log = generations.of_stream(self.ledger, name)
         plan = plans.unfinished(self.ledger, name, OPTIONS)
         parts = {one.ordinal: (one.cursor, one.done) for one in plan.partitions} if plan else None
-        generations = (log.newest, log.sealed) if name == "full" else (0, 0)
+        seen = (log.newest, log.sealed) if name == "full" else (0, 0)
         cursor = None if name == "full" else plans.stream_cursor(self.ledger, name)
-        return log.head, generations, cursor, parts
+        return log.head, seen, cursor, parts
 
     def _pair(self, here: Any) -> Any:
         queue = tuple(

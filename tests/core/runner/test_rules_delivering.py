@@ -178,9 +178,9 @@ def test_router_that_hangs_is_left_behind(tmp_path: Path, method: str) -> None:
     good = CollectingRouter()
     full = {"numbers": {"read": "full"}}
     began = time.monotonic()
-    chosen = pipeline(FakeConnector(records=100), router, good, stall_seconds=0.5, streams=full)
+    chosen = pipeline(FakeConnector(records=100), router, good, stall_seconds=1.5, streams=full)
     result = muxly.run(chosen, home=tmp_path)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 18
     assert ids(good) == every(100)
     assert result.state == ("succeeded" if method == "close" else "partial")
     assert method == "close" or "stalled" in str(result.routes["r0"].error)
@@ -252,3 +252,21 @@ def test_route_with_a_store_that_is_away_ends_with_its_error(tmp_path: Path, mon
     )
     result = muxly.run(chosen, home=tmp_path)
     assert "the store is away" in str(result.routes["r0"].error)
+
+
+def test_two_routes_that_would_replace_each_others_records_are_refused(tmp_path: Path) -> None:
+    same = [CollectingRouter(token="one place"), CollectingRouter(token="one place")]
+    full = {"numbers": {"read": "full"}}
+    with pytest.raises(muxly.ConfigurationError, match="'r0' and 'r1' both replace the records of stream 'numbers'"):
+        muxly.run(pipeline(FakeConnector(), *same, streams=full), home=tmp_path)
+    apart = [muxly.Route("r0", same[0], streams="one"), muxly.Route("r1", same[1], streams="two")]
+    source = FakeConnector(names=["one", "two"], records=20)
+    rules = {"*": {"read": "full"}}
+    assert muxly.run(muxly.Pipeline("apart", source, routes=apart, streams=rules), home=tmp_path).state == "succeeded"
+
+
+def test_two_routes_may_append_to_one_place(tmp_path: Path) -> None:
+    same = [CollectingRouter(token="shared"), CollectingRouter(token="shared")]
+    chosen = pipeline(FakeConnector(records=20), *same, route={"mode": "append"})
+    assert muxly.run(chosen, home=tmp_path).state == "succeeded"
+    assert len(same[0].records()) == 40

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from muxly.errors import FencedError, LeaseHeldError
-from muxly.store import accounts, leases, letters, plans, retention, runs
+from muxly.store import accounts, generations, leases, letters, plans, retention, runs
 from muxly.store.rows import Letter
 from tests.core.store.ledgers import opened, planned, sealed, written
 
@@ -104,9 +104,8 @@ def test_plan_from_the_start_begins_a_generation_for_its_children_too(store: Eng
     sealed(ledger, first, written(1), written(1, stream="s.parts", parent="s"), done=True)
     second = planned(ledger, "a", from_start=True)
     sealed(ledger, second, done=True)
-    from muxly.store import deliveries
 
-    found = deliveries.generations(ledger, "s.parts")
+    found = generations.of_stream(ledger, "s.parts")
     assert (first.generation, second.generation, found.newest, found.sealed) == (1, 2, 2, 2)
 
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from muxly.errors import PluginError, StoreError
@@ -50,6 +50,9 @@ def test_every_value_comes_back_equal_and_of_the_same_type(value: Any) -> None:
 
 
 @given(_values)
+@example(datetime(2000, 1, 1, tzinfo=timezone(timedelta(microseconds=1))))
+@example(datetime.min.replace(tzinfo=timezone(timedelta(microseconds=1))))
+@example(datetime.max.replace(tzinfo=timezone(timedelta(microseconds=-1))))
 def test_text_is_ascii_and_canonical(value: Any) -> None:
     text = encode(value)
     assert text.isascii()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from muxly._runner import fingerprint
 from muxly._runner.subscriptions import check_modes, matches, rules_of
 from muxly.errors import ConfigurationError
-from muxly.store import deliveries
+from muxly.store import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,8 +60,8 @@ def _fingerprint(pipeline: Pipeline, streams: list[Stream], ledger: Ledger | Non
     routes = [f"{one.name} {one.streams} {one.mode} {one.columns} {one.where}" for one in pipeline.routes]
     known = [f"{one} {one.schema}" for one in streams]
     rules = [f"{name} {one}" for name, one in pipeline.streams.items()]
-    versions = {} if ledger is None else deliveries.schema_numbers(ledger)
-    return fingerprint.of_parts([*routes, *known, *rules, *(f"{name} {number}" for name, number in versions.items())])
+    numbers = {} if ledger is None else versions.schema_numbers(ledger)
+    return fingerprint.of_parts([*routes, *known, *rules, *(f"{name} {number}" for name, number in numbers.items())])
 
 
 def _problems(
@@ -96,7 +96,7 @@ def _selection_problems(
 def _schema(stream: Stream, ledger: Ledger | None) -> pa.Schema | None:
     from muxly._runner import schemas
 
-    stored = None if ledger is None else deliveries.newest_schema(ledger, stream.name)
+    stored = None if ledger is None else versions.newest_schema(ledger, stream.name)
     return stream.schema if stored is None else schemas.schema_from_bytes(stored[1])
 
 

@@ -13,7 +13,7 @@ from muxly.errors import RejectedError, RouteError, StoppedError
 from muxly.pipeline import StreamRules
 from muxly.retry import Patience
 from muxly.router import Receipt
-from muxly.store import deliveries, positions, retention
+from muxly.store import acknowledging, deliveries, generations, log, positions, retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,11 +45,11 @@ class Desk:
 
     def _supersede(self) -> None:
         """Pass over full reads before the newest whole one, and those the destination has, or may not get."""
-        sealed = deliveries.generations(self._ledger, self._stream.name).sealed
+        sealed = generations.of_stream(self._ledger, self._stream.name).sealed
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
         oldest = max(sealed, here.completed + 1)
-        deliveries.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
+        generations.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
 
     def deliver_letters(self) -> None:
         """Deliver again the dead letters that a replay asked for."""
@@ -82,7 +82,7 @@ class Desk:
             self.deliver(PreparedDelivery(self._active, stored, self._route, self._stream))
         except DamagedSegmentError as error:
             retention.quarantine(self._ledger, error.segment)
-            raise deliveries.quarantined(self._stream.name, error.segment.position, str(error)) from error
+            raise log.quarantined(self._stream.name, error.segment.position, str(error)) from error
         return True
 
     def deliver(self, prepared: Prepared) -> None:
@@ -164,7 +164,7 @@ class Desk:
         rejected = self._checked(prepared, receipt)
         if rejected and not prepared.stored.letters:  # letters were counted when they died first
             self._worker.count_rejected(len(rejected), rejected[0].reason)
-        deliveries.acknowledge(
+        acknowledging.acknowledge(
             self._ledger,
             prepared.stored,
             delivered=prepared.count - len(rejected),
@@ -207,12 +207,12 @@ class Desk:
         """Make a whole generation visible, once everything of it is delivered."""
         if self._mode != "replace":
             return
-        log = deliveries.generations(self._ledger, self._stream.name)
+        reads = generations.of_stream(self._ledger, self._stream.name)
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
-        whole = log.newest == log.sealed > here.completed
-        if whole and here.position == log.head and not here.detached:
-            self._patiently_complete(log.sealed)
+        whole = reads.newest == reads.sealed > here.completed
+        if whole and here.position == reads.head and not here.detached:
+            self._patiently_complete(reads.sealed)
 
     def _patiently_complete(self, generation: int) -> None:
         def attempt() -> None:

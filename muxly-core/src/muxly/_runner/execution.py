@@ -17,8 +17,9 @@ from muxly._runner.deliver import RouteWorker
 from muxly._runner.extract import Extraction
 from muxly._runner.replay import set_back
 from muxly._runner.results import summarise
+from muxly._runner.routes import refuse_removed, register
 from muxly._runner.source import Source
-from muxly._runner.subscriptions import chosen, defined, definition, is_refused, is_taken, matches, routes_of
+from muxly._runner.subscriptions import chosen, defined, is_taken, routes_of
 from muxly.component import Notice
 from muxly.errors import (
     ConfigurationError,
@@ -100,17 +101,18 @@ class Execution:
         self._sweep()
         before = positions.definitions(ledger)
         self._active.streams.update({name: defined(name, kept) for name, kept in before.items()})
-        self._refuse_removed_routes()
+        refuse_removed(self._pipeline, ledger)
         if self._options.replay is None:
             self._learn_streams()
         self._active.streams.update(self._streams)
         remembered = self._session.spool.folder / ".checked"
         check_routes(self._pipeline, self._active.streams.values(), self._ledger, remembered=remembered)
         known = frozenset(name for name, kept in before.items() if is_taken(kept))
-        self._register(known)
+        replay = self._options.replay
+        register(self._active, self._streams, known, replayed=None if replay is None else replay.route)
         accounts.open_run(ledger, positions.pending(ledger))
-        if self._options.replay is not None:
-            set_back(ledger, self._pipeline, self._options.replay, self._active.streams)
+        if replay is not None:
+            set_back(ledger, self._pipeline, replay, self._active.streams)
         return known
 
     def _sweep(self) -> None:
@@ -129,57 +131,6 @@ class Execution:
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             self._error = error
-
-    def _refuse_removed_routes(self) -> None:
-        """Forget what routes do not deliver any more; refuse the run if records still wait there."""
-        routes = {route.name: route for route in self._pipeline.routes}
-        waiting: dict[str, int] = {}
-        for (name, stream), count in positions.pending(self._ledger).items():
-            if name in routes and matches(stream, routes[name].streams):
-                continue
-            if not count:
-                positions.forget(self._ledger, name, [stream])
-            elif name in routes:
-                raise ConfigurationError(
-                    f"route {name!r} does not deliver stream {stream!r} any more, and {count} of its records wait; "
-                    f"put it back, or `muxly routes discard {name} --stream {stream}` gives them up",
-                    path=("routes", name, "streams"),
-                )
-            else:
-                waiting[name] = waiting.get(name, 0) + count
-        if waiting:
-            route, count = min(waiting.items())
-            raise ConfigurationError(
-                f"route {route!r} is not in the pipeline {self._pipeline.name!r} any more, and {count} records wait "
-                f"for it; `muxly routes rename {route} NEW` gives them to another route, "
-                f"`muxly routes discard {route}` gives them up",
-                path=("routes",),
-            )
-
-    def _definition(self, stream: Stream, known: frozenset[str]) -> dict[str, Any]:
-        refused = is_refused(self._pipeline, stream.name, known)
-        return {**definition(stream), "refused": True} if refused else definition(stream)
-
-    def _register(self, known: frozenset[str]) -> None:
-        names = {**self._active.streams, **self._streams}
-        late = positions.register(
-            self._ledger,
-            {name: routes_of(self._pipeline, name) for name in names},
-            {name: self._definition(stream, known) for name, stream in self._streams.items()},
-        )
-        replayed = self._options.replay.route if self._options.replay is not None else None
-        for one in late:
-            if one.route == replayed:
-                continue
-            self._active.run.notice(
-                Notice(
-                    "route_added",
-                    f"route {one.route!r} begins with what is read from now on; "
-                    f"`muxly replay --route {one.route}` delivers what the spool keeps of stream {one.stream!r}",
-                    level="info",
-                    stream=one.stream,
-                )
-            )
 
     def _deliver_backlog(self) -> None:
         self._active.finish_reading()
@@ -300,7 +251,8 @@ class Execution:
     def _summarised(self) -> RunResult:
         with self._ledger.read() as connection:
             now: datetime = engine.now(connection)
-        result = summarise(self._active, self._extraction, self._workers, finished_at=now, error=self._error)
+        outcomes = None if self._extraction is None else self._extraction.outcomes
+        result = summarise(self._active, outcomes, self._workers, finished_at=now, error=self._error)
         return evolve(result, previous=runs.previous_state(self._ledger))
 
     def _written(self, work: Callable[[], None]) -> None:

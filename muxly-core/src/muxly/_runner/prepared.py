@@ -15,7 +15,7 @@ from muxly.errors import CorruptSegmentError, StreamError
 from muxly.pipeline import Columns
 from muxly.router import Delivery
 from muxly.spool import read_segment, verify
-from muxly.store import deliveries, letters
+from muxly.store import letters, log, versions
 from muxly.store.rows import Letter, StoredDelivery, StoredSegment
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class PreparedDelivery:
     def __init__(self, active: ActiveRun, stored: StoredDelivery, route: Route, stream: Stream) -> None:
         self.stored = stored
         self._active = active
-        self._segments = deliveries.segments_of(active.ledger, stored)
+        self._segments = log.segments_of(active.ledger, stored)
         self._mapped = [self._opened(one) for one in self._segments if one.file is not None]
         self._schema = self._newest_schema()
         self.selection = _selection(stored, route, self._schema, stream)
@@ -88,7 +88,7 @@ class PreparedDelivery:
 
     def _newest_schema(self) -> pa.Schema:
         version = max((one.schema_version for one in self._segments), default=0)
-        content = deliveries.schema_of(self._active.ledger, self.stored.stream, version)
+        content = versions.schema_of(self._active.ledger, self.stored.stream, version)
         return pa.schema([]) if content is None else schemas.schema_from_bytes(content)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
@@ -291,7 +291,7 @@ class PreparedLetters:
         self.count = stored.records
         found = {one.id: one for one in letters.waiting(active.ledger, ids=stored.letters)}
         self._letters = [found[name] for name in stored.letters]
-        newest = deliveries.newest_schema(active.ledger, stored.stream)
+        newest = versions.newest_schema(active.ledger, stored.stream)
         schema = None if newest is None else schemas.schema_from_bytes(newest[1])
         tables = [_fitted(pa.ipc.open_stream(one.letter.record).read_all(), schema) for one in self._letters]
         self._table = pa.concat_tables(tables, promote_options="permissive")

@@ -9,7 +9,7 @@ from attrs import frozen
 from muxly._runner.subscriptions import matches, mode_of, rules_of
 from muxly.errors import ConfigurationError
 from muxly.pipeline import StreamRules
-from muxly.store import deliveries, letters, positions, retention
+from muxly.store import deliveries, generations, letters, positions, retention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
             "would skip what lies between: begin there or before, or write `--partial`"
         )
     kept = retention.log(ledger, stream)
-    head = deliveries.generations(ledger, stream).head
+    head = generations.of_stream(ledger, stream).head
     missing = retention.missing(kept, after, head)
     if missing is None:
         return after

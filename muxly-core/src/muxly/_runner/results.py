@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from muxly._runner.active import ActiveRun
     from muxly._runner.deliver import RouteWorker
-    from muxly._runner.extract import Extraction
+    from muxly._runner.outcomes import Outcomes
     from muxly.pipeline import Pipeline, Route, RunState
 
 _COUNTED = tuple(name for name in asdict(RouteResult()) if name not in ("error", "required", "streams"))
@@ -26,7 +26,7 @@ _COUNTED = tuple(name for name in asdict(RouteResult()) if name not in ("error",
 
 def summarise(
     active: ActiveRun,
-    extraction: Extraction | None,
+    outcomes: Outcomes | None,
     workers: Mapping[str, RouteWorker],
     *,
     finished_at: datetime,
@@ -36,7 +36,7 @@ def summarise(
 
     Args:
         active: The run, at its end.
-        extraction: What was read; None = nothing could be.
+        outcomes: What was read; None = nothing could be.
         workers: The routes' workers, by name.
         finished_at: Now.
         error: Why reading could not begin.
@@ -47,8 +47,8 @@ def summarise(
     routes = {
         route.name: _route(active, route, workers.get(route.name), sums, pending) for route in active.pipeline.routes
     }
-    streams = _streams(extraction, sums)
-    state, reason = _state(active, extraction, workers, routes, error)
+    streams = _streams(outcomes, sums)
+    state, reason = _state(active, outcomes, workers, routes, error)
     return RunResult(
         id=active.run.id,
         pipeline=active.pipeline.name,
@@ -57,23 +57,21 @@ def summarise(
         finished_at=finished_at,
         routes=routes,
         streams=streams,
-        resume_at=None if extraction is None else extraction.resume_at,
+        resume_at=None if outcomes is None else outcomes.resume_at,
         error=reason,
         notices=tuple(active.notices),
         measures=dict(active.measures),
     )
 
 
-def _streams(
-    extraction: Extraction | None, sums: Mapping[tuple[str, str], Mapping[str, int]]
-) -> dict[str, StreamResult]:
+def _streams(outcomes: Outcomes | None, sums: Mapping[tuple[str, str], Mapping[str, int]]) -> dict[str, StreamResult]:
     """What was read of each stream; sealed records are the ledger's number, not the readers'."""
     from attrs import evolve
 
-    if extraction is None:
+    if outcomes is None:
         return {}
     found: dict[str, StreamResult] = {}
-    for name, result in sorted(extraction.results.items()):
+    for name, result in sorted(outcomes.results.items()):
         account = sums.get(("", name), {})
         found[name] = evolve(result, sealed=account.get("sealed", 0), rejected=account.get("rejected", 0))
     return found
@@ -119,7 +117,7 @@ def _route_error(active: ActiveRun, route: Route, worker: RouteWorker | None) ->
 
 def _state(
     active: ActiveRun,
-    extraction: Extraction | None,
+    outcomes: Outcomes | None,
     workers: Mapping[str, RouteWorker],
     routes: Mapping[str, RouteResult],
     error: BaseException | None,
@@ -131,9 +129,9 @@ def _state(
         return ("stopped" if active.stop.is_set() else "failed"), sentence(error)
     if (unbalanced := _unbalanced(routes)) is not None:
         return "failed", unbalanced
-    if (bug := _bug(active, extraction)) is not None:
+    if (bug := _bug(active, outcomes)) is not None:
         return "failed", sentence(bug)
-    if (reason := _behind(active.pipeline, extraction, routes)) is not None:
+    if (reason := _behind(active.pipeline, outcomes, routes)) is not None:
         return ("stopped" if active.stop.is_set() else "partial"), reason
     return "succeeded", None
 
@@ -149,24 +147,24 @@ def _unbalanced(routes: Mapping[str, RouteResult]) -> str | None:
     return None
 
 
-def _bug(active: ActiveRun, extraction: Extraction | None) -> BaseException | None:
+def _bug(active: ActiveRun, outcomes: Outcomes | None) -> BaseException | None:
     """An error nobody raised on purpose, in reading or on a required route."""
     required = {route.name for route in active.pipeline.routes if route.required}
-    reading = list(extraction.errors.values()) if extraction is not None else []
+    reading = list(outcomes.errors.values()) if outcomes is not None else []
     delivering = [error for (route, _stream), error in active.failed.items() if route in required]
     return next((one for one in [*reading, *delivering] if not isinstance(one, MuxlyError)), None)
 
 
-def _behind(pipeline: Pipeline, extraction: Extraction | None, routes: Mapping[str, RouteResult]) -> str | None:
-    if extraction is not None:
-        for name, result in extraction.results.items():
+def _behind(pipeline: Pipeline, outcomes: Outcomes | None, routes: Mapping[str, RouteResult]) -> str | None:
+    if outcomes is not None:
+        for name, result in outcomes.results.items():
             if result.error is not None:
                 return f"stream {name!r}: {result.error}"
     for name, route in routes.items():
         if route.required and route.error is not None:
             return route.error if route.error.startswith("route ") else f"route {name!r}: {route.error}"
-    if extraction is not None and extraction.behind:
-        return f"stream {min(extraction.behind)!r} has not been read to its end"
+    if outcomes is not None and outcomes.behind:
+        return f"stream {min(outcomes.behind)!r} has not been read to its end"
     for name, route in routes.items():
         if route.required and (route.pending or route.quarantined):
             return f"route {name!r} has {route.pending + route.quarantined} records left to deliver"

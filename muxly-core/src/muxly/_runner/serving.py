@@ -35,7 +35,7 @@ class Serving:
         if self._router is None:
             router = copy.deepcopy(self._route.router)
             try:
-                router.open(self._active.run.given_to(self._route.name, self._waits))
+                router.open(self._active.run.on_route(self._route.name, self._waits))
             except BaseException:
                 _close_quietly(self._active, self._route.name, router)
                 raise

@@ -45,7 +45,7 @@ class Source:
             StoppedError: The run stops, and it did not answer within the grace time.
         """
         self._opened = True
-        self._answer("open", lambda: self.connector.open(self._active.run.given_to(None, self._waits)))
+        self._answer("open", lambda: self.connector.open(self._active.run.on_route(None, self._waits)))
         return self._answer("streams", lambda: list(self.connector.streams()))
 
     def close(self) -> None:

@@ -173,7 +173,22 @@ def check_modes(pipeline: Pipeline, stream: Stream, rules: StreamRules) -> dict[
             "stream for it in a pipeline of its own without `read: full`",
             path=("routes", other, "mode"),
         )
+    _check_apart(pipeline, stream, modes)
     return modes
+
+
+def _check_apart(pipeline: Pipeline, stream: Stream, modes: Mapping[str, Mode]) -> None:
+    """Refuse two routes that replace the same records at the same place: each would take away the other's."""
+    replacing = [one for one in pipeline.routes if modes.get(one.name) in ("replace", "overwrite")]
+    for number, route in enumerate(replacing):
+        for other in replacing[:number]:
+            if type(route.router) is type(other.router) and route.router == other.router:
+                raise ConfigurationError(
+                    f"routes {other.name!r} and {route.name!r} both replace the records of stream {stream.name!r} with "
+                    f"the same router options, so that each takes away what the other delivered; let {route.name!r} "
+                    "deliver to another place, or leave it out",
+                    path=("routes", route.name, "router"),
+                )
 
 
 def _check_mode(route: Route, stream: Stream, rules: StreamRules, mode: Mode) -> None:

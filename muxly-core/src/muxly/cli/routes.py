@@ -11,7 +11,7 @@ from muxly.cli._ledgers import ask, known, ledger_name, listed, looking, routes_
 from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import write_listing
 from muxly.errors import ConfigurationError
-from muxly.store import deliveries, letters, positions
+from muxly.store import generations, letters, positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def list_routes(where: Where, as_json: bool) -> None:
                 "route": one.route,
                 "stream": one.stream,
                 "position": one.position,
-                "head": deliveries.generations(ledger, one.stream).head,
+                "head": generations.of_stream(ledger, one.stream).head,
                 "waits": waiting.get((one.route, one.stream), 0),
                 "dead_letters": dead.get((one.route, one.stream), 0),
                 "state": _state(one, configured),

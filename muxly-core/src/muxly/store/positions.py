@@ -291,7 +291,7 @@ def replay(ledger: Ledger, route: str, stream: str, after: int) -> int:
         changes: dict[str, Any] = {"position": after, "detached_at": None}
         if not (here.detached and here.position == after):
             changes["offset"] = 0
-            _give_up_deliveries(connection, ledger, route, stream)
+            give_up_deliveries(connection, ledger, route, stream)
         if here.completed > here.begun:
             changes["completed"] = 0  # it joined late and has seen no full read; now it gets one
         change(connection, ledger, route, stream, **changes)
@@ -300,7 +300,8 @@ def replay(ledger: Ledger, route: str, stream: str, after: int) -> int:
     return count
 
 
-def _give_up_deliveries(connection: Connection, ledger: Ledger, route: str, stream: str) -> None:
+def give_up_deliveries(connection: Connection, ledger: Ledger, route: str, stream: str) -> None:
+    """Forget what is being delivered of the stream's log; dead letters stay."""
     connection.execute(
         deliveries.delete().where(
             deliveries.c.pipeline == ledger.pipeline,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import and_, func, select, update
 
 from muxly.store import accounts, positions
-from muxly.store.deliveries import segment_of
+from muxly.store.log import segment_of
 from muxly.store.tables import deliveries, route_positions, segments
 
 if TYPE_CHECKING:

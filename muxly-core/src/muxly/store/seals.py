@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
@@ -38,17 +39,90 @@ def seal(
         FencedError: The lease is lost, or a partition's cursor is not the one that its
             reading continues from; nothing was sealed.
     """
-    sealed: list[StoredSegment] = []
     with ledger.write() as connection:
-        now = ledger.now(connection)
+        sealing = _Sealing(connection, ledger, routes_of)
         for group in groups:
-            _move_cursor(connection, group)
-            _store_schemas(connection, ledger, group, now)
-            sealed += _append(connection, ledger, group, routes_of, now)
-            _count(connection, ledger, group, now)
+            sealing.add(group)
+        sealing.write()
         for plan in dict.fromkeys(group.plan for group in groups if group.done):
             _finish_plan(connection, ledger, plan)
-    return sealed
+    return [segment for _group, segment in sealing.segments]
+
+
+class _Sealing:
+    """One transaction that seals groups; what concerns a stream is read and written once for all of them.
+
+    Args:
+        connection: The transaction.
+        ledger: The ledger of this run.
+        routes_of: The routes that a stream is delivered by.
+    """
+
+    def __init__(self, connection: Connection, ledger: Ledger, routes_of: Callable[[str], Sequence[str]]) -> None:
+        self._connection, self._ledger, self._routes_of = connection, ledger, routes_of
+        self._now = ledger.now(connection)
+        self._generations: dict[str, int] = {}
+        self._streams: dict[str, dict[str, Any]] = {}
+        self._sums: dict[str, Counter[str]] = {}
+        self.segments: list[tuple[WrittenGroup, StoredSegment]] = []
+
+    def add(self, group: WrittenGroup) -> None:
+        """Move the partition's cursor, and give the group's segments their positions."""
+        _move_cursor(self._connection, group)
+        _store_schemas(self._connection, self._ledger, group, self._now)
+        first: dict[str, int] = {}
+        for one in group.segments:
+            stream = self._stream(one, group.plan)
+            stream["head"] += 1
+            begin = first.setdefault(one.stream, stream["head"])
+            self.segments.append((group, _stored(one, stream["head"], begin, self._generation(group.plan))))
+            self._count(one.stream, sealed=one.records)
+        for name, kept in group.boundaries.items():
+            self._streams[name]["boundary"] = values.encode(kept)
+        for letter in group.letters:
+            self._count(letter.stream, rejected=1)
+        letters.store(self._connection, self._ledger, "", group.letters, self._now)
+
+    def _count(self, stream: str, **sums: int) -> None:
+        self._sums.setdefault(stream, Counter()).update(sums)
+
+    def _generation(self, plan: str) -> int:
+        if plan not in self._generations:
+            query = select(plans_table.c.generation).where(plans_table.c.id == plan)
+            self._generations[plan] = self._connection.execute(query).scalar_one()
+        return self._generations[plan]
+
+    def _stream(self, segment: WrittenSegment, plan: str) -> dict[str, Any]:
+        """What is to be written of the segment's stream: its last position, the plan's generation."""
+        if segment.stream not in self._streams:
+            self._streams[segment.stream] = {"head": self._head(segment), "updated_at": self._now}
+        stream, generation = self._streams[segment.stream], self._generation(plan)
+        if stream.get("generation", 0) < generation:
+            stream["generation"] = generation
+        return stream
+
+    def _head(self, segment: WrittenSegment) -> int:
+        query = select(streams.c.head).where(*_is(self._ledger, segment.stream))
+        head = self._connection.execute(query).scalar()
+        if head is None:
+            routes = self._routes_of(segment.stream)
+            positions.add_stream(
+                self._connection, self._ledger, segment.stream, routes, parent=segment.parent, now=self._now
+            )
+            head = self._connection.execute(query).scalar_one()
+        return int(head)
+
+    def write(self) -> None:
+        """Write segments, heads, boundaries and sums."""
+        if self.segments:
+            rows = [_row(self._ledger, group, one, self._now) for group, one in self.segments]
+            self._connection.execute(insert(segments), rows)
+        for name, changes in self._streams.items():
+            self._connection.execute(update(streams).where(*_is(self._ledger, name)).values(**changes))
+        for name, sums in self._sums.items():
+            accounts.add(self._connection, self._ledger, "", name, **sums)
+            for route in positions.detached(self._connection, self._ledger, name) if sums["sealed"] else ():
+                accounts.add(self._connection, self._ledger, route, name, dropped=sums["sealed"])
 
 
 def _move_cursor(connection: Connection, group: WrittenGroup) -> None:
@@ -82,55 +156,8 @@ def _store_schemas(connection: Connection, ledger: Ledger, group: WrittenGroup, 
             connection.execute(insert(schema_versions).values(**here, schema=schema, created_at=now))
 
 
-def _append(
-    connection: Connection,
-    ledger: Ledger,
-    group: WrittenGroup,
-    routes_of: Callable[[str], Sequence[str]],
-    now: datetime,
-) -> list[StoredSegment]:
-    """Insert the group's segments, each at the next position of its stream."""
-    heads: dict[str, tuple[int, int]] = {}
-    first: dict[str, int] = {}
-    found: list[StoredSegment] = []
-    for one in group.segments:
-        if one.stream not in heads:
-            heads[one.stream] = _head(connection, ledger, one, group.plan, routes_of(one.stream), now)
-        head, generation = heads[one.stream]
-        heads[one.stream] = (head + 1, generation)
-        found.append(_stored(one, head + 1, first.setdefault(one.stream, head + 1), generation))
-    if found:
-        rows = [_row(ledger, group, one, now) for one in found]
-        connection.execute(insert(segments), rows)
-    for stream, (head, _generation) in heads.items():
-        connection.execute(update(streams).where(*_is(ledger, stream)).values(head=head, updated_at=now))
-    for stream, kept in group.boundaries.items():
-        connection.execute(update(streams).where(*_is(ledger, stream)).values(boundary=values.encode(kept)))
-    return found
-
-
 def _is(ledger: Ledger, stream: str) -> tuple[Any, Any]:
     return streams.c.pipeline == ledger.pipeline, streams.c.stream == stream
-
-
-def _head(
-    connection: Connection,
-    ledger: Ledger,
-    segment: WrittenSegment,
-    plan: str,
-    routes: Sequence[str],
-    now: datetime,
-) -> tuple[int, int]:
-    """The stream's last position, and the generation of the plan being read."""
-    generation = connection.execute(select(plans_table.c.generation).where(plans_table.c.id == plan)).scalar_one()
-    query = select(streams.c.head, streams.c.generation).where(*_is(ledger, segment.stream))
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        positions.add_stream(connection, ledger, segment.stream, routes, parent=segment.parent, now=now)
-        row = connection.execute(query).one()
-    if row.generation < generation:
-        connection.execute(update(streams).where(*_is(ledger, segment.stream)).values(generation=generation))
-    return row.head, generation
 
 
 def _stored(one: WrittenSegment, position: int, group: int, generation: int) -> StoredSegment:
@@ -178,18 +205,6 @@ def _row(ledger: Ledger, group: WrittenGroup, one: StoredSegment, now: datetime)
 
 def _encoded(value: Any) -> str | None:
     return None if value is None else values.encode(value)
-
-
-def _count(connection: Connection, ledger: Ledger, group: WrittenGroup, now: datetime) -> None:
-    for stream in {one.stream for one in group.segments}:
-        records = sum(one.records for one in group.segments if one.stream == stream)
-        accounts.add(connection, ledger, "", stream, sealed=records)
-        for route in positions.detached(connection, ledger, stream):
-            accounts.add(connection, ledger, route, stream, dropped=records)
-    for stream in {one.stream for one in group.letters}:
-        mine = [one for one in group.letters if one.stream == stream]
-        accounts.add(connection, ledger, "", stream, rejected=len(mine))
-    letters.store(connection, ledger, "", group.letters, now)
 
 
 def _finish_plan(connection: Connection, ledger: Ledger, plan: str) -> None:

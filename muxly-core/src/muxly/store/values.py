@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import date, datetime, timezone
+import re
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ __all__ = ["decode", "digest", "encode"]
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, OSError)
 _DEPTH = 100
 _SHOWN = 80
+_TINY_OFFSET = re.compile(r"[+-]00:00:00\.(\d{6})$")
 _ALLOWED = "None, bool, int, float, str, bytes, date, datetime, Decimal, and list, tuple or dict of these"
 
 
@@ -198,6 +200,9 @@ def _read_dict(value: dict[str, Any]) -> dict[str, Any]:
 def _read_datetime(content: list[Any]) -> datetime:
     text, fold, *zone = content
     value = datetime.fromisoformat(text).replace(fold=fold)
+    if (tiny := _TINY_OFFSET.search(text)) is not None:  # Python 3.11 reads it as no offset at all
+        micros = timedelta(microseconds=int(tiny[1]))
+        value = value.replace(tzinfo=timezone(-micros if tiny[0].startswith("-") else micros))
     return value.replace(tzinfo=ZoneInfo(zone[0])) if zone else value
 
 

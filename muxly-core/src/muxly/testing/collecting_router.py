@@ -41,13 +41,13 @@ class CollectingRouter(Router):
     promise: ClassVar[Promise] = "effectively_once"
 
     folder: Path | None = option("Where deliveries are kept, so that they survive the process.", default=None)
-    token: str = option("Routers with the same token share what they got.", default="")
+    token: str = option("Routers with the same token share what they got; one is made if none is given.", default="")
     mark_every: int = option("Deliver so many records at a time and mark each; 0 = all.", default=0, validator=ge(0))
 
     _run: Run | None = None
 
     def __attrs_post_init__(self) -> None:
-        self._own = new_token()
+        self.token = self.token or new_token()
 
     @property
     def calls(self) -> Sequence[Call]:
@@ -171,7 +171,7 @@ class CollectingRouter(Router):
 
     @property
     def _place(self) -> Place:
-        return Place.of(self.token or self._own, self.folder)
+        return Place.of(self.token, self.folder)
 
     @property
     def _destination(self) -> Destination:
