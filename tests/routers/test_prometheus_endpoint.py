@@ -14,7 +14,7 @@ import muxly
 from muxly import Secret
 from muxly.component import Run
 from muxly.testing import delivery
-from muxly_routers._prometheus.endpoint import preferred_format
+from muxly_routers._prometheus.scraping import preferred_format
 from muxly_routers.prometheus import Basic, Metric, Prometheus
 
 if TYPE_CHECKING:

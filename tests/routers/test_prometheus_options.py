@@ -75,6 +75,15 @@ def made(**options: Any) -> Prometheus:
             r"the label 'route' of 'm' would be overwritten",
         ),
         (
+            {
+                "textfile": None,
+                "pushgateway": Secret("http://x"),
+                "stream_label": "",
+                "metrics": {"m": Metric(column="n", labels=["stream"])},
+            },
+            r"the label 'stream' of 'm' would be overwritten",
+        ),
+        (
             {"textfile": None, "remote_write": Secret("http://x"), "keep": Path("x")},
             r"keep is for textfile and listen and pushgateway, and this route has remote_write",
         ),

@@ -8,13 +8,13 @@ nothing, whichever way out is used: ``textfile``, ``listen``, ``pushgateway`` or
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
 import muxly
 from muxly_routers._http.tls import Tls
-from muxly_routers._prometheus import names
+from muxly_routers._prometheus import checks, names
 from muxly_routers._prometheus.operations import Operations
 
 if TYPE_CHECKING:
@@ -26,28 +26,6 @@ if TYPE_CHECKING:
     from muxly_routers._prometheus.settings import Settings
 
 __all__ = ["Basic", "Metric", "Operations", "Prometheus"]
-
-_WAYS = ("textfile", "listen", "pushgateway", "remote_write")
-_ONLY_WITH = {
-    "job": ("pushgateway",),
-    "grouping": ("pushgateway",),
-    "keep": ("textfile", "listen", "pushgateway"),
-    "operations": ("listen",),
-}
-
-
-def _check_labels(instance: Any, attribute: Any, value: list[str] | dict[str, str]) -> None:
-    if isinstance(value, dict):
-        for label in value:
-            if problem := names.label_problem(label):
-                raise ValueError(f"labels: {problem}")
-    elif twice := [one for one in value if value.count(one) > 1]:
-        raise ValueError(f"labels has {twice[0]!r} twice")
-
-
-def _check_unit(instance: Any, attribute: Any, value: str) -> None:
-    if value and names.label_problem(value):
-        raise ValueError(f"unit: {value!r} is not a unit like seconds or bytes: use letters, digits and '_'")
 
 
 class Metric(muxly.Options):
@@ -61,7 +39,7 @@ class Metric(muxly.Options):
     labels: list[str] | dict[str, str] = muxly.option(
         "Columns that become labels: a list of columns, or a mapping of label to column.",
         factory=list,
-        validator=_check_labels,
+        validator=checks.labels,
     )
     type: Literal["gauge", "counter"] = muxly.option(
         "gauge shows the newest value of each label set; counter adds the values up.", default="gauge"
@@ -71,88 +49,11 @@ class Metric(muxly.Options):
     )
     help: str = muxly.option("One line that says what it is; default: which column it is made from.", default="")
     unit: str = muxly.option(
-        "Unit, such as seconds or bytes; the metric's name must end in it.", default="", validator=_check_unit
+        "Unit, such as seconds or bytes; the metric's name must end in it.", default="", validator=checks.unit
     )
     timestamp: str | None = muxly.option(
         "Column with the times of the values, for listen and remote_write; default: they are of now.", default=None
     )
-
-
-def _check_metrics(instance: Any, attribute: Any, value: dict[str, Metric]) -> None:
-    if not value:
-        raise ValueError("metrics: name one or more metrics, such as `temperature: {column: temp, labels: [city]}`")
-    families: dict[str, str] = {}
-    for name, metric in value.items():
-        counter = metric.type == "counter"
-        if problem := names.metric_problem(name, counter=counter, unit=metric.unit):
-            raise ValueError(f"metrics: {problem}")
-        if metric.column is None and (not counter or metric.cumulative):
-            raise ValueError(
-                f"metrics: {name!r} needs a column; only a counter that adds up has none, and counts records"
-            )
-        if metric.timestamp is not None and counter and not metric.cumulative:
-            raise ValueError(f"metrics: {name!r} adds values up, which has no time but now; leave timestamp out")
-        if metric.cumulative and not counter:
-            raise ValueError(f"metrics: {name!r} is cumulative, which only a counter can be; write `type: counter`")
-        family = names.family(name, counter=counter)
-        if family in families:
-            raise ValueError(f"metrics: {families[family]!r} and {name!r} would both be the family {family!r}")
-        families[family] = name
-
-
-def _check_stream_label(instance: Any, attribute: Any, value: str) -> None:
-    if value and (problem := names.label_problem(value)):
-        raise ValueError(f"stream_label: {problem}")
-    for name, metric in instance.metrics.items():
-        if value in names.columns_by_label(metric.labels):
-            raise ValueError(
-                f"stream_label: {value!r} is a label of metric {name!r} too; choose another one, or "
-                '`stream_label: ""` if all of the route\'s streams have different label sets'
-            )
-
-
-def _check_listen(instance: Any, attribute: Any, value: str | None) -> None:
-    if value is not None:
-        names.address(value)
-
-
-def _check_grouping(instance: Any, attribute: Any, value: dict[str, str]) -> None:
-    taken = {"job", "route", instance.stream_label or "stream"}
-    for label in value:
-        if problem := names.label_problem(label):
-            raise ValueError(f"grouping: {problem}")
-        if label in taken:
-            raise ValueError(f"grouping: {label!r} is in every group already; choose another label")
-
-
-def _check_ways(instance: Any, attribute: Any, value: Any) -> None:
-    """Exactly one way out, and no option of another one."""
-    given = [way for way in _WAYS if getattr(instance, way) is not None]
-    if len(given) != 1:
-        found = "there is none" if not given else f"there are {' and '.join(given)}"
-        raise ValueError(f"a route has one way out of {', '.join(_WAYS)}, and {found}")
-    for name, ways in _ONLY_WITH.items():
-        if getattr(instance, name) and given[0] not in ways:
-            raise ValueError(f"{name} is for {' and '.join(ways)}, and this route has {given[0]}")
-    _check_times(instance, given[0])
-    if given[0] == "pushgateway":
-        _check_group_labels(instance)
-
-
-def _check_times(instance: Prometheus, way: str) -> None:
-    for name, metric in instance.metrics.items():
-        if metric.timestamp is not None and way in ("textfile", "pushgateway"):
-            raise ValueError(f"metrics: {name!r} has a timestamp, which {way} cannot carry; leave it out")
-
-
-def _check_group_labels(instance: Prometheus) -> None:
-    group = {"job", "route", *instance.grouping}
-    for name, metric in instance.metrics.items():
-        if clash := min(group & names.columns_by_label(metric.labels).keys(), default=None):
-            raise ValueError(
-                f"metrics: the label {clash!r} of {name!r} would be overwritten, for it is in the group of the "
-                "Pushgateway; write labels as a mapping with another name for it"
-            )
 
 
 class Basic(muxly.Options):
@@ -170,20 +71,20 @@ class Prometheus(muxly.Router):
 
     _delivering: Delivering | Sending | None = None
 
-    metrics: dict[str, Metric] = muxly.option("Metrics by name, each made from a column.", validator=_check_metrics)
+    metrics: dict[str, Metric] = muxly.option("Metrics by name, each made from a column.", validator=checks.metrics)
     textfile: Path | None = muxly.option(
         "Folder that the node exporter's textfile collector reads; each stream gets a file there.", default=None
     )
     listen: str | None = muxly.option(
         "HOST:PORT of a scrape endpoint in this process, such as 127.0.0.1:9464; the metrics are at /metrics.",
         default=None,
-        validator=_check_listen,
+        validator=checks.listen,
     )
     pushgateway: muxly.Secret | None = muxly.option(
         "URL of a Pushgateway; each stream is a group there, replaced as a whole.", default=None
     )
     remote_write: muxly.Secret | None = muxly.option(
-        "URL that takes remote write, such as http://127.0.0.1:9090/api/v1/write.", default=None, validator=_check_ways
+        "URL that takes remote write, such as http://127.0.0.1:9090/api/v1/write.", default=None, validator=checks.ways
     )
     keep: Path | None = muxly.option(
         "Folder where the series are kept between runs, for more of them than the ledger holds and for mode replace; "
@@ -193,7 +94,7 @@ class Prometheus(muxly.Router):
     stream_label: str = muxly.option(
         "Label that tells the streams of a route apart, with the stream's name; empty = none.",
         default="stream",
-        validator=_check_stream_label,
+        validator=checks.stream_label,
     )
     max_series: int = muxly.option(
         "Most series of one stream; further ones are left out and counted.",
@@ -213,7 +114,7 @@ class Prometheus(muxly.Router):
     grouping: dict[str, str] = muxly.option(
         "For pushgateway: more labels of the groups, beside job, route and stream.",
         factory=dict,
-        validator=_check_grouping,
+        validator=checks.grouping,
     )
     bearer: muxly.Secret | None = muxly.option(
         "Token to send to pushgateway or remote_write, or to ask of who reads at listen.", default=None

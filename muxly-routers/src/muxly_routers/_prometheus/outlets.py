@@ -9,9 +9,10 @@ import muxly
 from muxly_routers._extras import needs
 from muxly_routers._prometheus import names, operations
 from muxly_routers._prometheus.delivering import Delivering, Outlet
-from muxly_routers._prometheus.endpoint import Address, Endpoint, Listening
+from muxly_routers._prometheus.endpoint import Endpoint, Listening
 from muxly_routers._prometheus.pushgateway import Pushgateway
 from muxly_routers._prometheus.remote import RemoteWrite
+from muxly_routers._prometheus.scraping import Address
 from muxly_routers._prometheus.sending import Sending
 from muxly_routers._prometheus.textfile import Textfile
 
