@@ -186,7 +186,7 @@ class Postgres(Program):
         ensure_user_exists(user)
         shutil.chown(self.folder, user)
         for path in {*self.folder.resolve().parents, *self._programs.resolve().parents}:
-            path.chmod(path.stat().st_mode | 0o011)
+            path.chmod(path.stat().st_mode | 0o001)
         return user
 
 
