@@ -1,4 +1,4 @@
-"""The modes of the SQL router on PostgreSQL, on SQLite, and through SQLAlchemy."""
+"""The modes of the SQL router on PostgreSQL, SQLite, MariaDB and DuckDB, and through SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from itertools import count, repeat
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import duckdb
 import psycopg
 import pyarrow as pa
+import pymysql
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
+from pymysql.cursors import DictCursor
+from sqlalchemy import make_url
 
 import muxly
 from muxly.testing import delivery
@@ -23,6 +27,8 @@ from tests.routers.sql_database import ORDERS, numbered, opened_router
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.fixtures_mariadb import MariaDb
 
 KEYED = muxly.Stream("keyed", ("id",), cursor_field="changed")
 DEAD = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,24 +66,91 @@ class Target:
         found = self.run(listed if self.path is None else "SELECT name FROM sqlite_master WHERE type = 'table'")
         return sorted(row["name"] for row in found)
 
+    def indexes(self) -> list[str]:
+        """Names of the indexes of the orders."""
+        listed = "SELECT indexname AS name FROM pg_indexes WHERE tablename = 'orders'"
+        found = self.run(listed if self.path is None else "SELECT name FROM pragma_index_list('orders')")
+        return [row["name"] for row in found]
+
     def opened(self, **options: Any) -> Any:
         return opened_router(self.url, **self.options, **options)
 
 
-@pytest.fixture(params=["postgres", "sqlite", "sqlalchemy"])
+class OnMariaDb(Target):
+    """A database of MariaDB."""
+
+    def run(self, statement: str) -> list[dict[str, Any]]:
+        url = make_url(self.url)
+        with closing(
+            pymysql.connect(
+                host="127.0.0.1",
+                port=url.port or 0,
+                user="muxly",
+                password=url.password or "",
+                database=url.database,
+                sql_mode="ANSI_QUOTES",
+                autocommit=True,
+                cursorclass=DictCursor,
+            )
+        ) as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def tables(self) -> list[str]:
+        return sorted(name for row in self.run("SHOW TABLES") for name in row.values())
+
+    def indexes(self) -> list[str]:
+        return sorted({row["Key_name"] for row in self.run("SHOW INDEX FROM orders")})
+
+
+class OnDuckDb(Target):
+    """A file of DuckDB."""
+
+    def run(self, statement: str) -> list[dict[str, Any]]:
+        with duckdb.connect(str(self.path)) as connection:
+            # None for a statement without rows, though its types do not say so.
+            found: Any = connection.sql(statement)
+            rows: list[dict[str, Any]] = [] if found is None else found.to_arrow_table().to_pylist()
+            return rows
+
+    def tables(self) -> list[str]:
+        return sorted(row["table_name"] for row in self.run("SELECT table_name FROM duckdb_tables()"))
+
+    def indexes(self) -> list[str]:
+        return [row["index_name"] for row in self.run("SELECT index_name FROM duckdb_indexes()")]
+
+
+KINDS = ["postgres", "sqlite", "sqlalchemy", "mariadb", "duckdb"]
+
+
+@pytest.fixture(params=KINDS)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     if request.param == "postgres":
         return Target(request.getfixturevalue("postgres_url"), None, {})
-    path = tmp_path / "records.db"
-    return Target(f"sqlite:///{path}", path, {"fast_path": request.param == "sqlite"})
+    if request.param == "mariadb":
+        return OnMariaDb(request.getfixturevalue("mariadb_url"), None, {})
+    return in_file(request.param, tmp_path)
 
 
-@pytest.fixture(scope="module", params=["postgres", "sqlite", "sqlalchemy"])
+def in_file(kind: str, folder: Path) -> Target:
+    path = folder / "records.db"
+    if kind == "duckdb":
+        return OnDuckDb(f"duckdb:///{path}", path, {})
+    return Target(f"sqlite:///{path}", path, {"fast_path": kind == "sqlite"})
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def lasting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A database for many examples, which take other streams."""
+    if request.param == "mariadb":
+        server: MariaDb = request.getfixturevalue("mariadb_server")
+        server.run("CREATE DATABASE muxly_modes")
+        yield OnMariaDb(server.url("muxly_modes"), None, {})
+        server.run("DROP DATABASE muxly_modes")
+        return
     if request.param != "postgres":
-        path = tmp_path_factory.mktemp("modes") / "records.db"
-        yield Target(f"sqlite:///{path}", path, {"fast_path": request.param == "sqlite"})
+        yield in_file(request.param, tmp_path_factory.mktemp("modes"))
         return
     target = Target(request.getfixturevalue("postgres_server"), None, {"schema": "modes"})
     yield target
@@ -126,7 +199,7 @@ def test_newest_record_of_each_key_is_left_whatever_comes_first(
     with lasting.opened(deletes=deletes) as router:
         for one in made:
             router.deliver(one)
-    schema = "modes." if lasting.path is None else ""
+    schema = "modes." if "schema" in lasting.options else ""
     rows = lasting.run(f'SELECT * FROM {schema}"{stream.name}"')
     wanted = newest(deliveries)
     alive = {row["id"]: row["text"] for row in rows if row["_deleted_at"] is None}
@@ -242,9 +315,7 @@ def test_indexes_and_keys_are_made_with_the_table(target: Target) -> None:
         router.deliver(numbered([1]))
         with pytest.raises(muxly.RejectedError, match=r"(?i)duplicate|unique"):
             router.deliver(numbered([1]))
-    listed = "SELECT indexname AS name FROM pg_indexes WHERE tablename = 'orders'"
-    found = target.run(listed if target.path is None else "SELECT name FROM pragma_index_list('orders')")
-    assert sum(row["name"].startswith("_muxly_ix") for row in found) == 2
+    assert sum(name.startswith("_muxly_ix") for name in target.indexes()) == 2
 
 
 def test_delivery_is_forgotten_after_a_while(target: Target) -> None:
