@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import Request
 
 import pytest
@@ -14,7 +14,7 @@ import trustme
 
 import muxly
 from muxly_routers._slack.wire import UnansweredError, Wire
-from tests.slack_server import SlackServer
+from tests.slack_server import Fault, SlackServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,33 @@ def test_certificate_of_another_host_stops_the_route(
     authority.issue_cert("slack.example").configure_cert(context)
     with SlackServer(context) as server, pytest.raises(muxly.RouteError, match="not valid here"):
         ask(server.base_url)
+
+
+def test_deadline_ends_an_answer_over_tls(
+    secure_server: SlackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    secure_server.faults.append(Fault("auth.test", way="drip"))
+    wire = Wire(1.0)
+    with pytest.raises(UnansweredError, match="in time"):
+        ask(secure_server.base_url, wire)
+    wire.timeout_seconds = 20.0
+    assert ask(secure_server.base_url, wire) == 200, "the next request is not ended"
+
+
+def test_connection_that_comes_after_the_deadline_is_not_used(
+    slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire, connect = Wire(0.01), socket.create_connection
+
+    def slow(*arguments: Any) -> socket.socket:
+        assert wire._late.wait(20)
+        return connect(*arguments)
+
+    monkeypatch.setattr(socket, "create_connection", slow)
+    with pytest.raises(muxly.RetryableError, match=r"no connection to 127\.0\.0\.1: not in time"):
+        ask(slack_server.base_url, wire)
+    assert slack_server.calls == []
 
 
 def test_proxy_of_the_environment_is_used(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,7 @@ class Wire:
     timeout_seconds: float
     guarded: bool = False
     _active: list[socket.socket] = field(factory=list, init=False)
+    _late: threading.Event = field(factory=threading.Event, init=False)
     _opener: OpenerDirector | None = field(default=None, init=False)
 
     def send(self, request: Request, *, what: str, size: int = 0) -> Answer:
@@ -91,30 +92,34 @@ class Wire:
         """
         if request.type not in ("http", "https"):
             raise muxly.RouteError(f"{what}: Slack is asked over http and https only, not {request.type}")
-        host, late = urlsplit(request.full_url).hostname or "", threading.Event()
-        timer = threading.Timer(self.deadline_seconds(size), self._hang_up, (late,))
+        host = urlsplit(request.full_url).hostname or ""
+        self._late.clear()
+        timer = threading.Timer(self.deadline_seconds(size), self._hang_up)
         timer.daemon = True
         timer.start()
         try:
             with self._opened().open(request, timeout=self.timeout_seconds) as response:
                 body = _capped(response)
-                if late.is_set():  # what was cut off looks like an answer that ended
+                if self._late.is_set():  # what was cut off looks like an answer that ended
                     raise TimeoutError
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, headers, body.decode("utf-8", "replace"))
         except (OSError, http.client.HTTPException) as error:
-            raise _told(error, what, host, late=late.is_set()) from None
+            raise _told(error, what, host, late=self._late.is_set()) from None
         finally:
             timer.cancel()
+            timer.join()  # or it would end the next request
+            for one in self._active:
+                one.close()
             self._active.clear()
 
     def deadline_seconds(self, size: int) -> float:
         """How long a request with a body of so many bytes may take."""
         return self.timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND
 
-    def _hang_up(self, late: threading.Event) -> None:
+    def _hang_up(self) -> None:
         """End the connection under the thread that waits for a byte."""
-        late.set()
+        self._late.set()
         for one in list(self._active):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -138,12 +143,18 @@ class Wire:
         except OSError as error:
             raise _NotSentError(f"{host} has no address") from error
         for one in found:
+            if self._late.is_set():
+                break
             try:
                 connected = socket.create_connection((one, port), timeout)
             except OSError as error:
                 problem = _NotSentError(error.strerror or str(error))
                 continue
-            self._active.append(connected)
+            # A second handle of the same connection: TLS takes the first one over.
+            self._active.append(connected.dup())
+            if self._late.is_set():  # it came too late to be ended
+                connected.close()
+                raise _NotSentError("not in time")
             return connected
         raise problem
 
