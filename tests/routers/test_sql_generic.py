@@ -126,3 +126,17 @@ def test_driver_that_is_not_installed_says_so() -> None:
         pytest.raises(muxly.PluginError, match="pip install oracledb"),
     ):
         router.deliver(numbered([1]))
+
+
+@pytest.mark.parametrize(
+    ("url", "plain", "zoned"),
+    [
+        ("oracle://me@db.example/shop", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"),
+        ("mssql://me@db.example/shop", "DATETIME2", "DATETIMEOFFSET"),
+        ("sqlite:///x.db", "DATETIME", "TEXT"),
+    ],
+)
+def test_timestamps_keep_microseconds_and_zones(url: str, plain: str, zoned: str) -> None:
+    words = dialect_of(make_url(url), fast=False)
+    found = [words.form(pa.timestamp("us", zone)) for zone in (None, "UTC")]
+    assert [form and form.type for form in found] == [plain, zoned]

@@ -349,14 +349,26 @@ def _time_type(
     if types.is_date(kind):
         return sa.Date(), pa.date32(), values.days
     if types.is_time(kind):
+        if words.name == "oracle":  # which has no type for a time of day
+            return sa.Unicode(18), pa.string(), values.as_text
         return sa.Time(), pa.time64("us"), values.cast_to(pa.time64("us"))
     if types.is_duration(kind):
         return sa.BigInteger(), pa.int64(), lambda array: array.cast(pa.duration("us")).cast(pa.int64())
     if not types.is_timestamp(kind):
         return None
-    zoned = sa.DateTime(timezone=True)
-    if kind.tz is not None and zoned.compile(dialect=words) == sa.DateTime().compile(dialect=words):
+    moment = _moment(words, zoned=kind.tz is not None)
+    if kind.tz is not None and moment.compile(dialect=words) == _moment(words, zoned=False).compile(dialect=words):
         # This database has no times with a zone; their text has one.
         return sa.UnicodeText(), pa.string(), values.moments_text
-    wire = pa.timestamp("us", None if kind.tz is None else "UTC")
-    return (zoned if kind.tz is not None else sa.DateTime()), wire, values.moments
+    return moment, pa.timestamp("us", None if kind.tz is None else "UTC"), values.moments
+
+
+def _moment(words: sa.Dialect, *, zoned: bool) -> TypeEngine[Any]:
+    """The type of a timestamp with microseconds; the usual one has less in two databases."""
+    if words.name == "oracle":
+        return sa.TIMESTAMP(timezone=zoned)
+    if words.name == "mssql":
+        from sqlalchemy.dialects import mssql
+
+        return mssql.DATETIMEOFFSET() if zoned else mssql.DATETIME2()  # type: ignore[no-untyped-call]
+    return sa.DateTime(timezone=zoned)
