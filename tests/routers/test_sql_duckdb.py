@@ -238,6 +238,14 @@ def test_database_in_memory_is_refused() -> None:
         router.deliver(numbered([1]))
 
 
+def test_index_on_a_table_that_is_replaced_is_refused_in_words(path: Path) -> None:
+    with opened_router(url(path), indexes={"orders": [["day"]]}) as router:
+        router.begin(ORDERS, 1)
+        router.deliver(numbered([1], mode="replace", generation=1))
+        with pytest.raises(muxly.RouteError, match="cannot rename a table that has an index; leave indexes: out"):
+            router.complete(ORDERS, 1)
+
+
 def test_check_does_not_make_the_file(path: Path) -> None:
     with opened_router(url(path)) as router:
         assert [notice.code for notice in router.check()] == ["database_missing"]

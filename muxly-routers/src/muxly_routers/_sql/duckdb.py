@@ -100,6 +100,8 @@ class Duckdb(Dialect):
         message = str(error).partition("\n")[0]
         if _LOCKED in message:
             return Fault("retry", _in_use(message))
+        if "Cannot alter entry" in message:
+            return Fault("wrong", "DuckDB cannot rename a table that has an index; leave indexes: out in mode replace")
         kind: FaultKind | None = _KINDS.get(type(error).__name__)
         if kind == "value":
             # What follows the first words shows values of the record.
