@@ -144,7 +144,7 @@ class Wire:
             raise _NotSentError(f"{host} has no address") from error
         for one in found:
             if self._late.is_set():
-                break
+                raise _NotSentError("not in time")
             try:
                 connected = socket.create_connection((one, port), timeout)
             except OSError as error:
