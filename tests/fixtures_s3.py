@@ -86,13 +86,6 @@ def program(name: str, package: str) -> str:
     return found
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _closed_clients() -> Iterator[None]:
-    yield
-    if client.cache_info().currsize:
-        client.cache_clear()
-
-
 @pytest.fixture(scope="session")
 def seaweed() -> Iterator[Store]:
     """A SeaweedFS of this worker."""

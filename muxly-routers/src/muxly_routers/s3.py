@@ -178,7 +178,7 @@ class S3(FileOptions, muxly.Router):
         if self._output is None:
             place = f"{self.endpoint_url}/{self.bucket}"
             conditions = self._run.shared(f"muxly_routers.s3.conditions.{place}", Conditions)
-            self._output = Output(self._bucket(), conditions, trusted=self.endpoint_url is None)
+            self._output = Output(self._bucket(), conditions)
         return self._output
 
     def _bucket(self) -> Bucket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING, Any, TypeGuard
+from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
@@ -221,7 +222,16 @@ class Bucket:
 
     def look(self) -> None:
         """Make sure that the bucket is there and may be used."""
-        self._ask("look at", "", lambda Key, **params: self.client.head_bucket(**params))  # noqa: N803
+        try:
+            self._ask("look at", "", lambda Key, **params: self.client.head_bucket(**params))  # noqa: N803
+        except failures.AbsentError as error:
+            raise muxly.RouteError(f"{error}; create the bucket, or correct the option bucket") from error
+
+    @property
+    def is_of_aws(self) -> bool:
+        """Whether it is a bucket of AWS itself, also where the environment names another endpoint."""
+        host = urlsplit(self.client.meta.endpoint_url).hostname or ""
+        return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
     def _checksum(self, piece: Piece) -> dict[str, str]:
         return {f"Checksum{self.settings.checksum.upper()}": base64.b64encode(piece.digest).decode()}

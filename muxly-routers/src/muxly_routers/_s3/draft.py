@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 import muxly
@@ -13,9 +13,9 @@ from muxly_routers._s3.notes import piece_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from concurrent.futures import Executor
 
     from muxly_routers._s3.bucket import Bucket
+    from muxly_routers._s3.lanes import Lanes
     from muxly_routers._s3.notes import Notes
 
 __all__ = ["Draft", "is_ours"]
@@ -34,14 +34,14 @@ class Draft:
         facts: Kept with it.
         buffer: Holds its bytes while they are few.
         notes: Of uploads.
-        pool: Sends parts.
+        lanes: Send parts.
     """
 
     closed = False
 
-    def __init__(self, bucket: Bucket, key: str, facts: Facts, buffer: Buffer, notes: Notes, pool: Executor) -> None:
+    def __init__(self, bucket: Bucket, key: str, facts: Facts, buffer: Buffer, notes: Notes, lanes: Lanes) -> None:
         self._bucket, self.key, self._facts = bucket, key, facts
-        self._buffer, self._notes, self._pool = buffer, notes, pool
+        self._buffer, self._notes, self._lanes = buffer, notes, lanes
         self._size = 0
         self._upload: _Upload | None = None
         self._discarded = False
@@ -56,7 +56,7 @@ class Draft:
             self._buffer.write(view)
             return len(view)
         if self._upload is None:
-            self._upload = _Upload(self._bucket, self.key, self._facts, self._notes, self._pool)
+            self._upload = _Upload(self._bucket, self.key, self._facts, self._notes, self._lanes)
             for block in self._buffer.blocks():
                 self._upload.write(memoryview(block))
         self._upload.write(view)
@@ -102,12 +102,11 @@ class Draft:
 class _Upload:
     """An upload in parts, a few of which are on their way while the next are made."""
 
-    def __init__(self, bucket: Bucket, key: str, facts: Facts, notes: Notes, pool: Executor) -> None:
-        self._bucket, self._key, self._facts, self._notes, self._pool = bucket, key, facts, notes, pool
+    def __init__(self, bucket: Bucket, key: str, facts: Facts, notes: Notes, lanes: Lanes) -> None:
+        self._bucket, self._key, self._facts, self._notes, self._lanes = bucket, key, facts, notes, lanes
         self._waiting = bytearray()
-        self._sending: set[Future[dict[str, Any]]] = set()
-        self._sent: list[dict[str, Any]] = []
-        self._count = 0
+        self._sending: list[Future[dict[str, Any]]] = []
+        self._failure: Exception | None = None
         self._open = True
         notes.upload_begins(key)
         self._id = bucket.begin_upload(key, facts)
@@ -122,37 +121,37 @@ class _Upload:
         self._waiting += view
 
     def _send(self) -> None:
-        if self._count == _MOST_PARTS:
+        if self._failure is not None:
+            raise self._failure
+        number = len(self._sending) + 1
+        if number > _MOST_PARTS:
             raise muxly.RouteError(
                 f"{self._bucket.place(self._key)} would have more than {_MOST_PARTS} parts; raise part_bytes, "
                 "or make the route's batch smaller"
             )
-        self._wait_until(self._bucket.settings.uploads - 1)
-        self._count += 1
         content, self._waiting = self._waiting, bytearray()
-        self._sending.add(self._pool.submit(self._put, self._count, content))
+        self._sending.append(self._lanes.send(self._put, number, content))
 
     def _put(self, number: int, content: bytearray) -> dict[str, Any]:
         try:
             return self._bucket.put_part(self._key, self._id, number, piece_of(self._bucket, content))
         except failures.AbsentError as error:
-            raise muxly.RetryableError(f"the upload was aborted by somebody else: {error}") from error
-
-    def _wait_until(self, most: int) -> None:
-        """Let at most so many parts be on their way."""
-        while len(self._sending) > most:
-            done, self._sending = wait(self._sending, return_when=FIRST_COMPLETED)
-            self._sent += [one.result() for one in done]
+            self._failure = muxly.RetryableError(f"the upload was aborted by somebody else: {error}")
+            raise self._failure from error
+        except Exception as error:
+            self._failure = error
+            raise
 
     def finish(self) -> None:
         """Send the last part, and wait for all of them."""
         if self._waiting:
             self._send()
-        self._wait_until(0)
+        for one in self._sending:
+            one.result()
 
     def end(self, condition: Mapping[str, str]) -> None:
         """Let the parts be the object."""
-        parts = sorted(self._sent, key=lambda part: part["PartNumber"])
+        parts = [one.result() for one in self._sending]
         try:
             self._bucket.end_upload(self._key, self._id, parts, condition)
         except (failures.AbsentError, muxly.RetryableError) as error:

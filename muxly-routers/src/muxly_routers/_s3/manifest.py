@@ -101,10 +101,8 @@ class Generations:
             self._refuse_older(manifest, generation)
             return manifest if manifest.newest == generation else attrs.evolve(manifest, growing=generation)
 
-        manifest = self._change(begun)
-        self._delete_older(min(generation, manifest.generation or generation))
-        if manifest.generation is not None and manifest.generation < generation:
-            self._delete_between(manifest.generation, generation)
+        visible = self._change(begun).generation
+        self._delete(lambda number: number < generation and number != visible)
 
     def check_begun(self, generation: int) -> None:
         """Make sure that records may be added to a generation.
@@ -131,7 +129,7 @@ class Generations:
             return attrs.evolve(manifest, generation=generation, growing=None, objects=objects)
 
         self._change(completed)
-        self._delete_older(generation)
+        self._delete(lambda number: number < generation)
 
     def _refuse_older(self, manifest: Manifest, generation: int) -> None:
         if manifest.newest > generation:
@@ -176,12 +174,6 @@ class Generations:
 
     def _put(self, manifest: Manifest, condition: dict[str, str]) -> None:
         self._bucket.put(self._key, piece_of(self._bucket, manifest.to_bytes()), {}, condition)
-
-    def _delete_older(self, generation: int) -> None:
-        self._delete(lambda number: number < generation)
-
-    def _delete_between(self, visible: int, generation: int) -> None:
-        self._delete(lambda number: visible < number < generation)
 
     def _delete(self, unwanted: Callable[[int], bool]) -> None:
         found: list[Found] = list(self._bucket.below(f"{self._folder}{_FOLDER}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import muxly
@@ -11,6 +10,7 @@ from muxly_routers._claims import Claims
 from muxly_routers._formats.encoding import has_ending
 from muxly_routers._nonfinite import Nonfinite
 from muxly_routers._partitions import Partitions, overwrite_keys, value_folders
+from muxly_routers._s3.lanes import Lanes
 from muxly_routers._s3.manifest import Generations
 from muxly_routers._s3.notes import Notes
 from muxly_routers._s3.publishing import Publishing
@@ -37,14 +37,13 @@ class Output:
     Args:
         bucket: The bucket.
         conditions: What is known about its store.
-        trusted: Whether the store is known to keep conditions.
     """
 
-    def __init__(self, bucket: Bucket, conditions: Conditions, *, trusted: bool) -> None:
+    def __init__(self, bucket: Bucket, conditions: Conditions) -> None:
         self._bucket, self._run = bucket, bucket.run
         self._settings: Settings = bucket.settings
-        self._publishing = Publishing(bucket, conditions, trusted=trusted)
-        self._pool = ThreadPoolExecutor(self._settings.uploads, "muxly-s3")
+        self._publishing = Publishing(bucket, conditions)
+        self._lanes = Lanes(self._settings.uploads)
         self._notes = Notes(bucket)
         self._notes.sweep()
         self._claims = self._run.shared(f"muxly_routers.s3.claims.{self._run.id}", Claims)
@@ -73,7 +72,7 @@ class Output:
 
     def close(self) -> None:
         """Wait for what is on its way."""
-        self._pool.shutdown(cancel_futures=True)
+        self._lanes.close()
 
     def _generations(self, stream: muxly.Stream) -> Generations:
         return Generations(self._bucket, self._publishing, self._folder(stream), stream.name)
@@ -133,7 +132,7 @@ class Output:
             self._bucket,
             self._publishing,
             self._notes,
-            self._pool,
+            self._lanes,
             self._nonfinite,
             shape,
             delivery,

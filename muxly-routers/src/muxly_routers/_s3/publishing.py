@@ -34,13 +34,10 @@ class Publishing:
     Args:
         bucket: The bucket.
         conditions: What is known about its store.
-        trusted: Whether the store is known to keep conditions.
     """
 
-    def __init__(self, bucket: Bucket, conditions: Conditions, *, trusted: bool) -> None:
+    def __init__(self, bucket: Bucket, conditions: Conditions) -> None:
         self._bucket, self._conditions = bucket, conditions
-        if trusted:
-            conditions.kept = True
 
     def create(self, key: str, facts: Mapping[str, str], send: Callable[[Mapping[str, str]], None]) -> None:
         """Publish where nothing is yet; what is there already with our content is as good.
@@ -120,7 +117,7 @@ class Publishing:
         """Whether the store keeps conditions; a store that may not is tried once in a process."""
         with self._conditions.lock:
             if self._conditions.kept is None:
-                self._conditions.kept = self._probe()
+                self._conditions.kept = self._bucket.is_of_aws or self._probe()
                 if not self._conditions.kept:
                     self._tell()
             return self._conditions.kept

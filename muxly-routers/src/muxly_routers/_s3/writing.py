@@ -15,12 +15,12 @@ from muxly_routers._s3.draft import Draft
 from muxly_routers._sorting import Sorting
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
     from types import TracebackType
 
     from muxly_routers._nonfinite import Nonfinite
     from muxly_routers._partitions import Folders
     from muxly_routers._s3.bucket import Bucket
+    from muxly_routers._s3.lanes import Lanes
     from muxly_routers._s3.notes import Notes
     from muxly_routers._s3.publishing import Publishing
     from muxly_routers._sorting import Shape
@@ -40,7 +40,7 @@ class Writing:
         bucket: Where the objects go.
         publishing: Of that bucket.
         notes: Of that route.
-        pool: Sends several objects and parts at a time.
+        lanes: Send several objects and parts at a time.
         nonfinite: Is told what became null.
         shape: What the objects look like.
         delivery: The records.
@@ -51,7 +51,7 @@ class Writing:
     bucket: Bucket
     publishing: Publishing
     notes: Notes
-    pool: Executor
+    lanes: Lanes
     nonfinite: Nonfinite
     shape: Shape
     delivery: muxly.Delivery
@@ -123,7 +123,7 @@ class Writing:
             for draft in self._drafts.values():
                 self._publish(draft)
             return
-        sending = [self.pool.submit(self._publish, draft) for draft in self._drafts.values()]
+        sending = [self.lanes.send(self._publish, draft) for draft in self._drafts.values()]
         wait(sending)
         for one in sending:
             one.result()
@@ -136,7 +136,7 @@ class Writing:
         """A new draft for an object."""
         memory = _FOLDER_MEMORY_BYTES if self.shape.partitions.keys else _MEMORY_BYTES
         buffer = Buffer(self._spool, memory, self.bucket.settings.checksum)
-        self._drafts[folders] = Draft(self.bucket, self.key(folders), self.facts, buffer, self.notes, self.pool)
+        self._drafts[folders] = Draft(self.bucket, self.key(folders), self.facts, buffer, self.notes, self.lanes)
         return self._drafts[folders]
 
     def settle(self, folders: Folders, draft: Draft, nonfinite: int) -> None:
