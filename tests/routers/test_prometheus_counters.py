@@ -144,8 +144,28 @@ def test_metric_that_is_defined_anew_begins_anew(log: Callable[..., Log]) -> Non
     again.state = one.state
     again.deliver([(2, [{"k": "a", "n": 2, "m": 50}])])
     assert shown(again) == {"orders_total": {"a": 50}}
-    again.deliver([(1, [{"k": "a", "n": 2, "m": 100}])])
-    assert shown(again) == {"orders_total": {"a": 50}}, "of a metric's log, what lies before its place is counted"
+
+
+def test_replay_from_before_all_that_was_counted_fills_what_came_before(log: Callable[..., Log]) -> None:
+    """A route that is added later begins at the head of the log, and a replay fills it."""
+    one = log(metrics={"orders_total": COUNTER, "latest": GAUGE})
+    one.deliver([(4, [{"k": "a", "n": 40}])])
+    one.deliver([(1, [{"k": "a", "n": 10}, {"k": "b", "n": 1}]), (2, [{"k": "a", "n": 20}])])
+    one.deliver([(4, [{"k": "a", "n": 40}]), (5, [{"k": "a", "n": 50}])])
+    wanted = {"orders_total": {"a": 120, "b": 1}, "latest": {"a": 50, "b": 1}}
+    assert shown(one) == wanted
+    one.deliver([(2, [{"k": "a", "n": 20}])])
+    assert shown(one) == wanted
+
+
+def test_dead_letter_is_counted_and_is_not_the_newest_value(log: Callable[..., Log]) -> None:
+    one = log(metrics={"orders_total": COUNTER, "latest": GAUGE})
+    one.deliver([(1, [{"k": "a", "n": 1}])])
+    one.deliver([(2, [{"k": "a", "n": 2}])])
+    letter = delivery([{"k": "a", "n": 7}], "orders", state=one.state)
+    letter.positions = lambda: [1]
+    one.router.deliver(letter)
+    assert shown(one) == {"orders_total": {"a": 10}, "latest": {"a": 2}}
 
 
 def test_increment_that_no_counter_can_take_is_rejected_and_named(log: Callable[..., Log]) -> None:
@@ -241,7 +261,7 @@ def test_state_comes_back_as_it_was() -> None:
     one.deliver([(1, [{"k": "a", "n": 0.1}, {"k": None, "n": 2**53 + 1.0}])])
     found = Series.from_state(one.state)
     assert Series.from_state(found.to_state()).families["latest"].table == found.families["latest"].table
-    assert found.families["orders_total"].counted == Counted(1, 2, 2, 2, 2)
+    assert found.families["orders_total"].counted == Counted(1, 2, 2, 2, 2, 1, 0)
     one.close()
 
 
@@ -253,22 +273,27 @@ Place = tuple[int, int]
 def test_each_record_is_counted_once_however_the_log_is_cut_and_replayed(log: list[list[bool]], data: Any) -> None:
     """A model of the runner: parts of any size, lost acknowledgements, replays from any position."""
     counted, times = Counted(), dict.fromkeys(_places(log, 1), 0)
-    reached, unsure = 0, False
+    every, unsure = _places(log, 1), False
+    at = data.draw(st.sampled_from([place for place in every if place[1] == 0]), label="joined at")
+    lowest = at
     for turn in range(data.draw(st.integers(1, 3), label="passes")):
-        first = 1 if turn == 0 else data.draw(st.integers(1, max(reached, 1)), label="replayed from")
-        waiting, done = _places(log, first), 0
+        if turn and data.draw(st.booleans(), label="replay"):
+            at = (data.draw(st.integers(1, at[0]), label="replayed from"), 0)
+        lowest = min(lowest, at)
+        waiting, done = [place for place in every if place >= at], 0
         stop = len(waiting) if turn == 2 else data.draw(st.integers(0, len(waiting)), label="stopped after")
         while done < stop:
             part = waiting[done : done + data.draw(st.integers(1, 7), label="part")]
             for _ in range(data.draw(st.integers(1, 2), label="tries")):
-                after, new, halved = _delivered(counted, part, log)
+                after, new, halved, anew = _delivered(counted, part, log)
+            if anew:
+                times, unsure = dict.fromkeys(times, 0), False
             for place in new:
                 times[place] += 1
             counted, done, unsure = after, done + len(part), unsure or halved
-            reached = max(reached, part[-1][0])
+            at = waiting[done] if done < len(waiting) else (len(log) + 1, 0)
     assert max(times.values()) <= 1, "counted twice"
-    ahead = max((place for place, count in times.items() if count), default=(0, 0))
-    missing = [place for place, count in times.items() if place < ahead and _kept(log, place) and not count]
+    missing = [p for p, count in times.items() if lowest <= p < at and _kept(log, p) and not count]
     assert unsure or not missing, "left out"
 
 
@@ -281,23 +306,25 @@ def _kept(log: list[list[bool]], place: Place) -> bool:
     return log[place[0] - 1][place[1]]
 
 
-def _delivered(counted: Counted, part: list[Place], log: list[list[bool]]) -> tuple[Counted, list[Place], bool]:
+def _delivered(counted: Counted, part: list[Place], log: list[list[bool]]) -> tuple[Counted, list[Place], bool, bool]:
     """Walk over a delivery as the router does.
 
     Returns:
-        How far the log is counted then; what is counted; and whether a part that follows one that the filter
-        left nothing of was known in half, in which case the router rather leaves records out.
+        How far the log is counted then; what is counted; whether a part that follows one that the filter left
+        nothing of was known in half, in which case the router rather leaves records out; and whether it began anew.
     """
     new: list[Place] = []
     bounds = (part[0], (part[-1][0], part[-1][1] + 1))
-    halved = False
+    halved = anew = False
     for position, group in itertools.groupby(part, key=lambda place: place[0]):
         kept = [place for place in group if _kept(log, place)]
         if not kept:
             continue  # the router is not shown a segment of which the filter left nothing
         piece = Part.of(position, bounds)
+        if counted.follows(piece):
+            counted, new, anew = Counted(), [], True
         known = counted.known(piece)
         halved = halved or (known not in (None, 0) and piece.begin > 0 and piece.begin != counted.passed_end)
         new.extend(kept[len(kept) if known is None else known :])
         counted = counted.after(piece, len(kept))
-    return counted, new, halved
+    return counted, new, halved, anew

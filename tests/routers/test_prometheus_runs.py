@@ -15,7 +15,7 @@ import pytest
 import muxly
 from muxly import Pipeline, Route
 from muxly._runner.replay import Replay
-from muxly.testing import FakeConnector
+from muxly.testing import CollectingRouter, FakeConnector
 from muxly_routers.prometheus import Metric, Prometheus
 from tests.routers.killed_metrics import RECORDS
 from tests.routers.test_prometheus_conformance import shown
@@ -81,6 +81,19 @@ def test_metric_added_later_is_filled_by_a_replay(tmp_path: Path) -> None:
         pipeline = Pipeline("daily", connector, routes=[Route("node", router)])
         muxly.run(pipeline, home=tmp_path / "home", replay=replay).raise_for_status()
     assert totals(text_of(tmp_path / "node")) == expected(list(range(RECORDS)), connector)
+
+
+def test_route_added_later_is_filled_by_a_replay(tmp_path: Path) -> None:
+    routes = [Route("other", CollectingRouter())]
+    late = Route("node", Prometheus(metrics=METRICS, textfile=tmp_path / "node"), batch={"records": 7})
+    for records, more in ((60, []), (60, [late]), (RECORDS + 20, [late])):
+        connector = FakeConnector(records=records, batch_records=10)
+        pipeline = Pipeline("daily", connector, routes=[*routes, *more], segment_bytes=1500)
+        muxly.run(pipeline, home=tmp_path / "home").raise_for_status()
+    before = totals(text_of(tmp_path / "node"))
+    assert before["seen_total"] == RECORDS + 20 - 60
+    muxly.run(pipeline, home=tmp_path / "home", replay=Replay(route="node")).raise_for_status()
+    assert totals(text_of(tmp_path / "node")) == expected(list(range(RECORDS + 20)), connector)
 
 
 def test_few_changed_series_do_not_make_the_others_vanish(tmp_path: Path, pushgateway: servers.Pushgateway) -> None:

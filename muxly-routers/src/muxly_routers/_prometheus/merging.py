@@ -8,7 +8,7 @@ import pyarrow as pa
 from attrs import define, evolve, field, frozen
 
 import muxly
-from muxly_routers._prometheus.series import Family, Part, Series, empty, grouped, joined
+from muxly_routers._prometheus.series import Counted, Family, Part, Series, empty, grouped, joined
 
 if TYPE_CHECKING:
     from muxly_routers._prometheus.reading import Reading
@@ -101,6 +101,7 @@ class _Growing:
     free: list[int]
     nulls: int = 0
     dropped: int = 0
+    _position: int | None = None
     _part: Part | None = None
     _known: int | None = 0
     _passed: int = 0
@@ -109,10 +110,9 @@ class _Growing:
 
     def take(self, position: int, batch: pa.RecordBatch, mask: pa.BooleanArray | None) -> None:
         """Take the records of a batch that are new, and that the mask lets through."""
-        if self._part is None or position != self._part.position:
+        if position != self._position:
             self._leave_segment()
-            self._part, self._passed = Part.of(position, self.bounds), 0
-            self._known = self.family.counted.known(self._part)
+            self._enter_segment(position)
         left_out = batch.num_rows if self._known is None else max(self._known - self._passed, 0)
         self._passed += batch.num_rows
         new = batch.slice(min(left_out, batch.num_rows))
@@ -120,6 +120,21 @@ class _Growing:
             new = new.filter(mask.slice(batch.num_rows - new.num_rows))
         if new.num_rows:
             self._add(new)
+
+    def _enter_segment(self, position: int) -> None:
+        self._position, self._part, self._passed = position, Part.of(position, self.bounds), 0
+        if self.family.counted.follows(self._part):
+            self._begin_anew()
+        counted = self.family.counted
+        self._known = counted.known(self._part)
+        if self._part.position == 0 and self.metric.kind != "increments" and 0 < position <= counted.position:
+            self._known = None  # a dead letter: counted late it is right, shown as the newest value it is not
+
+    def _begin_anew(self) -> None:
+        """Forget all: a replay that begins before it brings everything up to the head of the log."""
+        self._settle()
+        self.free[0] += len(self.family.table)
+        self.family = evolve(self.family, counted=Counted(), table=self.family.table.slice(0, 0))
 
     def _leave_segment(self) -> None:
         if self._part is not None:

@@ -40,8 +40,10 @@ class Part:
 
     @classmethod
     def of(cls, position: int, bounds: tuple[tuple[int, int], tuple[int, int]]) -> Part:
-        """The part at a position of what lies between two bounds."""
+        """The part at a position of what lies between two bounds; dead letters lie in no log any more."""
         (first, begin), (last, end) = bounds
+        if not first <= position <= last:
+            return cls(0)
         return cls(position, begin if position == first else 0, end if position == last and position else WHOLE)
 
 
@@ -58,6 +60,8 @@ class Counted:
         records: How many records that are, behind the filter.
         passed_end: Where the part of that segment ended that came last.
         passed: How many records lie before that place, behind the filter.
+        first: The position where counting began.
+        begin: Where in that segment.
     """
 
     position: int = 0
@@ -65,6 +69,12 @@ class Counted:
     records: int = 0
     passed_end: int = 0
     passed: int = 0
+    first: int = 0
+    begin: int = 0
+
+    def follows(self, part: Part) -> bool:
+        """Whether a part lies before all that was counted, so that a replay fills what came before."""
+        return part.position > 0 and (part.position, part.begin) < (self.first, self.begin)
 
     def known(self, part: Part) -> int | None:
         """How many records of a part were counted already; None = all."""
@@ -78,15 +88,19 @@ class Counted:
         """Behind a part of so many records."""
         if part.position == 0 or part.position < self.position:
             return self
+        if self.position == 0:
+            return Counted(part.position, part.end, records, part.end, records, part.position, part.begin)
         if part.position > self.position:
-            return Counted(part.position, part.end, records, part.end, records)
+            return self._at(part, records, records)
         if part.begin >= self.end:
-            total = self.records + records
-            return Counted(part.position, part.end, total, part.end, total)
+            return self._at(part, self.records + records, self.records + records)
         passed = self._before(part.begin) + records
         if part.end <= self.end:
             return evolve(self, passed_end=part.end, passed=passed)
-        return Counted(part.position, part.end, max(passed, self.records), part.end, passed)
+        return self._at(part, max(passed, self.records), passed)
+
+    def _at(self, part: Part, records: int, passed: int) -> Counted:
+        return Counted(part.position, part.end, records, part.end, passed, self.first, self.begin)
 
     def _before(self, begin: int) -> int:
         """How many records of the segment lie before a place, behind the filter."""
