@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+import trustme
 from attrs import frozen
 
 if TYPE_CHECKING:
@@ -34,9 +35,13 @@ class Store:
 
     Args:
         url: Its endpoint.
+        tls_url: Its endpoint with TLS, if it has one.
+        ca_bundle: What that one is trusted by.
     """
 
     url: str
+    tls_url: str | None = None
+    ca_bundle: Path | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def seaweed() -> Iterator[Store]:
     }
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     names = ("master", "volume", "filer", "s3")
-    ports = free_ports(2 * len(names))
+    *ports, tls = free_ports(2 * len(names) + 1)
     named = dict(zip(names, ports, strict=False))
     # Every port is named: by default gRPC takes the port + 10000, which a free port may not have.
     listening = [f"-{name}.port={port}" for name, port in named.items()]
@@ -106,6 +111,12 @@ def seaweed() -> Iterator[Store]:
     command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *listening, "-s3"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder}/s3.json", "-s3.autoCreateBucket=false"]
     command += ["-volume.max=1000", "-master.volumeSizeLimitMB=512", "-master.telemetry=false"]
+    command += [f"-s3.port.https={tls}", f"-s3.cert.file={folder}/cert.pem", f"-s3.key.file={folder}/key.pem"]
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
     # By default each new bucket takes seven volumes, and soon there are none left.
     environment = {**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
     with (
@@ -113,7 +124,7 @@ def seaweed() -> Iterator[Store]:
         subprocess.Popen(command, stdout=log, stderr=log, env=environment) as server,
     ):
         try:
-            store = Store(f"http://127.0.0.1:{named['s3']}")
+            store = Store(f"http://127.0.0.1:{named['s3']}", f"https://127.0.0.1:{tls}", folder / "ca.pem")
             _wait_until_ready(store, server, folder / "log")
             yield store
         finally:

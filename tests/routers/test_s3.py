@@ -315,6 +315,19 @@ def test_role_is_assumed_and_its_rights_are_used(moto: Store, monkeypatch: pytes
         assert seen.headers["x-amz-security-token"] == "t"
 
 
+@pytest.mark.parametrize("single_put_bytes", [0, 64 << 20])
+def test_tls_store_is_trusted_by_its_own_authority(lake: Lake, single_put_bytes: int) -> None:
+    one = numbered(*range(30))
+    secure: dict[str, Any] = {"endpoint_url": lake.store.tls_url, "ca_bundle": lake.store.ca_bundle}
+    lake.router(**secure, single_put_bytes=single_put_bytes, format="jsonl").deliver(one)
+    assert ids(lake, lake.keys()) == list(range(30))
+
+
+def test_tls_store_that_is_not_trusted_stops_the_route(lake: Lake) -> None:
+    with pytest.raises(muxly.RouteError, match="set ca_bundle to the certificates"):
+        lake.router(endpoint_url=lake.store.tls_url).deliver(numbered(1))
+
+
 def test_missing_credentials_name_the_ways_to_give_them(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
