@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
@@ -61,6 +62,17 @@ class TestMariaDb(RouterConformance):
                     cursor.execute("SELECT * FROM `" + table.replace("`", "``") + "`")
                     rows.extend(cursor.fetchall())
             return rows
+
+    @pytest.fixture(autouse=True)
+    def _silent(self) -> Iterator[None]:
+        """A server that takes connections and never says a word."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.silent_port = listening.getsockname()[1]
+            yield
+
+    def hanging(self, tmp_path: Path) -> Sql:
+        url = f"mysql+pymysql://muxly:canary-4711@127.0.0.1:{self.silent_port}/records"
+        return Sql(url=muxly.Secret(url), connect_seconds=1)
 
     def broken(self, tmp_path: Path) -> Sql:
         return Sql(url=muxly.Secret("mysql+pymysql://muxly:canary-4711@127.0.0.1:9/records"))

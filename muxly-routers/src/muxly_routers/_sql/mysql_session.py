@@ -42,6 +42,7 @@ _URL_OPTIONS: dict[str, Callable[[str], Any]] = {
     "write_timeout": int,
     "charset": lambda text: "utf8mb4",
 }
+_TIMEOUTS = ("read_timeout", "write_timeout")
 _OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0, 17)}
 
 _PACKET_BYTES = 1024 * 1024
@@ -95,8 +96,11 @@ def opened(url: URL, waits: Waits) -> _Session:
 
 
 def _connection(url: URL, waits: Waits) -> Connection[Any]:
+    options = _options(url.query)
+    limits = {name: options.pop(name, None) for name in _TIMEOUTS}
+    options |= dict.fromkeys(_TIMEOUTS, waits.connect_seconds)
     locks = f"innodb_lock_wait_timeout = {waits.lock_seconds}, lock_wait_timeout = {waits.lock_seconds}"
-    return pymysql.connect(
+    connection: Connection[Any] = pymysql.connect(
         host=url.host or "localhost",
         port=url.port or 3306,
         user=url.username,
@@ -110,8 +114,12 @@ def _connection(url: URL, waits: Waits) -> Connection[Any]:
         # Says that we can, while local_infile stays off: PyMySQL itself answers no request for a file.
         client_flag=CLIENT.LOCAL_FILES,
         program_name="muxly",
-        **_options(url.query),
+        **options,
     )
+    # A server that takes a connection and then says nothing is given up soon; a load may take its time.
+    wire: Any = connection
+    wire._read_timeout, wire._write_timeout = (limits[name] for name in _TIMEOUTS)
+    return connection
 
 
 def _options(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,9 +151,6 @@ class _Session(Session):
             raise muxly.RouteError(f"{self.version()} is too old; the oldest that work are {oldest}")
 
     def begin(self) -> None:
-        if not self._connection.open:
-            self._connection.connect()
-            _notice_dead_peers(self._connection)
         self._connection.begin()
 
     def commit(self) -> None:
