@@ -60,7 +60,7 @@ class TestThroughSqlAlchemy(OnSqlite):
 class TestPostgres(RouterConformance):
     """A schema for each router, read by psycopg."""
 
-    crash_points = 8
+    crash_points = 5
     url: str
     schema: str
 

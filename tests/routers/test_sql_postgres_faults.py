@@ -306,6 +306,31 @@ def test_unique_index_of_somebody_else_refuses_a_record(database: Database) -> N
             router.deliver(twin)
 
 
+def test_rows_that_are_there_twice_are_no_records_fault(database: Database) -> None:
+    with opened_router(database.url) as router:
+        router.deliver(numbered([1]))
+        router.deliver(numbered([1]))
+        with pytest.raises(muxly.StreamError, match=r"'orders' cannot be made ready for upsert: .*unique"):
+            router.deliver(numbered([2], mode="upsert"))
+    assert database.ids() == [1, 1]
+
+
+def test_table_that_a_view_depends_on_is_not_replaced(database: Database) -> None:
+    with opened_router(database.url) as router:
+        for generation in (1, 2):
+            router.begin(ORDERS, generation)
+            router.deliver(numbered([generation], mode="replace", generation=generation))
+            if generation == 1:
+                router.complete(ORDERS, 1)
+                database.run("CREATE VIEW seen AS SELECT * FROM orders")
+        with pytest.raises(muxly.RouteError, match=r"other objects depend on it; drop what depends on it"):
+            router.complete(ORDERS, 2)
+        assert database.ids() == [1]
+        database.run("DROP VIEW seen")
+        router.complete(ORDERS, 2)
+    assert database.ids() == [2]
+
+
 def test_record_without_a_key_is_refused(database: Database) -> None:
     keyless = delivery([{"id": 1, "version": 1}, {"id": None, "version": 1}], ORDERS, mode="upsert")
     with opened_router(database.url) as router, pytest.raises(muxly.RejectedError, match=r"'id': .*no primary key"):

@@ -268,8 +268,15 @@ class Output:
         wanted = tables.mapped(target, delivery.schema, keyed=shape.keyed)
         if not wanted and not any(batch.num_rows for batch in delivery.batches()):
             return []
-        work = self._work(target, tables.ensure(target, wanted, shape), delivery)
-        modes.prepare(work, shape)
+        try:
+            with typed(self._dialect, self._where):
+                work = self._work(target, tables.ensure(target, wanted, shape), delivery)
+                modes.prepare(work, shape)
+        except muxly.RejectedError as error:  # of rows that are there, and no record's fault
+            raise muxly.StreamError(
+                f"{self._where}: the table {target.table!r} cannot be made ready for {delivery.mode}: {error}; change "
+                "the rows that are in the way, or rename the table"
+            ) from None
         return [work]
 
     def _shape(self, delivery: muxly.Delivery) -> Shape:

@@ -124,6 +124,8 @@ class Postgres(Dialect):
         if state is None:
             refused = isinstance(error, OSError) is False and _NOT_RETRIED_CONNECTIONS.search(str(error))
             return Fault("denied" if refused else "retry", message)
+        if state == "2BP01":
+            message += "; drop what depends on it, or choose another mode than replace, which makes a new table"
         copied = _COPY_COLUMN.search(details.get("PG_DIAG_CONTEXT", ""))
         column = details.get("PG_DIAG_COLUMN_NAME") or (copied[1] if copied else None)
         # A message that breaks off inside a column was made for another type than the column has now.
