@@ -50,7 +50,7 @@ TRIED: dict[str, list[str]] = {way: [] for way in WAYS}
 @pytest.mark.parametrize("way", WAYS)
 def test_whatever_a_stalled_router_does_later_does_not_count(tmp_path: Path, way: str) -> None:
     """The run is still under way when it wakes up, and another route is busy."""
-    slow = FakeConnector(records=400, batch_records=50, batch_seconds=0.4)
+    slow = FakeConnector(records=400, batch_records=50, batch_seconds=0.7)
     woken: list[bool] = []
 
     def watch(active: Any) -> None:
@@ -58,7 +58,7 @@ def test_whatever_a_stalled_router_does_later_does_not_count(tmp_path: Path, way
             woken.append(True)
             GATES[way].set()
 
-    chosen = pipeline(slow, Waking(wakes=way), CollectingRouter(), stall_seconds=1.5, segment_seconds=0.1)
+    chosen = pipeline(slow, Waking(wakes=way), CollectingRouter(), stall_seconds=3, segment_seconds=0.1)
     result = muxly.run(chosen, home=tmp_path, on_change=watch)
     GATES[way].set()
     assert ENDED[way].wait(10)
@@ -74,8 +74,8 @@ def test_whatever_a_stalled_router_does_later_does_not_count(tmp_path: Path, way
 def test_stalled_route_says_what_and_where_and_what_to_do_and_observers_hear_of_it(tmp_path: Path) -> None:
     log = EventLog()
     hung = ChaosRouter(faults=[Fault(method="deliver", action="hang", seconds=20)])
-    result = muxly.run(pipeline(FakeConnector(), hung, stall_seconds=0.5), home=tmp_path, observers=[log])
-    said = "route 'r0' is stalled: it made no progress for 0.5 s, and is left behind; look whether its destination"
+    result = muxly.run(pipeline(FakeConnector(), hung, stall_seconds=2), home=tmp_path, observers=[log])
+    said = "route 'r0' is stalled: it made no progress for 2 s, and is left behind; look whether its destination"
     assert str(result.error).startswith(said)
     (failed,) = [record for record in log.records if record["event"] == "delivery_failed"]
     assert (failed["route"], failed["stream"], failed["message"]) == ("r0", "numbers", result.error)
@@ -83,7 +83,7 @@ def test_stalled_route_says_what_and_where_and_what_to_do_and_observers_hear_of_
 
 def test_stalled_route_that_is_not_required_does_not_count(tmp_path: Path) -> None:
     hung = ChaosRouter(faults=[Fault(method="deliver", action="hang", seconds=20)])
-    chosen = pipeline(FakeConnector(), hung, stall_seconds=0.5, route={"required": False})
+    chosen = pipeline(FakeConnector(), hung, stall_seconds=2, route={"required": False})
     result = muxly.run(chosen, home=tmp_path)
     assert (result.state, "stalled" in str(result.routes["r0"].error)) == ("succeeded", True)
 
@@ -93,8 +93,8 @@ def test_reading_that_hangs_is_left_behind_and_what_was_sealed_is_delivered(tmp_
         records=300, batch_records=100, faults=[Fault(method="read", action="hang", at=2, seconds=20)]
     )
     router = CollectingRouter()
-    result = muxly.run(pipeline(source, router, stall_seconds=0.5, segment_seconds=0), home=tmp_path)
-    assert str(result.error).startswith("stream 'numbers': stream 'numbers' is stalled: it made no progress for 0.5 s")
+    result = muxly.run(pipeline(source, router, stall_seconds=2, segment_seconds=0), home=tmp_path)
+    assert str(result.error).startswith("stream 'numbers': stream 'numbers' is stalled: it made no progress for 2 s")
     assert ids(router) == every(200)
     again = CollectingRouter()
     assert muxly.run(pipeline(source, again), home=tmp_path).state == "succeeded"
@@ -103,7 +103,7 @@ def test_reading_that_hangs_is_left_behind_and_what_was_sealed_is_delivered(tmp_
 
 def test_check_that_hangs_in_a_dry_run_is_left_behind(tmp_path: Path) -> None:
     hung = ChaosRouter(faults=[Fault(method="check", action="hang", seconds=20)])
-    result = muxly.run(pipeline(FakeConnector(), hung, stall_seconds=0.5), home=tmp_path, dry_run=True)
+    result = muxly.run(pipeline(FakeConnector(), hung, stall_seconds=2), home=tmp_path, dry_run=True)
     assert (result.state, "stalled" in str(result.error)) == ("partial", True)
 
 
@@ -113,7 +113,7 @@ class Chewing(CollectingRouter):
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
         batches = list[object]()
         for batch in delivery.batches():
-            time.sleep(0.4)
+            time.sleep(0.5)
             batches.append(batch)
         assert len(batches) > 3
         return super().deliver(delivery)
@@ -126,22 +126,22 @@ def test_router_that_takes_batches_is_not_stalled(tmp_path: Path) -> None:
 
     router = Chewing()
     source = scripted([muxly.Stream("wide", ("id",), sorted=True)], batches)
-    result = muxly.run(pipeline(source, router, stall_seconds=1.2), home=tmp_path)
+    result = muxly.run(pipeline(source, router, stall_seconds=1.6), home=tmp_path)
     assert (result.state, ids(router, "wide")) == ("succeeded", every(5))
 
 
 @pytest.mark.parametrize("method", ["open", "deliver"])
 def test_router_that_waits_as_it_was_asked_is_not_stalled(tmp_path: Path, method: str) -> None:
-    router = ChaosRouter(faults=[Fault(method=method, action="sleep", seconds=2)])
-    result = muxly.run(pipeline(FakeConnector(records=100), router, stall_seconds=1), home=tmp_path)
+    router = ChaosRouter(faults=[Fault(method=method, action="sleep", seconds=4)])
+    result = muxly.run(pipeline(FakeConnector(records=100), router, stall_seconds=3.5), home=tmp_path)
     assert (result.state, ids(router)) == ("succeeded", every(100))
 
 
-@pytest.mark.parametrize("method", ["open", "streams", "plan", "read"])
+@pytest.mark.parametrize("method", ["open", "read"])
 def test_connector_that_waits_as_it_was_asked_is_not_stalled(tmp_path: Path, method: str) -> None:
-    source = FakeConnector(records=100, faults=[Fault(method=method, action="sleep", seconds=2)])
+    source = FakeConnector(records=100, faults=[Fault(method=method, action="sleep", seconds=4)])
     router = CollectingRouter()
-    result = muxly.run(pipeline(source, router, stall_seconds=1), home=tmp_path)
+    result = muxly.run(pipeline(source, router, stall_seconds=3.5), home=tmp_path)
     assert (result.state, ids(router)) == ("succeeded", every(100))
 
 
@@ -155,7 +155,7 @@ class Polling(CollectingRouter):
 
 
 def test_router_that_polls_for_ever_is_stalled(tmp_path: Path) -> None:
-    result = muxly.run(pipeline(FakeConnector(records=100), Polling(), stall_seconds=0.5), home=tmp_path)
+    result = muxly.run(pipeline(FakeConnector(records=100), Polling(), stall_seconds=2), home=tmp_path)
     assert (result.state, "stalled" in str(result.error)) == ("partial", True)
 
 
