@@ -27,6 +27,8 @@ QUICKSTART = ROOT / "docs" / "examples" / "quickstart"
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<facts>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
 _INSTALLS = re.compile(r"(pip|uv|uvx|git|docker) ")
+# What a run says of itself every few seconds, on a busy machine.
+_PROGRESS = re.compile(r"\S+: \S+: [\d,]+ (of [\d,]+ )?read; .* (waiting|stopped)$")
 # What differs from run to run: ULIDs, times, durations, counters of time, folders.
 _VOLATILE = [
     (re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b"), "<id>"),
@@ -161,7 +163,7 @@ class Reader:
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}"
         self._place = Path((self.folder / ".place").read_text(encoding="utf-8").strip())
-        said = [_plain(line) for line in done.stdout.splitlines() if line.strip()]
+        said = [_plain(line) for line in done.stdout.splitlines() if line.strip() and not _PROGRESS.match(line)]
         assert _says(said, [_plain(line) for line in expected]), f"$ {command}\n{done.stdout}\nnot:\n{expected}"
 
     def _install(self, project: str) -> None:
