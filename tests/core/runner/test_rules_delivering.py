@@ -166,9 +166,9 @@ def test_empty_spool_file_is_quarantined(tmp_path: Path) -> None:
 
 
 def test_waiting_as_the_destination_asked_is_not_a_stall(tmp_path: Path) -> None:
-    asks = Fault(method="deliver", action="RetryableError", retry_after=1.5)
+    asks = Fault(method="deliver", action="RetryableError", retry_after=4)
     router = ChaosRouter(faults=[asks])
-    result = muxly.run(pipeline(FakeConnector(records=100), router, stall_seconds=0.5), home=tmp_path)
+    result = muxly.run(pipeline(FakeConnector(records=100), router, stall_seconds=2), home=tmp_path)
     assert (result.state, ids(router)) == ("succeeded", every(100))
 
 
