@@ -227,15 +227,15 @@ def test_child_alone_cannot_be_selected(tmp_path: Path) -> None:
 def test_plan_that_hangs_is_left_behind(tmp_path: Path) -> None:
     source = FakeConnector(faults=[Fault(method="plan", action="hang", seconds=20)])
     began = time.monotonic()
-    result = muxly.run(pipeline(source, CollectingRouter(), stall_seconds=0.5), home=tmp_path)
+    result = muxly.run(pipeline(source, CollectingRouter(), stall_seconds=2), home=tmp_path)
     assert time.monotonic() - began < 10
     assert (result.state, "stalled" in str(result.error)) == ("partial", True)
 
 
 def test_waiting_as_the_source_asked_is_not_a_stall(tmp_path: Path) -> None:
-    asks = Fault(method="read", action="RetryableError", at=1, retry_after=1.5)
+    asks = Fault(method="read", action="RetryableError", at=1, retry_after=4)
     router = CollectingRouter()
-    chosen = pipeline(FakeConnector(records=300, faults=[asks]), router, stall_seconds=0.5)
+    chosen = pipeline(FakeConnector(records=300, faults=[asks]), router, stall_seconds=2)
     result = muxly.run(chosen, home=tmp_path)
     assert (result.state, ids(router)) == ("succeeded", every(300))
 

@@ -171,7 +171,7 @@ def test_source_that_hangs_is_left_behind(tmp_path: Path, method: str) -> None:
     muxly.run(pipeline(FakeConnector(records=100), ChaosRouter(faults=DOWN)), home=tmp_path)
     router = CollectingRouter()
     hangs = FakeConnector(records=100, faults=[Fault(method=method, action="hang", seconds=20)])
-    result = muxly.run(pipeline(hangs, router, stall_seconds=0.5), home=tmp_path)
+    result = muxly.run(pipeline(hangs, router, stall_seconds=2), home=tmp_path)
     assert ids(router) == every(100)
     assert result.state == ("succeeded" if method == "close" else "failed")
     assert method == "close" or "did not answer" in str(result.error)

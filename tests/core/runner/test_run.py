@@ -251,7 +251,7 @@ def test_stop_ends_an_endless_stream_at_a_group(tmp_path: Path) -> None:
 def test_hanging_route_is_marked_stalled_and_the_others_finish(tmp_path: Path) -> None:
     hung = ChaosRouter(faults=[Fault(method="deliver", action="hang", seconds=20)])
     good = CollectingRouter()
-    result = muxly.run(pipeline(FakeConnector(), hung, good, stall_seconds=0.5), home=tmp_path)
+    result = muxly.run(pipeline(FakeConnector(), hung, good, stall_seconds=2), home=tmp_path)
     assert result.state == "partial"
     assert "stalled" in str(result.routes["r0"].error)
     assert ids(good) == every(1000)
