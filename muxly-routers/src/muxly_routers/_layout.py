@@ -13,7 +13,16 @@ from urllib.parse import quote
 
 from attrs import frozen
 
-__all__ = ["DatePart", "PartitionKey", "folder_name", "rendered", "slug", "stream_folder", "template_problem"]
+__all__ = [
+    "DatePart",
+    "PartitionKey",
+    "folder_name",
+    "rendered",
+    "slug",
+    "stream_folder",
+    "template_problem",
+    "text_hash",
+]
 
 DatePart = Literal["year", "month", "day", "hour"]
 
@@ -39,11 +48,12 @@ def slug(text: str) -> str:
         clean = f"_{clean}"
     if clean == text and clean and not _HASHED.search(clean):
         return clean
-    return f"{clean}-{_hash(text)}" if clean else _hash(text)
+    return f"{clean}-{text_hash(text)}" if clean else text_hash(text)
 
 
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+def text_hash(text: str, *, size: int = 6) -> str:
+    """A name for a text of any kind, in hexadecimal digits: two for each of ``size`` bytes."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).hexdigest()
 
 
 def template_problem(template: str, needed: str, allowed: tuple[str, ...]) -> str | None:
@@ -123,7 +133,7 @@ def folder_name(label: str, text: str | None) -> str:
     name = f"{_escaped_label(label)}={value}"
     if len(name) > _LONGEST:
         # "~" is always escaped elsewhere, so a cut name never equals one that was not cut.
-        name = f"{name[: _LONGEST - 13]}~{_hash(f'{label}={text}')}"
+        name = f"{name[: _LONGEST - 13]}~{text_hash(f'{label}={text}')}"
     return f"{name[:-1]}%2E" if name.endswith(".") else name
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import secrets
 from typing import TYPE_CHECKING
@@ -39,7 +38,7 @@ class Work:
 
     def __init__(self, root: Folder, pipeline: str, run: str) -> None:
         self.folder = root.child(_FOLDER, make=True)
-        self._pipeline = _hash(pipeline)
+        self._pipeline = _layout.text_hash(pipeline)
         self._run = _layout.slug(run)
 
     def draft(self) -> Draft:
@@ -81,19 +80,19 @@ class Work:
         Raises:
             ConflictError: It has begun a delivery of this id with another content.
         """
-        name = f"{self._pipeline}.{_hash(writer)}{_LAST}"
+        name = f"{self._pipeline}.{_layout.text_hash(writer)}{_LAST}"
         if self.folder.kind(name) == "file":
             with os.fdopen(self.folder.open_file(name), "rb") as file, failures_at(self.folder.place(name), "read"):
                 last = file.read().decode(errors="replace").split()
-            if last == [_hash(id), _hash(digest)]:
+            if last == [_layout.text_hash(id), _layout.text_hash(digest)]:
                 return
-            if last[:1] == [_hash(id)]:
+            if last[:1] == [_layout.text_hash(id)]:
                 raise muxly.ConflictError(
                     f"delivery {id} was written with another content before; it is not written again"
                 )
         draft = self.draft()
         try:
-            draft.write(f"{_hash(id)} {_hash(digest)}\n".encode())
+            draft.write(f"{_layout.text_hash(id)} {_layout.text_hash(digest)}\n".encode())
             draft.settle()
             draft.take_name(name)
         finally:
@@ -126,7 +125,3 @@ class Work:
     def close(self) -> None:
         """Let go of the folder."""
         self.folder.close()
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING
 
 import muxly
 from muxly_routers._extras import needs
+from muxly_routers._http import authorization
 from muxly_routers._prometheus import names, operations
 from muxly_routers._prometheus.delivering import Delivering, Outlet
 from muxly_routers._prometheus.endpoint import Endpoint, Listening
@@ -94,8 +94,7 @@ def _authorization(router: Prometheus) -> muxly.Secret | None:
     if router.bearer is not None:
         return muxly.Secret(f"Bearer {router.bearer.reveal()}")
     if router.basic is not None:
-        pair = f"{router.basic.user}:{router.basic.password.reveal()}".encode()
-        return muxly.Secret(f"Basic {base64.b64encode(pair).decode()}")
+        return muxly.Secret(authorization.basic(router.basic.user, router.basic.password))
     return None
 
 

@@ -5,7 +5,6 @@ They lie in ``.muxly`` below the prefix, named by pipeline and route, so that ea
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import muxly
@@ -73,7 +72,7 @@ class Notes:
         self._bucket.delete(self._upload(key))
 
     def _upload(self, key: str) -> str:
-        return f"{self._folder}uploads/{self._run.token:012d}-{_hash(key)}"
+        return f"{self._folder}uploads/{self._run.token:012d}-{_layout.text_hash(key, size=12)}"
 
     def remember(self, stream: str, delivery: muxly.Delivery) -> bool:
         """Note which delivery of a stream begins; the one before is forgotten.
@@ -113,7 +112,3 @@ def piece_of(bucket: Bucket, content: bytes | bytearray) -> Piece:
     digest = Digest(bucket.settings.checksum)
     digest.add(content)
     return Piece(lambda: content, len(content), digest.value())
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()

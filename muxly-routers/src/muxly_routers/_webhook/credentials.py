@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from typing import TYPE_CHECKING
 
 import muxly
+from muxly_routers._http import authorization
 from muxly_routers._webhook import signatures
 from muxly_routers._webhook.headers import revealed
 from muxly_routers._webhook.requests import Signing
@@ -61,8 +61,7 @@ def _authorization(router: Webhook) -> dict[str, str]:
     if router.bearer is not None:
         return {"authorization": f"Bearer {revealed(router.bearer, 'bearer')}"}
     if router.basic is not None:
-        pair = f"{router.basic.user}:{router.basic.password.reveal()}"
-        return {"authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+        return {"authorization": authorization.basic(router.basic.user, router.basic.password)}
     return {}
 
 
