@@ -356,3 +356,17 @@ def test_text_where_numbers_were_stops_the_stream(postgres_url: str) -> None:
         router.deliver(delivery([{"id": 1}], "mixed"))
         with pytest.raises(muxly.StreamError, match=r"'id': mixed.id is bigint and cannot hold text"):
             router.deliver(delivery([{"id": "one"}], "mixed"))
+
+
+def test_old_deliveries_of_the_stream_are_forgotten(target: Target) -> None:
+    other = attrs.evolve(ORDERS, name="others")
+    with target.opened() as router:
+        router.deliver(numbered([1], id="old"))
+        router.deliver(numbered([2], id="new"))
+        router.deliver(numbered([3], id="other", stream=other))
+    target.run("UPDATE _muxly_deliveries SET delivered_at = '2020-01-01T00:00:00.000000Z' WHERE id <> 'new'")
+    with target.opened() as router:
+        router.deliver(numbered([4], id="next"))
+        router.deliver(numbered([2], id="new"))
+    assert sorted(row["id"] for row in target.run("SELECT id FROM _muxly_deliveries")) == ["new", "next", "other"]
+    assert target.ids() == [1, 2, 4]

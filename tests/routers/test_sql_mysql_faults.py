@@ -106,6 +106,43 @@ def kill_connections(database: Database) -> None:
         database.run(f"KILL {number}")
 
 
+def test_stream_does_not_wait_for_another_that_is_being_delivered(database: Database) -> None:
+    with opened_router(database.url) as router:
+        router.deliver(numbered([1]))
+    with database.other() as other:
+        other.execute(
+            "INSERT INTO _muxly_deliveries (id, digest, pipeline, route, stream, receipt, delivered_at) "
+            "VALUES ('another', 'digest', 'shop', 'lake', 'others', '{}', '2026-01-01T00:00:00.000000Z')"
+        )
+        with opened_router(database.url, lock_seconds=1) as router:
+            router.deliver(numbered([2]))
+    assert database.ids() == [1, 2]
+
+
+def test_full_reads_of_many_streams_end_at_the_same_moment(database: Database) -> None:
+    count = 8
+    together, failed = threading.Barrier(count), list[str]()
+
+    def full_read(number: int) -> None:
+        stream = attrs.evolve(ORDERS, name=f"orders_{number}")
+        with opened_router(database.url) as router:
+            router.begin(stream, 1)
+            router.deliver(numbered([number], stream=stream, mode="replace", generation=1))
+            together.wait(10)
+            try:
+                router.complete(stream, 1)
+            except muxly.RetryableError as error:
+                failed.append(str(error))
+
+    threads = [threading.Thread(target=full_read, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert {f"orders_{number}" for number in range(count)} < database.tables()
+
+
 @pytest.mark.parametrize("mode", ["append", "upsert", "overwrite"])
 def test_connection_that_is_killed_in_the_transaction_leaves_nothing(database: Database, mode: Any) -> None:
     one = numbered(range(2000), mode=mode, batch_records=500)

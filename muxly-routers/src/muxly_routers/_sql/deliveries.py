@@ -21,6 +21,8 @@ __all__ = ["Deliveries", "Owner"]
 _DELIVERIES = ("id", "digest", "pipeline", "route", "stream", "receipt", "delivered_at")
 _GENERATIONS = ("owner", "pipeline", "route", "stream", "generation", "completed_at")
 
+_FORGOTTEN_AT_ONCE = 500
+
 
 @frozen
 class Owner:
@@ -78,15 +80,22 @@ class Deliveries:
         self._insert(self._deliveries, _DELIVERIES, kept)
 
     def prune(self, owner: Owner, seconds: float) -> None:
-        """Forget what this route delivered longer ago."""
-        at, quoted = self._dialect.at(self._deliveries), self._dialect.quoted
-        conditions = [
-            f"{quoted(name)} {sign} {self._dialect.parameter(number)}"
-            for number, (name, sign) in enumerate((("pipeline", "="), ("route", "="), ("delivered_at", "<")), start=1)
-        ]
-        sql = f"DELETE FROM {at} WHERE {' AND '.join(conditions)}"
-        pipeline, route, _stream = _shown(owner)
-        self._session.execute(sql, pipeline, route, _now(seconds))
+        """Forget what was delivered of this stream longer ago.
+
+        The ids are read first, and then named: a search by a deleting statement would lock, in MySQL, what
+        the route's other streams are about to add, and end in deadlocks.
+        """
+        at, quoted, parameter = self._dialect.at(self._deliveries), self._dialect.quoted, self._dialect.parameter
+        conditions = zip(("pipeline", "route", "stream", "delivered_at"), ("=", "=", "=", "<"), strict=True)
+        where = " AND ".join(
+            f"{quoted(name)} {sign} {parameter(number)}" for number, (name, sign) in enumerate(conditions, start=1)
+        )
+        sql = f"SELECT {quoted('id')} FROM {at} WHERE {where}"
+        old = [id for (id,) in self._session.query(sql, *_shown(owner), _now(seconds))]
+        for start in range(0, len(old), _FORGOTTEN_AT_ONCE):
+            ids = old[start : start + _FORGOTTEN_AT_ONCE]
+            listed = ", ".join(parameter(number) for number in range(1, len(ids) + 1))
+            self._session.execute(f"DELETE FROM {at} WHERE {quoted('id')} IN ({listed})", *ids)
 
     def visible(self, owner: Owner) -> int | None:
         """The generation that is visible; None = none was ever complete."""
@@ -103,7 +112,8 @@ class Deliveries:
         """Keep which generation is visible from now on."""
         at, quoted = self._dialect.at(self._generations), self._dialect.quoted
         identity = owner.digest(16)
-        self._session.execute(f"DELETE FROM {at} WHERE {quoted('owner')} = {self._dialect.parameter(1)}", identity)
+        if self.visible(owner) is not None:  # in MySQL, deleting what is not there locks others out of its place
+            self._session.execute(f"DELETE FROM {at} WHERE {quoted('owner')} = {self._dialect.parameter(1)}", identity)
         kept = (identity, *_shown(owner), str(generation), _now())
         self._insert(self._generations, _GENERATIONS, kept)
 

@@ -72,7 +72,7 @@ class Output:
         self._dialect = dialects.dialect_of(settings.url, fast=settings.fast)
         self._where = dialects.shown(settings.url)
         self._connected: _Connected | None = None
-        self._pruned = set[str | None]()
+        self._pruned = set[str]()
         self._feed: Feed | None = None
 
     def close(self) -> None:
@@ -252,12 +252,12 @@ class Output:
                     memory.remember(delivery, owner, receipt)
             except muxly.RejectedError as error:
                 raise muxly.RetryableError(f"{self._where}: another run makes the same delivery: {error}") from None
-            if target.schema not in self._pruned:
+            if delivery.stream.name not in self._pruned:
                 memory.prune(owner, self._settings.remember_seconds)
             for work in prepared:
                 _APPLY[delivery.mode](work)
                 modes.clear_stages(work)
-        self._pruned.add(target.schema)
+        self._pruned.add(delivery.stream.name)
         return receipt
 
     def _prepared(self, target: Place, memory: Deliveries, delivery: muxly.Delivery) -> list[modes.Work]:
