@@ -172,16 +172,20 @@ def newest(deliveries: list[list[Change]]) -> dict[int, tuple[str, bool]]:
     return {key: (text, dead) for key, (_rank, text, dead) in best.items()}
 
 
-def changed(stream: muxly.Stream, position: int, changes: list[Change]) -> muxly.Delivery:
+def changed(stream: muxly.Stream, position: int, changes: list[Change], only: int | None = None) -> muxly.Delivery:
+    """The changes at a position of the log; or only one of them, as a dead letter is delivered again."""
     records = [
         {"id": key, "changed": cursor, "text": f"{position}.{number}", "_deleted_at": DEAD if dead else None}
         for number, (key, cursor, dead) in enumerate(changes)
+        if only in (None, number)
     ]
     kinds = pa.schema(
         [("id", pa.int64()), ("changed", pa.int64()), ("text", pa.string()), ("_deleted_at", pa.timestamp("us", "UTC"))]
     )
     one = delivery(pa.Table.from_pylist(records, kinds), stream, mode="upsert", batch_records=2)
-    return attrs.evolve(one, positions=lambda: repeat(position))
+    if only is None:
+        return attrs.evolve(one, positions=lambda: repeat(position))
+    return attrs.evolve(one, sequences=lambda: [pa.array([muxly.sequence_number(position, only)], pa.int64())])
 
 
 @pytest.mark.parametrize("deletes", ["soft", "hard"])
@@ -195,6 +199,12 @@ def test_newest_record_of_each_key_is_left_whatever_comes_first(
 ) -> None:
     stream = attrs.evolve(KEYED, name=f"keyed_{deletes}_{next(STREAMS)}")
     made = [changed(stream, position, changes) for position, changes in enumerate(deliveries)]
+    made += [
+        changed(stream, position, changes, number)
+        for position, changes in enumerate(deliveries)
+        for number in range(len(changes))
+        if order.random() < 1 / 2
+    ]
     order.shuffle(made)
     with lasting.opened(deletes=deletes) as router:
         for one in made:

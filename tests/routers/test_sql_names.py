@@ -63,7 +63,7 @@ HOSTILE = [
     "pg_class",
     "__proto__",
     "constructor",
-    "_muxly_position",
+    "_muxly_sequence",
     "_muxly_deliveries",
     "_deleted_at2",
     "é",

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         StreamRules,
     )
     from muxly.retry import Backoff, Patience, RateBucket
-    from muxly.router import Delivery, Mode, Promise, Receipt, Router
+    from muxly.router import Delivery, Mode, Promise, Receipt, Router, sequence_number
     from muxly.scheduler import Scheduler, Submit
     from muxly.stream import Stream
 
@@ -95,7 +95,7 @@ _MODULES = {
         "StreamRules",
     ),
     "retry": ("Backoff", "Patience", "RateBucket"),
-    "router": ("Delivery", "Mode", "Promise", "Receipt", "Router"),
+    "router": ("Delivery", "Mode", "Promise", "Receipt", "Router", "sequence_number"),
     "scheduler": ("Scheduler", "Submit"),
     "stream": ("Stream",),
 }
@@ -158,6 +158,7 @@ __all__ = [
     "option",
     "read",
     "run",
+    "sequence_number",
 ]
 
 

@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from muxly.batch import Rejected
     from muxly.stream import Stream
 
-__all__ = ["Delivery", "Mode", "Promise", "Receipt", "Router"]
+__all__ = ["Delivery", "Mode", "Promise", "Receipt", "Router", "sequence_number"]
 
 Mode = Literal["append", "upsert", "overwrite", "replace"]
 Promise = Literal["effectively_once", "at_least_once", "idempotent"]
+
+_NUMBER_BITS = 32
+
+
+def sequence_number(position: int, number: int) -> int:
+    """Where a record stands in its stream's log, as one number that grows along the log.
+
+    Args:
+        position: Of its segment; below 2**31.
+        number: Of the record in the segment, from 0; below 2**32.
+    """
+    return position << _NUMBER_BITS | number
 
 
 def _rejected(value: Iterable[Rejected]) -> tuple[Rejected, ...]:
@@ -62,6 +74,8 @@ class Delivery:
         delivered: How many records of it are delivered already; ``batches`` starts after them.
         source: Makes all batches of the delivery, from its first record.
         positions: Makes the position in the stream's log of each of those batches.
+        sequences: Makes the sequence numbers of the records of each of those batches; None = counted
+            through the delivery, from 0 at its position.
         bounds: Where in the log it begins and ends, each as a position and a number of records of
             the segment there, before the route's filter: a segment may be cut.
         on_mark: Makes a position durable; given the number of records delivered in all.
@@ -78,6 +92,7 @@ class Delivery:
     delivered: int = field(default=0, kw_only=True)
     source: Callable[[], Iterator[pa.RecordBatch]] = field(kw_only=True, repr=False)
     positions: Callable[[], Iterable[int]] = field(default=lambda: repeat(0), kw_only=True, repr=False)
+    sequences: Callable[[], Iterable[pa.Int64Array]] | None = field(default=None, kw_only=True, repr=False)
     bounds: tuple[tuple[int, int], tuple[int, int]] = field(default=((0, 0), (0, 0)), kw_only=True)
     on_mark: Callable[[int], None] = field(default=lambda count: None, kw_only=True, repr=False)
 
@@ -86,12 +101,7 @@ class Delivery:
         return (batch for _position, batch in self.positioned())
 
     def positioned(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The batches, each with the position of its segment in the stream's log.
-
-        For ``upsert``: of two records with one key and equal ``cursor_field`` the greater position
-        wins, and within a position the later record, in whatever order deliveries arrive; a
-        replay brings old positions again.
-        """
+        """The batches, each with the position of its segment in the stream's log."""
         skip = self.delivered
         for position, batch in zip(self.positions(), self.source(), strict=False):
             if skip >= batch.num_rows:
@@ -99,6 +109,31 @@ class Delivery:
                 continue
             yield position, batch.slice(skip) if skip else batch
             skip = 0
+
+    def sequenced(self) -> Iterator[tuple[pa.Int64Array, pa.RecordBatch]]:
+        """The batches, each with the sequence number of every record: where it stands in the stream's log.
+
+        For ``upsert``: of two records with one key and equal ``cursor_field`` the greater number
+        wins, in whatever order deliveries arrive; a replay brings old numbers again. The number is
+        ``sequence_number`` of the segment's position and the record's number in the segment.
+        """
+        numbers = self._counted() if self.sequences is None else self.sequences()
+        skip = self.delivered
+        for batch, found in zip(self.source(), numbers, strict=False):
+            if skip >= batch.num_rows:
+                skip -= batch.num_rows
+                continue
+            yield found.slice(skip), batch.slice(skip)
+            skip = 0
+
+    def _counted(self) -> Iterator[pa.Int64Array]:
+        import pyarrow as pa
+
+        count = 0
+        for position, batch in zip(self.positions(), self.source(), strict=False):
+            first = sequence_number(position, count)
+            yield pa.arange(first, first + batch.num_rows)
+            count += batch.num_rows
 
     def table(self) -> pa.Table:
         """All records after ``delivered`` as one Arrow table."""

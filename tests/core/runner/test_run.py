@@ -9,13 +9,16 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+import attrs
+import pyarrow as pa
 import pytest
 
 import muxly
+from muxly._runner.replay import Replay
 from muxly._runner.run import execute
 from muxly._runner.run_options import RunOptions
 from muxly._runner.session import Home
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault, delivery
 
 FAST = muxly.Backoff(first_seconds=0.001, limit_seconds=0.01, attempts=3)
 
@@ -455,6 +458,45 @@ def test_router_sees_the_log_position_of_each_batch(tmp_path: Path) -> None:
     positions_seen = [position for position, _first in seen]
     assert positions_seen == sorted(positions_seen)
     assert positions_seen[0] == 1 < positions_seen[-1]
+
+
+class Numbering(CollectingRouter):
+    """Keeps where each record stood in the log; refuses some records until it is mended."""
+
+    refused: ClassVar[set[int]] = set()
+    stood: ClassVar[dict[int, int]] = {}
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
+        found = {
+            id: sequence
+            for sequences, batch in delivery.sequenced()
+            for id, sequence in zip(batch["id"].to_pylist(), sequences.to_pylist(), strict=True)
+        }
+        self.stood.update(found)
+        return muxly.Receipt([muxly.Rejected("no", index=at) for at, id in enumerate(found) if id in self.refused])
+
+
+def test_record_stands_at_the_same_place_of_the_log_when_it_is_delivered_again(tmp_path: Path) -> None:
+    Numbering.refused, Numbering.stood = {21, 28}, {}
+    chosen = pipeline(
+        FakeConnector(records=400), Numbering(), route={"where": "id % 7 = 0", "max_rejected": 2}, segment_bytes=6000
+    )
+    assert muxly.run(chosen, home=tmp_path).state == "succeeded"
+    first = Numbering.stood
+    assert list(first) == list(range(0, 400, 7))
+    assert list(first.values()) == sorted(first.values())
+    assert (first[21], first[28]) == (muxly.sequence_number(1, 21), muxly.sequence_number(1, 28))
+    Numbering.refused, Numbering.stood = set(), {}
+    muxly.run(chosen, home=tmp_path, replay=Replay(route="r0", dead_letters=True)).raise_for_status()
+    assert Numbering.stood == {21: first[21], 28: first[28]}
+
+
+def test_sequence_numbers_grow_along_the_log_and_skip_what_is_delivered() -> None:
+    whole = delivery(pa.table({"id": [1, 2, 3]}), batch_records=2)
+    numbers = [one.to_pylist() for one, _batch in attrs.evolve(whole, positions=lambda: [4, 4]).sequenced()]
+    assert numbers == [[muxly.sequence_number(4, 0), muxly.sequence_number(4, 1)], [muxly.sequence_number(4, 2)]]
+    assert max(numbers[-1]) < muxly.sequence_number(5, 0)
+    assert [one.to_pylist() for one, _batch in attrs.evolve(whole, delivered=1).sequenced()] == [[1], [2]]
 
 
 class Asking(CollectingRouter):

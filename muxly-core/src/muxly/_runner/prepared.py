@@ -13,7 +13,7 @@ from muxly._runner import fingerprint, schemas
 from muxly._runner.selection import Selection
 from muxly.errors import CorruptSegmentError, StreamError
 from muxly.pipeline import Columns
-from muxly.router import Delivery
+from muxly.router import Delivery, sequence_number
 from muxly.spool import read_segment, verify
 from muxly.store import letters, log, versions
 from muxly.store.rows import Letter, StoredDelivery, StoredSegment
@@ -123,6 +123,15 @@ class PreparedDelivery:
             if batch.num_rows if mask is None else mask.true_count:
                 yield segment.position
 
+    def sequences(self) -> Iterator[pa.Int64Array]:
+        """The sequence numbers of the records of each of those batches; a filter leaves gaps."""
+        for (segment, start), batch, mask in zip(self._places(), self._raw(), self._masks, strict=True):
+            first = sequence_number(segment.position, start)
+            numbers = pa.arange(first, first + batch.num_rows)
+            kept = numbers if mask is None else numbers.filter(mask)
+            if len(kept):
+                yield kept
+
     @property
     def digest(self) -> str:
         """Names the content: segments, bounds, columns and filter; never the encoded bytes."""
@@ -150,6 +159,7 @@ class PreparedDelivery:
             delivered=self.stored.marked,
             source=self.batches,
             positions=self.positions,
+            sequences=self.sequences,
             bounds=(
                 (self.stored.first_position, self.stored.first_offset),
                 (self.stored.last_position, self.stored.last_offset),
@@ -227,6 +237,10 @@ class PreparedDelivery:
             for batch in _between(read_segment(mapped), begin, end):
                 yield segment, at
                 at += batch.num_rows
+
+
+def _sequence_of(letter: Letter) -> pa.Int64Array:
+    return pa.array([sequence_number(letter.position or 0, letter.number or 0)], pa.int64())
 
 
 def _fitted(table: pa.Table, schema: pa.Schema | None) -> pa.Table:
@@ -309,6 +323,7 @@ class PreparedLetters:
             delivered=self.stored.marked,
             source=lambda: iter([self.selection.project(one) for one in self._table.to_batches()]),
             positions=lambda: [one.letter.position or 0 for one in self._letters],
+            sequences=lambda: [_sequence_of(one.letter) for one in self._letters],
             on_mark=on_mark,
         )
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     import muxly
 
-__all__ = ["POSITION", "Column", "Dialect", "Fault", "FaultKind", "Form", "Merge", "Place", "Session", "Waits"]
+__all__ = ["SEQUENCE", "Column", "Dialect", "Fault", "FaultKind", "Form", "Merge", "Place", "Session", "Waits"]
 
-POSITION, ORDER = "_muxly_position", "_muxly_order"
+SEQUENCE = "_muxly_sequence"
 """Hidden columns: where in its stream's log a record stood, and its number in the delivery (staging only)."""
 
 FaultKind = Literal["retry", "value", "stale", "denied", "wrong"]
@@ -88,7 +88,7 @@ class Merge:
 
     Args:
         target: The table.
-        stage: The staging table: ``columns``, ``POSITION`` and ``ORDER``.
+        stage: The staging table: ``columns`` and ``SEQUENCE``.
         columns: All columns of the delivery, the key's among them, each with its type in the target.
         key: The names of the key's columns.
         cursor: The cursor's column, if the stream has one in its records.
@@ -373,23 +373,23 @@ class Dialect(ABC):
 
     def newer(self, merge: Merge, new: str, old: str) -> str:
         """A condition: the record ``new`` is to replace ``old``, two aliases of tables."""
-        position = f"{new}.{self.quoted(POSITION)} >= COALESCE({old}.{self.quoted(POSITION)}, -1)"
+        later = f"{new}.{self.quoted(SEQUENCE)} >= COALESCE({old}.{self.quoted(SEQUENCE)}, -1)"
         if merge.cursor is None:
-            return position
+            return later
         type = next(one.type for one in merge.columns if one.name == merge.cursor)
         fresh, stale = (self.ordered(f"{table}.{self.quoted(merge.cursor)}", type) for table in (new, old))
         return (
             f"({fresh} > {stale} OR ({fresh} IS NOT NULL AND {stale} IS NULL)"
-            f" OR ({self.same(fresh, stale)} AND {position}))"
+            f" OR ({self.same(fresh, stale)} AND {later}))"
         )
 
     def winners(self, merge: Merge) -> str:
         """A SELECT of the staged record of each key that wins, with the types of the target."""
         columns = ", ".join(
             [f"{self.cast(self.quoted(one.name), one.type)} AS {self.quoted(one.name)}" for one in merge.columns]
-            + [self.quoted(POSITION)]
+            + [self.quoted(SEQUENCE)]
         )
-        order = [f"{self.quoted(POSITION)} DESC", f"{self.quoted(ORDER)} DESC"]
+        order = [f"{self.quoted(SEQUENCE)} DESC"]
         if merge.cursor is not None:
             type = next(one.type for one in merge.columns if one.name == merge.cursor)
             cursor = self.cast(self.quoted(merge.cursor), type)
@@ -400,7 +400,7 @@ class Dialect(ABC):
 
     def merge(self, merge: Merge) -> list[str]:
         """The statements of an upsert: of one key the newest record wins, whether staged or there."""
-        names = [*(one.name for one in merge.columns), POSITION]
+        names = [*(one.name for one in merge.columns), SEQUENCE]
         updates = ", ".join(
             f"{self.quoted(name)} = {self.merged(merge, name, 'excluded', 't')}"
             for name in names
@@ -416,7 +416,7 @@ class Dialect(ABC):
     def merged(self, merge: Merge, name: str, new: str, old: str) -> str:
         """What a column becomes where ``new`` replaces ``old``."""
         value = f"{new}.{self.quoted(name)}"
-        if merge.deleted is None or name in (POSITION, merge.deleted, merge.cursor):
+        if merge.deleted is None or name in (SEQUENCE, merge.deleted, merge.cursor):
             return value
         alive = f"{new}.{self.quoted(merge.deleted)} IS NULL"
         return f"CASE WHEN {alive} THEN {value} ELSE {old}.{self.quoted(name)} END"

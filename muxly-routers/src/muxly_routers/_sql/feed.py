@@ -9,10 +9,10 @@ from attrs import frozen
 
 import muxly
 from muxly_routers._sql import values
-from muxly_routers._sql.dialect import ORDER, POSITION
+from muxly_routers._sql.dialect import SEQUENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from muxly_routers._sql.dialect import Column, Form
 
@@ -46,7 +46,7 @@ class Feed:
         delivery: The records.
         columns: Where each goes.
         required: Names of columns in the records that must not be null.
-        hidden: Whether each record is given its position and its number.
+        sequenced: Whether each record is given its sequence number.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class Feed:
         columns: Sequence[Mapped],
         *,
         required: Sequence[str] = (),
-        hidden: bool = False,
+        sequenced: bool = False,
     ) -> None:
         self._run, self._delivery, self._columns = run, delivery, tuple(columns)
-        self._required, self._hidden = required, hidden
+        self._required, self._sequenced = required, sequenced
         self.error: Exception | None = None
         """What went wrong while reading: drivers wrap it beyond recognition."""
 
     def reader(self) -> pa.RecordBatchReader:
         """All records, from the first."""
         fields = [pa.field(one.column.name, one.form.wire) for one in self._columns]
-        if self._hidden:
-            fields += [pa.field(POSITION, pa.int64()), pa.field(ORDER, pa.int64())]
+        if self._sequenced:
+            fields.append(pa.field(SEQUENCE, pa.int64()))
         schema = pa.schema(fields)
         return pa.RecordBatchReader.from_batches(schema, self._kept(schema))
 
@@ -79,17 +79,20 @@ class Feed:
             raise
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        count = 0
-        for position, whole in self._delivery.positioned():
-            for part in _parts(whole):
+        for sequence, whole in self._with_sequences():
+            for start, part in _parts(whole):
                 if self._run.stopping:
                     raise muxly.StoppedError("the run was asked to stop")
                 self._check_required(part)
                 arrays = [self._converted(part, one) for one in self._columns]
-                if self._hidden:
-                    arrays += [_repeated(position, len(part)), _counted(count, len(part))]
-                count += len(part)
+                if sequence is not None:
+                    arrays.append(sequence.slice(start, len(part)))
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _with_sequences(self) -> Iterable[tuple[pa.Int64Array | None, pa.RecordBatch]]:
+        if self._sequenced:
+            return self._delivery.sequenced()
+        return ((None, batch) for batch in self._delivery.batches())
 
     def _check_required(self, part: pa.RecordBatch) -> None:
         for name in self._required:
@@ -103,16 +106,8 @@ class Feed:
             raise muxly.RejectedError(f"column {one.source!r}: {error}") from error
 
 
-def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """The batch in parts that may stand in memory a second time."""
+def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The batch in parts that may stand in memory a second time, each with the number of its first record."""
     rows = max(1, batch.num_rows * _PART_BYTES // max(batch.nbytes, _PART_BYTES))
     for start in range(0, batch.num_rows, rows):
-        yield batch.slice(start, rows)
-
-
-def _repeated(number: int, length: int) -> pa.Array:
-    return pa.repeat(pa.scalar(number, pa.int64()), length)
-
-
-def _counted(first: int, length: int) -> pa.Array:
-    return pa.arange(first, first + length)
+        yield start, batch.slice(start, rows)

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 import muxly
 from muxly_routers._sql import faults, files, values
-from muxly_routers._sql.dialect import ORDER, POSITION, Column, Dialect, Fault, Form, Merge, Place, Session
+from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Fault, Form, Merge, Place, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -154,7 +154,7 @@ class Generic(Dialect):
     def merge(self, merge: Merge) -> list[str]:
         """Drop what loses among the staged, change the rows that lose against the staged, add the others."""
         target, stage = self.at(merge.target), self.at(merge.stage)
-        names = [*(one.name for one in merge.columns), POSITION]
+        names = [*(one.name for one in merge.columns), SEQUENCE]
         matching = self._matching(merge, "s", target)
         updates = ", ".join(
             f"{self.quoted(name)} = (SELECT {self.merged(merge, name, 's', target)} FROM {stage} s WHERE {matching})"
@@ -176,11 +176,7 @@ class Generic(Dialect):
 
     def _after(self, merge: Merge, new: str, old: str) -> str:
         """A condition: of two staged records of one key the first wins."""
-        position, order = self.quoted(POSITION), self.quoted(ORDER)
-        later = (
-            f"({new}.{position} > {old}.{position} "
-            f"OR ({new}.{position} = {old}.{position} AND {new}.{order} > {old}.{order}))"
-        )
+        later = f"{new}.{self.quoted(SEQUENCE)} > {old}.{self.quoted(SEQUENCE)}"
         if merge.cursor is None:
             return later
         fresh, stale = (f"{table}.{self.quoted(merge.cursor)}" for table in (new, old))

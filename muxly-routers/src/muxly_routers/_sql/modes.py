@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 import muxly
 from muxly_routers._sql import names, values
-from muxly_routers._sql.dialect import ORDER, POSITION, Column, Merge, Place
+from muxly_routers._sql.dialect import Column, Merge, Place
 from muxly_routers._sql.feed import Feed, Mapped
 from muxly_routers._sql.tables import Shape
 
@@ -89,8 +89,7 @@ def _stages(work: Work) -> dict[Place, list[Column]]:
     place, mode = Place(None, work.stage), work.delivery.mode
     plain = [Column(one.column.name, one.form.type) for one in work.columns]
     if mode == "upsert":
-        number = work.tables.position().type
-        return {place: [*plain, Column(POSITION, number), Column(ORDER, number)]}
+        return {place: [*plain, work.tables.sequence()]}
     found = {} if _is_direct(work) else {_rows(work): plain}
     if mode == "overwrite":
         keys = {one.name for one in work.named(work.delivery.stream.overwrite_key)}
@@ -108,7 +107,7 @@ def _rows(work: Work) -> Place:
 
 
 def _graves(work: Work) -> Place:
-    """Where the keys, cursors and positions of deleted records are kept, so that older ones stay deleted."""
+    """Where the keys, cursors and sequence numbers of deleted records are kept, so that older ones stay deleted."""
     return Place(work.target.schema, names.own("deleted", work.target.table))
 
 
@@ -118,7 +117,7 @@ def _make_graves(work: Work, shape: Shape) -> None:
     kept = [one for one in work.columns if one.source in (*stream.primary_key, stream.cursor_field, DELETED)]
     if work.tables.columns(_graves(work)) or any(one.source == DELETED for one in kept):
         wanted = [evolve(one, form=evolve(one.form, type=one.column.type)) for one in kept]
-        work.tables.ensure(_graves(work), wanted, Shape(key=shape.key, positions=True))
+        work.tables.ensure(_graves(work), wanted, Shape(key=shape.key, sequenced=True))
 
 
 def append(work: Work) -> None:
@@ -141,7 +140,7 @@ def upsert(work: Work) -> None:
         cursor=next((one.column.name for one in work.columns if one.source == cursor), None),
         deleted=next((one.column.name for one in work.columns if one.source == DELETED), None),
     )
-    work.session.load(merge.stage, work.feed(work.columns, required=key, hidden=True).reader(), temporary=True)
+    work.session.load(merge.stage, work.feed(work.columns, required=key, sequenced=True).reader(), temporary=True)
     buried = work.hard and list(work.tables.columns(_graves(work)))
     if buried:
         _exhume(work, merge, buried)

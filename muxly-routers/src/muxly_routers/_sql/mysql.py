@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import muxly
 from muxly_routers._extras import needs
 from muxly_routers._sql import mysql_faults, mysql_types
-from muxly_routers._sql.dialect import ORDER, POSITION, Column, Dialect, Fault, Form, Merge, Place
+from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Fault, Form, Merge, Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,8 +133,8 @@ class Mysql(Dialect):
         finds the newest, in a table that has only the one.
         """
         newest = Place(None, f"{merge.stage.table}_newest")
-        made = [*merge.columns, Column(POSITION, "bigint"), Column(ORDER, "bigint")]
-        names = [one.name for one in made if one.name != ORDER]
+        made = [*merge.columns, Column(SEQUENCE, "bigint")]
+        names = [one.name for one in made]
         keys = " AND ".join(f"t.{self.quoted(name)} = s.{self.quoted(name)}" for name in merge.key)
         changes = ", ".join(
             f"t.{self.quoted(name)} = {self.merged(merge, name, 's', 't')}" for name in names if name not in merge.key
@@ -142,7 +142,7 @@ class Mysql(Dialect):
         target, source = f"{self.at(merge.target)} AS t", f"{self.at(newest)} AS s"
         return [
             self.create_table(newest, made, merge.key, temporary=True),
-            self._keep_newest(merge, newest, [one.name for one in made]),
+            self._keep_newest(merge, newest, names),
             f"UPDATE {target} JOIN {source} ON {keys} SET {changes} WHERE {self.newer(merge, 's', 't')}",
             self._add_missing(merge, names, f"{source} LEFT JOIN {target} ON {keys}"),
             self.drop_table(newest, temporary=True),
@@ -151,7 +151,7 @@ class Mysql(Dialect):
     def _keep_newest(self, merge: Merge, newest: Place, names: Sequence[str]) -> str:
         # An assignment sees those before it, so what decides comes last; once it is taken over, the
         # condition still holds.
-        deciding = [ORDER, POSITION, *([] if merge.cursor is None else [merge.cursor])]
+        deciding = [SEQUENCE, *([] if merge.cursor is None else [merge.cursor])]
         ordered = [*(name for name in names if name not in deciding and name not in merge.key), *deciding]
         kept, later = f"{self.at(newest)}.", self._is_later(merge, f"{self.at(newest)}.")
         changes = ", ".join(
@@ -165,11 +165,7 @@ class Mysql(Dialect):
 
     def _is_later(self, merge: Merge, kept: str) -> str:
         """A condition: the staged record beats the one of its key that is kept so far."""
-        position, order = self.quoted(POSITION), self.quoted(ORDER)
-        later = (
-            f"(VALUES({position}) > {kept}{position}"
-            f" OR (VALUES({position}) = {kept}{position} AND VALUES({order}) >= {kept}{order}))"
-        )
+        later = f"VALUES({self.quoted(SEQUENCE)}) >= {kept}{self.quoted(SEQUENCE)}"
         if merge.cursor is None:
             return later
         kind = next(one.type for one in merge.columns if one.name == merge.cursor)

@@ -291,7 +291,7 @@ class Output:
             indexes.append(stream.overwrite_key)
         return Shape(
             key=stream.primary_key if upsert or self._settings.primary_keys else (),
-            positions=upsert,
+            sequenced=upsert,
             indexes=indexes,
         )
 

@@ -12,7 +12,7 @@ from pyarrow import types
 from muxly_routers._extras import needs
 from muxly_routers._sql import faults, values
 from muxly_routers._sql.adbc import AdbcSession, is_driver_error
-from muxly_routers._sql.dialect import ORDER, POSITION, Column, Dialect, Fault, Form, Merge
+from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Fault, Form, Merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -152,13 +152,13 @@ class Postgres(Dialect):
     def winners(self, merge: Merge) -> str:
         # Less than half of what a window costs; and the merge goes through the key's index in its order.
         key = [self.quoted(name) for name in merge.key]
-        order = [*key, f"{self.quoted(POSITION)} DESC", f"{self.quoted(ORDER)} DESC"]
+        order = [*key, f"{self.quoted(SEQUENCE)} DESC"]
         if merge.cursor is not None:
             type = next(one.type for one in merge.columns if one.name == merge.cursor)
             order.insert(len(key), f"{self.ordered(self.cast(self.quoted(merge.cursor), type), type)} DESC NULLS LAST")
         columns = [f"{self.cast(self.quoted(one.name), one.type)} AS {self.quoted(one.name)}" for one in merge.columns]
         return (
-            f"SELECT DISTINCT ON ({', '.join(key)}) {', '.join([*columns, self.quoted(POSITION)])} "
+            f"SELECT DISTINCT ON ({', '.join(key)}) {', '.join([*columns, self.quoted(SEQUENCE)])} "
             f"FROM {self.at(merge.stage)} ORDER BY {', '.join(order)}"
         )
 

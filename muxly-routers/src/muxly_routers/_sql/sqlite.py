@@ -10,7 +10,7 @@ from pyarrow import types
 from muxly_routers._extras import needs
 from muxly_routers._sql import faults, files, values
 from muxly_routers._sql.adbc import AdbcSession, is_driver_error
-from muxly_routers._sql.dialect import POSITION, Column, Dialect, Fault, Form, Merge, Place, Session, Waits
+from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Fault, Form, Merge, Place, Session, Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -90,7 +90,7 @@ class Sqlite(Dialect):
 
     def winners(self, merge: Merge) -> str:
         # Staged records are merged one after the other, each against what the one before it left.
-        names = self.listed([*(one.name for one in merge.columns), POSITION])
+        names = self.listed([*(one.name for one in merge.columns), SEQUENCE])
         return f"SELECT {names} FROM {self.at(merge.stage)} WHERE TRUE"
 
     def change_type(self, place: Place, column: Column) -> list[str]:

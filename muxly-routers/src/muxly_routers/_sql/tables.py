@@ -8,7 +8,7 @@ import pyarrow as pa
 
 import muxly
 from muxly_routers._sql import names, values
-from muxly_routers._sql.dialect import POSITION, Column, Dialect, Form, Place, Session
+from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Form, Place, Session
 from muxly_routers._sql.feed import Mapped
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Shape:
 
     Args:
         key: Its primary key, in names of the records.
-        positions: Whether rows remember where in the stream's log they stood.
+        sequenced: Whether rows remember where in the stream's log they stood.
         indexes: Columns of each index, in names of the records.
     """
 
@@ -30,10 +30,10 @@ class Shape:
         self,
         *,
         key: Sequence[str] = (),
-        positions: bool = False,
+        sequenced: bool = False,
         indexes: Iterable[Sequence[str]] = (),
     ) -> None:
-        self.key, self.positions = tuple(key), positions
+        self.key, self.sequenced = tuple(key), sequenced
         self.indexes = tuple(tuple(one) for one in indexes)
 
     @property
@@ -138,7 +138,7 @@ class Tables:
             return tuple(wanted)
         for one in wanted:
             self._fit(place, one, there)
-        if shape.positions and POSITION not in there:
+        if shape.sequenced and SEQUENCE not in there:
             self._adopt(place, wanted, shape)
         return tuple(
             Mapped(one.index, one.source, Column(one.column.name, there[one.column.name]), one.form) for one in wanted
@@ -149,18 +149,18 @@ class Tables:
         if not columns:
             raise muxly.StreamError(f"table {place.table!r} cannot be made: no column of the records has a value yet")
         keyed = self._named_in(wanted, shape.keyed)
-        if shape.positions:
-            columns.append(self.position())
+        if shape.sequenced:
+            columns.append(self.sequence())
         self.make_schema(place.schema)
         self._session.execute(self._dialect.create_table(place, columns, [keyed[name] for name in shape.key]))
         self._columns[place] = {one.name: one.type for one in columns}
         self._index(place, keyed, shape)
 
-    def position(self) -> Column:
-        """The hidden column of positions."""
+    def sequence(self) -> Column:
+        """The hidden column of sequence numbers."""
         form = self._dialect.form(pa.int64())
         assert form is not None
-        return Column(POSITION, form.type)
+        return Column(SEQUENCE, form.type)
 
     def _index(self, place: Place, keyed: dict[str, str], shape: Shape) -> None:
         for index in shape.indexes:
@@ -197,8 +197,8 @@ class Tables:
 
     def _adopt(self, place: Place, wanted: Sequence[Mapped], shape: Shape) -> None:
         """Let rows of a table that was not made for upserts be found by key."""
-        self._session.execute(self._dialect.add_column(place, self.position()))
-        self._columns[place][POSITION] = self.position().type
+        self._session.execute(self._dialect.add_column(place, self.sequence()))
+        self._columns[place][SEQUENCE] = self.sequence().type
         keyed = self._named_in(wanted, shape.key)
         name = names.own("key", place.schema or "", place.table)
         self._session.execute(self._dialect.create_index(name, place, list(keyed.values()), unique=True))
