@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import muxly
 from muxly.testing import ChaosRouter, CollectingRouter, ConnectorConformance, FakeConnector, Fault, RouterConformance
+from tests.core.testing.adding_up import AddsToWhatItSees, Summed
 
 
 class Router(RouterConformance):
@@ -276,6 +277,10 @@ class UpsertsByArrival(ChaosRouter):
 
 class TestUpsertsByArrival(Router):
     kind = UpsertsByArrival
+
+
+class TestTrustsWhatIsNotAcknowledged(Summed):
+    kind = AddsToWhatItSees
 
 
 class Connector(ConnectorConformance):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import muxly
 from muxly.testing import ChaosRouter, CollectingRouter, Fault, RouterConformance
+from tests.core.testing.adding_up import Summed
 
 
 class Kept(RouterConformance):
@@ -104,3 +105,7 @@ class Replacing(CollectingRouter):
 
 class TestReplaceOnly(Kept):
     kind = Replacing
+
+
+class TestStateInTheLedger(Summed):
+    """Each delivery is given what the last acknowledged one left, and a killed one left nothing."""

@@ -13,9 +13,10 @@ import pytest
 
 from muxly.connector import Connector, Partition, Plan
 from muxly.stream import Stream
-from muxly.testing.component_conformance import ComponentConformance, WatchedRun, within
+from muxly.testing.component_conformance import ComponentConformance
 from muxly.testing.expectations import cursor_problem, expect
 from muxly.testing.readings import Read, all_records, boundary, cursor_after, planned, read, total
+from muxly.testing.watching import WatchedRun, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,207 +1,72 @@
 """A process that delivers, and kills itself before a chosen step.
 
 It loads a router's module once and then forks a child for each attempt, so that many crash
-points take little time. A step is a line of the router's own package that is about to run, or
-a call that others can see: opening, writing, syncing, linking, renaming, sending.
+points take little time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import faulthandler
 import importlib.util
 import os
 import pickle
-import struct
 import sys
-import threading
 import traceback
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import evolve
 
-from muxly.testing.faults import die
+from muxly.testing.crash_messages import Act, Attempt, Outcome, packed, receive, send
+from muxly.testing.crash_steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
+    from collections.abc import Callable, Iterator
 
     import pyarrow as pa
 
     from muxly.component import Run
     from muxly.router import Delivery, Router
-    from muxly.stream import Stream
 
-__all__ = ["Act", "Attempt", "Outcome"]
+__all__ = ["main"]
 
 HANG_SECONDS = 60
-_VISIBLE = ("open", "os.", "shutil.", "socket.", "sqlite3.", "urllib.", "http.")
-_WRAPPED = ("fsync", "fdatasync", "write", "writev", "pwrite", "sendfile", "copy_file_range", "close")
 
 
-@frozen(kw_only=True)
-class Act:
-    """One call of the router.
+class _Ledger:
+    """What a ledger keeps while a child acts: the state of each stream, and what is marked.
 
     Args:
-        method: ``"deliver"``, ``"begin"`` or ``"complete"``.
-        stream: The stream.
-        generation: Of a replace.
-        mode: Of the delivery.
-        id: Of the delivery.
-        digest: Of the delivery.
-        batches: Of the delivery.
-        repeat: How often the batches come, each time with the next ids.
-        delivered: How many records are delivered already.
+        states: Those of the streams, as the attempt begins.
+        tell: Tells the parent what is durable from now on.
     """
 
-    method: str
-    stream: Stream
-    generation: int | None = None
-    mode: Any = "append"
-    id: str = ""
-    digest: str = ""
-    batches: tuple[pa.RecordBatch, ...] = ()
-    repeat: int = 1
-    delivered: int = 0
+    def __init__(self, states: dict[str, Any], tell: Callable[[object], None]) -> None:
+        self.states, self._tell = dict(states), tell
 
+    def delivery(self, act: Act) -> Delivery:
+        """The delivery of an act, with its stream's state."""
+        from muxly.router import Delivery
 
-@frozen(kw_only=True)
-class Attempt:
-    """What a child does: open the router, act, and close it, unless it dies first.
+        return Delivery(
+            act.id,
+            act.digest,
+            act.stream,
+            act.batches[0].schema,
+            mode=act.mode,
+            generation=act.generation,
+            state=copy.deepcopy(self.states.get(act.stream.name)),
+            delivered=act.delivered,
+            source=lambda: _repeated(act),
+            on_mark=lambda count: self._tell(("mark", act.id, count)),
+        )
 
-    Args:
-        module: The name and the file of the router's module.
-        path: Where modules are found.
-        environ: The environment; secrets are kept there.
-        router: The pickled router.
-        earlier: Calls of another copy, opened and closed before; no steps.
-        acts: Its calls.
-        die_before: The number of the step that is not reached; None = it lives.
-        counted: Whether steps are counted; counting is slow.
-    """
-
-    module: tuple[str, str]
-    path: tuple[str, ...]
-    environ: dict[str, str]
-    router: bytes
-    acts: tuple[Act, ...]
-    earlier: tuple[Act, ...] = ()
-    die_before: int | None = None
-    counted: bool = True
-
-
-@frozen(kw_only=True)
-class Outcome:
-    """How an attempt ended.
-
-    Args:
-        finished: Whether it came to its end.
-        error: The traceback, if it raised.
-        marks: What was marked, by delivery id.
-        steps: How many steps there were.
-        visible: The numbers of those that others can see, each with what is done and by which line.
-        grown_bytes: How much the child's memory grew during its last delivery.
-        modules: What it imported.
-    """
-
-    finished: bool = False
-    error: str | None = None
-    marks: dict[str, int] = field(factory=dict)
-    steps: int = 0
-    visible: dict[int, str] = field(factory=dict)
-    grown_bytes: int = 0
-    modules: tuple[str, ...] = ()
-
-
-class _Steps:
-    """Counts steps, and dies before the chosen one."""
-
-    def __init__(self, folder: str, die_before: int | None) -> None:
-        self._folder, self._die_before = folder, die_before
-        self.count, self.visible, self._watching = 0, dict[int, str](), False
-
-    def step(self, what: str = "") -> None:
-        """One more step is about to be made.
-
-        Args:
-            what: What it does, if others can see it.
-        """
-        if not self._watching:
-            return
-        if self.count == self._die_before:
-            self._watching = False  # dying is no step
-            die()
-        if what:
-            self.visible[self.count] = f"{what} in line {self._own_line()}"
-        self.count += 1
-
-    def _own_line(self) -> str:
-        """The line of the router's own package that is being run, if one is."""
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None and not frame.f_code.co_filename.startswith(self._folder):
-            frame = frame.f_back
-        return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Count all steps inside."""
-        sys.addaudithook(self._audit)
-        for name in _WRAPPED:
-            if hasattr(os, name):
-                self._wrap(name)
-        self._watching = True
-        threading.settrace(self._trace)
-        sys.settrace(self._trace)
-        yield
-        sys.settrace(None)
-        threading.settrace(None)
-        self._watching = False
-
-    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._watching and event.startswith(_VISIBLE) and not _is_import(event, arguments):
-            self.step(event)
-
-    def _wrap(self, name: str) -> None:
-        call = getattr(os, name)
-
-        def counted(*arguments: Any, **more: Any) -> Any:
-            self.step(name)
-            return call(*arguments, **more)
-
-        setattr(os, name, counted)
-
-    def _trace(self, frame: Any, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(self._folder):
-            return None
-        if event == "line":
-            self.step()
-        return self._trace
-
-
-def _is_import(event: str, arguments: tuple[Any, ...]) -> bool:
-    return event == "open" and str(arguments[0]).endswith((".py", ".pyc"))
-
-
-def _delivery(act: Act, marks: dict[str, int], tell: Any) -> Delivery:
-    from muxly.router import Delivery
-
-    def mark(count: int) -> None:
-        marks[act.id] = count
-        tell(("mark", act.id, count))
-
-    return Delivery(
-        act.id,
-        act.digest,
-        act.stream,
-        act.batches[0].schema,
-        mode=act.mode,
-        generation=act.generation,
-        delivered=act.delivered,
-        source=lambda: _repeated(act),
-        on_mark=mark,
-    )
+    def deliver(self, router: Router, act: Act) -> None:
+        """Let the router deliver, and acknowledge that."""
+        receipt = router.deliver(self.delivery(act))
+        if receipt is not None and receipt.state is not None:
+            self.states[act.stream.name] = copy.deepcopy(receipt.state)
 
 
 def _repeated(act: Act) -> Iterator[pa.RecordBatch]:
@@ -224,21 +89,22 @@ def _moved(batch: pa.RecordBatch, by: int) -> pa.RecordBatch:
     return batch.set_column(index, batch.schema.field(index), pc.add(batch.column(index), by))
 
 
-def _act(attempt: Attempt, tell: Any) -> Outcome:
+def _act(attempt: Attempt, tell: Callable[[object], None]) -> Outcome:
     from muxly.component import Run
 
     known = set(sys.modules)
     earlier, router = (pickle.loads(attempt.router) for _ in range(2))  # noqa: S301 (the parent's own bytes)
-    steps, marks = _Steps(_package_folder(type(router)), attempt.die_before), dict[str, int]()
-    run = Run("01JW000000MUXLYCRASHRUN000", "conformance")
+    steps = Steps(type(router), attempt.die_before)
+    run, ledger = Run("01JW000000MUXLYCRASHRUN000", "conformance"), _Ledger(attempt.states, tell)
     if attempt.earlier:
-        _calls(earlier, run, attempt.earlier, {}, lambda message: None)
+        _calls(earlier, run, attempt.earlier, ledger)
+    tell(("states", ledger.states))
     with steps.watched() if attempt.counted else contextlib.nullcontext():
-        grown = _calls(router, run, attempt.acts, marks, tell)
+        grown = _calls(router, run, attempt.acts, ledger)
     run.end()
     return Outcome(
         finished=True,
-        marks=marks,
+        states=ledger.states,
         steps=steps.count,
         visible=steps.visible,
         grown_bytes=grown,
@@ -246,25 +112,19 @@ def _act(attempt: Attempt, tell: Any) -> Outcome:
     )
 
 
-def _calls(router: Router, run: Run, acts: tuple[Act, ...], marks: dict[str, int], tell: Any) -> int:
+def _calls(router: Router, run: Run, acts: tuple[Act, ...], ledger: _Ledger) -> int:
     """Open, act and close; returns by how many bytes the peak of memory grew in the last delivery."""
     router.open(run)
     before = _peak_bytes()
     for act in acts:
         if act.method == "deliver":
             before = _peak_bytes()
-            router.deliver(_delivery(act, marks, tell))
+            ledger.deliver(router, act)
         else:
             getattr(router, act.method)(act.stream, act.generation)
     grown = _peak_bytes() - before
     router.close()
     return grown
-
-
-def _package_folder(kind: type) -> str:
-    """The folder of the package that the class is in, or its file if it is in none."""
-    file = Path(sys.modules[kind.__module__].__file__ or "")
-    return f"{file.parent}{os.sep}" if "." in kind.__module__ or file.name == "__init__.py" else str(file)
 
 
 def _peak_bytes() -> int:
@@ -292,8 +152,7 @@ def _be_child(attempt: Attempt, pipe: int) -> None:
     write = os.write  # the real one: what is told is no step
 
     def tell(message: object) -> None:
-        content = pickle.dumps(message)
-        write(pipe, struct.pack("<I", len(content)) + content)
+        write(pipe, packed(message))
 
     os.environ.clear()
     os.environ.update(attempt.environ)
@@ -307,28 +166,18 @@ def _be_child(attempt: Attempt, pipe: int) -> None:
 
 
 def _gathered(told: IO[bytes]) -> Outcome:
+    """What a child told; one that died told only what was durable."""
     marks: dict[str, int] = {}
+    states: dict[str, Any] = {}
     while (message := receive(told)) is not None:
-        if isinstance(message, Outcome):
-            return message
-        marks[message[1]] = message[2]
-    return Outcome(marks=marks)
-
-
-def send(stream: IO[bytes], message: object) -> None:
-    """Write one message."""
-    content = pickle.dumps(message)
-    stream.write(struct.pack("<I", len(content)) + content)
-    stream.flush()
-
-
-def receive(stream: IO[bytes]) -> Any:
-    """Read one message; None at the end."""
-    head = stream.read(4)
-    if len(head) < 4:
-        return None
-    content = stream.read(struct.unpack("<I", head)[0])
-    return pickle.loads(content)  # noqa: S301 (between a process and its own child)
+        match message:
+            case Outcome():
+                return evolve(message, marks=marks)
+            case "mark", name, count:
+                marks[name] = count
+            case "states", kept:
+                states = kept
+    return Outcome(marks=marks, states=states)
 
 
 def load_module(name: str, path: str) -> None:

@@ -7,14 +7,13 @@ import os
 import pickle
 import subprocess
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from muxly.testing import crash_child
-from muxly.testing.crash_child import Act, Attempt, Outcome
+from muxly.testing.crash_messages import Act, Attempt, Outcome, receive, send
 from muxly.testing.expectations import expect
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from muxly.router import Router
 
@@ -48,6 +47,7 @@ class Crashes:
         acts: Sequence[Act],
         *,
         earlier: Sequence[Act] = (),
+        states: Mapping[str, Any] | None = None,
         die_before: int | None = None,
         counted: bool = True,
     ) -> Outcome:
@@ -57,6 +57,7 @@ class Crashes:
             router: Not opened; it pickles.
             acts: What it does.
             earlier: What another copy does before that, to its end.
+            states: What the ledger keeps of each stream before all that.
             die_before: The number of the step that is not reached; None = it lives.
             counted: Whether steps are counted.
 
@@ -72,22 +73,23 @@ class Crashes:
             router=pickle.dumps(router),
             earlier=tuple(earlier),
             acts=tuple(acts),
+            states=dict(states or {}),
             die_before=die_before,
             counted=counted,
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        crash_child.send(process.stdin, attempt)
-        outcome = crash_child.receive(process.stdout)
+        send(process.stdin, attempt)
+        outcome = receive(process.stdout)
         if outcome is None:
             self.close()
         expect(outcome is not None, "a router can be imported by name in another process, as by an executor's worker")
         expect(outcome.error is None, "a delivery works in another process, and after a crash", outcome.error)
         return cast("Outcome", outcome)
 
-    def finish(self, router: Router, acts: Sequence[Act]) -> Outcome:
+    def finish(self, router: Router, acts: Sequence[Act], *, states: Mapping[str, Any] | None = None) -> Outcome:
         """The same, to the end."""
-        outcome = self.attempt(router, acts, counted=False)
+        outcome = self.attempt(router, acts, states=states, counted=False)
         expect(outcome.finished, "a router does not end its process")
         return outcome
 

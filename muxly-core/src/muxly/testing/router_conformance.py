@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
-import pytest
 
-from muxly.errors import ConfigurationError, ConflictError, DeliveryError, MuxlyError, RetryableError
+from muxly.errors import ConfigurationError, DeliveryError
 from muxly.router import Router
 from muxly.stream import Stream
 from muxly.testing import fake_records
-from muxly.testing.component_conformance import WatchedRun, within
 from muxly.testing.deliveries import delivery
 from muxly.testing.expectations import expect
+from muxly.testing.odd_texts import NAMES, TEXTS
 from muxly.testing.router_crashes import RouterCrashes
 from muxly.testing.router_modes import RouterModes
 from muxly.testing.router_patience import RouterPatience
+from muxly.testing.router_repeats import RouterRepeats
+from muxly.testing.watching import WatchedRun, within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import pyarrow as pa
@@ -33,59 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["RouterConformance"]
 
 PROMISES = ("effectively_once", "at_least_once", "idempotent")
-TEXTS = (
-    "",
-    " ",
-    'quo"te',
-    "O'Neil; DROP TABLE x",
-    "com,ma",
-    "new\nline",
-    "carriage\rreturn",
-    "both\r\n",
-    "tab\t",
-    "=1+1",
-    "@cmd",
-    "-5",
-    "null",
-    "NaN",
-    "\\N",
-    "\\",
-    "naïve",
-    "日本語",
-    "👩‍💻",
-    "e\u0301",
-    "\u202eright to left",
-    "\ufeffmark",
-    "${HOME}",
-    "{{7*7}}",
-    "<script>",
-    "../../etc/passwd",
-    "a" * 70_000,
-)
-NAMES = (
-    "../../escape",
-    "/absolute",
-    "a/b",
-    "a\\b",
-    ".",
-    "..",
-    ".hidden",
-    "",
-    " ",
-    "con",
-    "x" * 300,
-    "naïve ☃",
-    "new\nline",
-    "semi;colon",
-    'quo"te',
-    "%2e%2e",
-    "deals:contacts",
-    "UPPER",
-    "upper",
-)
 
 
-class RouterConformance(RouterModes, RouterPatience, RouterCrashes):
+class RouterConformance(RouterRepeats, RouterModes, RouterPatience, RouterCrashes):
     """Subclass it, and say how your router is made and how to read what arrived.
 
     ::
@@ -114,6 +63,7 @@ class RouterConformance(RouterModes, RouterPatience, RouterCrashes):
     def test_every_record_arrives(self, made: Component, run: Run) -> None:
         """Also over several deliveries."""
         self.deliver_reopened(made, run, self.numbered(range(10)))
+        self.expect_arrived(range(10), "a delivery")
         if self.usual_mode != "replace":
             self.deliver_reopened(made, run, self.numbered(range(10, 15)))
             self.expect_arrived(range(15), "two deliveries")
@@ -155,57 +105,6 @@ class RouterConformance(RouterModes, RouterPatience, RouterCrashes):
     def _of(self, data: Any, **facts: Any) -> Delivery:
         generation = 1 if self.usual_mode == "replace" else None
         return delivery(data, facts.pop("stream", self.stream), mode=self.usual_mode, generation=generation, **facts)
-
-    def test_repeat_of_a_delivery(self, made: Component, run: Run) -> None:
-        """The acknowledgement was lost: the same id comes again, to another copy."""
-        one = self.numbered(range(10))
-        first = self.deliver_reopened(made, run, one)
-        second = self.deliver_reopened(made, run, self.again(one))
-        self.expect_arrived(range(10), "the same id twice", tries=2)
-        expect(first.rejected == second.rejected, "a repeat returns the same receipt", (first, second))
-
-    def test_repeat_in_the_same_copy(self, ready: Router) -> None:
-        """Also without being opened again."""
-        one = self.numbered(range(10))
-        self.deliver(ready, one)
-        self.deliver(ready, self.again(one))
-        self.expect_arrived(range(10), "the same id twice in one copy", tries=2)
-
-    def test_repeat_after_later_deliveries(self, made: Component, run: Run) -> None:
-        """An old ledger was restored."""
-        if self.usual_mode == "replace":
-            pytest.skip("the router has only the mode replace")
-        early, late = self.numbered(range(5)), self.numbered(range(5, 10))
-        for one in (early, late, self.again(early), self.again(late)):
-            self.deliver_reopened(made, run, one)
-        self.expect_arrived(range(10), "the same ids again, after later ones", tries=2)
-
-    def test_repeat_after_the_records_broke_off(self, made: Component, run: Run) -> None:
-        """Reading a segment failed in the middle; nothing of the attempt may be doubled."""
-        one = self.numbered(range(12))
-        broken = self.again(one, source=lambda: _breaking_off(one))
-        with contextlib.suppress(RetryableError):
-            self.deliver_reopened(made, run, broken)
-            expect(condition=False, contract="an error of the delivery's own records is passed on")
-        self.deliver_reopened(made, run, self.again(one))
-        self.expect_arrived(range(12), "an attempt broke off, and was repeated", tries=2)
-
-    def test_known_id_with_other_content_is_a_conflict(self, made: Component, run: Run) -> None:
-        """Skipping it would lose records silently."""
-        if self._promise != "effectively_once":
-            pytest.skip("the router does not promise effectively_once")
-        one = self.numbered(range(5))
-        self.deliver_reopened(made, run, one)
-        other = self.numbered(range(50, 55), id=one.id)
-        with pytest.raises(ConflictError, match=r"."):
-            self.deliver_reopened(made, run, other)
-        self.expect_arrived(range(5), "a conflict changes nothing")
-
-    def test_what_is_delivered_already_is_left_out(self, made: Component, run: Run) -> None:
-        """``Delivery.mark`` kept a position before the crash."""
-        one = self.numbered(range(10))
-        self.deliver_reopened(made, run, attrs.evolve(one, delivered=6))
-        self.expect_arrived(range(6, 10), "6 of 10 records are delivered already")
 
     def test_marked_records_are_durable(self, ready: Router) -> None:
         """``mark`` comes after the records are at the destination, not before."""
@@ -285,24 +184,6 @@ class RouterConformance(RouterModes, RouterPatience, RouterCrashes):
             f"deliver returns or raises within {self.stop_seconds} s after the run was stopped",
             lambda: self.deliver(ready, self.numbered(range(10))),
         )
-
-    def test_attempt_after_an_error_works(self, made: Component, run: Run) -> None:
-        """After any error the runner closes and opens the router."""
-        router = cast("Router", copy.deepcopy(made))
-        router.open(run)
-        one = self.numbered(range(6))
-        with contextlib.suppress(MuxlyError):
-            router.deliver(self.again(one, source=lambda: _breaking_off(one)))
-        router.close()
-        router.open(run)
-        self.deliver(router, self.again(one))
-        router.close()
-        self.expect_arrived(range(6), "an attempt after an error", tries=2)
-
-
-def _breaking_off(one: Delivery) -> Iterator[pa.RecordBatch]:
-    yield next(one.source())
-    raise RetryableError("the records broke off")
 
 
 def _outside(tmp_path: Path) -> set[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import attrs
 import pytest
 
-from muxly.testing.crash_child import Act
+from muxly.testing.crash_messages import Act
 from muxly.testing.crashes import Crashes, points
 from muxly.testing.deliveries import delivery
 from muxly.testing.expectations import expect
@@ -73,13 +73,14 @@ class RouterCrashes(RouterTrials):
     def _kill(
         self, crashes: Crashes, router: Router, one: Delivery, there: range | tuple[()], dying: list[int]
     ) -> None:
-        marked = 0
+        marked, states = 0, dict[str, Any]()
         earlier = _acts(self._delivery(there, one.mode, 1)) if there else []
         for tries, point in enumerate(dying, start=1):
-            outcome = crashes.attempt(router, _acts(one, delivered=marked), earlier=earlier, die_before=point)
-            marked, earlier = outcome.marks.get(one.id, marked), []
+            acts = _acts(one, delivered=marked)
+            outcome = crashes.attempt(router, acts, earlier=earlier, states=states, die_before=point)
+            marked, states, earlier = outcome.marks.get(one.id, marked), outcome.states, []
             self._look(one, there, point, tries)
-        crashes.finish(router, _acts(one, delivered=marked))
+        crashes.finish(router, _acts(one, delivered=marked), states=states)
         kept = () if one.mode == "replace" else there
         self.expect_arrived([*kept, *SECOND], f"killed before step {dying} and tried again", tries=len(dying) + 1)
 

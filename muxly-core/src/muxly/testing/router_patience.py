@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from muxly.errors import RetryableError
-from muxly.testing.component_conformance import WatchedRun, within
 from muxly.testing.expectations import expect
 from muxly.testing.router_trials import RouterTrials
+from muxly.testing.watching import WatchedRun, within
 
 if TYPE_CHECKING:
     from pathlib import Path

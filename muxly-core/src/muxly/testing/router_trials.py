@@ -16,6 +16,7 @@ from muxly.stream import Stream
 from muxly.testing.component_conformance import ComponentConformance
 from muxly.testing.deliveries import delivery
 from muxly.testing.expectations import cursor_problem, expect
+from muxly.testing.ledger_states import LedgerStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,9 +98,10 @@ class RouterTrials(ComponentConformance):
 
     @pytest.fixture(autouse=True)
     def _declared(self, made: Component) -> None:
-        """Remember what the router declares."""
+        """Remember what the router declares; nothing is acknowledged yet."""
         router = cast("Router", made)
         self._modes, self._promise = router.modes, router.promise
+        self._states = LedgerStates()
 
     def numbered(self, numbers: Iterable[int], *, batch_records: int = 4, **facts: Any) -> Delivery:
         """A delivery of the records with these numbers."""
@@ -115,7 +117,7 @@ class RouterTrials(ComponentConformance):
         return attrs.evolve(first, **changes)
 
     def deliver(self, router: Router, one: Delivery) -> Receipt:
-        """Deliver as the runner does, and look at the receipt.
+        """Deliver as the runner does, and look at the receipt; its state is there for the next delivery.
 
         Raises:
             AssertionError: The receipt breaks the contract.
@@ -123,6 +125,7 @@ class RouterTrials(ComponentConformance):
         replacing = one.mode == "replace" and one.generation is not None
         if replacing:
             router.begin(one.stream, cast("int", one.generation))
+        self._states.give(one)
         receipt: object = router.deliver(one)
         if replacing:
             router.complete(one.stream, cast("int", one.generation))
@@ -131,6 +134,7 @@ class RouterTrials(ComponentConformance):
         expect(isinstance(receipt, Receipt), "deliver returns None or a muxly.Receipt", receipt)
         assert isinstance(receipt, Receipt)
         _expect_receipt(receipt, sum(batch.num_rows for batch in one.source()))
+        self._states.acknowledge(one, receipt)
         return receipt
 
     def deliver_reopened(self, made: Component, run: Run, one: Delivery) -> Receipt:

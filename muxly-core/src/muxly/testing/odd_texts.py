@@ -1,0 +1,56 @@
+"""Texts and names that have gone wrong in many programs: quotes, line ends, all scripts, paths, code."""
+
+from __future__ import annotations
+
+__all__ = ["NAMES", "TEXTS"]
+
+TEXTS = (
+    "",
+    " ",
+    'quo"te',
+    "O'Neil; DROP TABLE x",
+    "com,ma",
+    "new\nline",
+    "carriage\rreturn",
+    "both\r\n",
+    "tab\t",
+    "=1+1",
+    "@cmd",
+    "-5",
+    "null",
+    "NaN",
+    "\\N",
+    "\\",
+    "naïve",
+    "日本語",
+    "👩‍💻",
+    "e\u0301",
+    "\u202eright to left",
+    "\ufeffmark",
+    "${HOME}",
+    "{{7*7}}",
+    "<script>",
+    "../../etc/passwd",
+    "a" * 70_000,
+)
+NAMES = (
+    "../../escape",
+    "/absolute",
+    "a/b",
+    "a\\b",
+    ".",
+    "..",
+    ".hidden",
+    "",
+    " ",
+    "con",
+    "x" * 300,
+    "naïve ☃",
+    "new\nline",
+    "semi;colon",
+    'quo"te',
+    "%2e%2e",
+    "deals:contacts",
+    "UPPER",
+    "upper",
+)
