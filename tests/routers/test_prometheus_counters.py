@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import muxly
 from muxly.component import Run
 from muxly.testing import delivery
-from muxly_routers._prometheus.series import Counted, Part, Series
+from muxly_routers._prometheus.counting import Counted, Part
+from muxly_routers._prometheus.series import Series
 from muxly_routers.prometheus import Metric, Prometheus
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ import muxly.config
 from muxly import Secret
 from muxly.component import Run
 from muxly.testing import delivery
+from muxly_routers._http.tls import Tls
 from muxly_routers._prometheus import pushgateway
-from muxly_routers.prometheus import Metric, Prometheus
+from muxly_routers.prometheus import Basic, Metric, Prometheus
 
 GAUGE = Metric(column="n")
 
@@ -57,6 +58,24 @@ def made(**options: Any) -> Prometheus:
         ({"stream_label": "__name__"}, r"those that begin with '__' are Prometheus' own"),
         ({"job": "x"}, r"job is for pushgateway, and this route has textfile"),
         ({"grouping": {"a": "b"}}, r"grouping is for pushgateway"),
+        (
+            {"bearer": Secret("t")},
+            r"bearer is for listen and pushgateway and remote_write, and this route has textfile",
+        ),
+        ({"basic": Basic(user="u", password=Secret("p"))}, r"basic is for listen and pushgateway and remote_write"),
+        (
+            {"textfile": None, "listen": "127.0.0.1:1", "tls": Tls(certificate=Path("c.pem"))},
+            r"tls is for pushgateway and remote_write, and this route has listen",
+        ),
+        (
+            {
+                "textfile": None,
+                "listen": "127.0.0.1:1",
+                "bearer": Secret("t"),
+                "basic": Basic(user="u", password=Secret("p")),
+            },
+            r"bearer and basic say both who may read or write; give one of them",
+        ),
         ({"max_series": 0}, r"max_series"),
         ({"expire_seconds": 0}, r"expire_seconds"),
         ({"textfile": None, "listen": "9464"}, r"'9464' is no address to listen at; write HOST:PORT"),

@@ -18,7 +18,7 @@ import muxly
 from muxly import Secret
 from muxly.component import Run
 from muxly.testing import delivery
-from muxly.testing.component_conformance import WatchedRun
+from muxly.testing.watching import WatchedRun
 from muxly_routers._prometheus import remote, wire
 from muxly_routers.prometheus import Metric, Prometheus
 from tests.http_receiver import Receiver, Reply, Seen
@@ -84,9 +84,7 @@ rows_of_all_kinds = st.lists(
 )
 
 
-@given(
-    st.lists(st.tuples(texts, st.none() | texts, st.floats(allow_nan=False), st.integers(-(2**62), 2**62)), max_size=9)
-)
+@given(rows_of_all_kinds)
 def test_request_says_what_the_columns_hold(rows: list[tuple[str, str | None, float, int]]) -> None:
     one, other, values, times = ([row[at] for row in rows] for at in range(4))
     columns: list[tuple[str, Any]] = [
@@ -124,9 +122,13 @@ _times = itertools.count(int(datetime.now(UTC).timestamp() * 1000))
 
 def id_of_now() -> str:
     """A ULID of now, greater than the one before."""
+    return ulid(next(_times))
+
+
+def ulid(at: int) -> str:
+    """A ULID of that millisecond."""
     digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-    number = next(_times) << 80
-    return "".join(digits[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join(digits[at << 80 >> shift & 31] for shift in range(125, -1, -5))
 
 
 class To:
@@ -243,6 +245,32 @@ def test_totals_go_on_over_deliveries(sending: Callable[..., To], prometheus_ser
     assert [[value for _, value in samples] for _, samples in found] == [["1", "3", "6"], ["10", "20", "30"]]
 
 
+def test_deliveries_of_one_millisecond_and_of_a_clock_set_back_arrive(
+    sending: Callable[..., To], prometheus_server: servers.Prometheus
+) -> None:
+    """The halves of a rejected delivery get their ids within a millisecond."""
+    total, newest = f"{new_name()}_total", new_name()
+    metrics = {total: Metric(column="n", labels=["k"], type="counter"), newest: Metric(column="n", labels=["k"])}
+    one = sending(prometheus_server.write_url, metrics)
+    start = remote.delivery_time(id_of_now())
+    for number, late in enumerate((0, 0, 0, 5)):
+        id = f"{ulid(start - late)[:10]}{number:016d}"
+        one.deliver(delivery([{"k": "a", "n": number}], "orders", id=id, state=one.state))
+    [(_, totals)], [(_, values)] = prometheus_server.samples(total), prometheus_server.samples(newest)
+    assert [value for _, value in totals] == ["0", "1", "3", "6"]
+    assert [value for _, value in values] == ["0", "1", "2", "3"]
+    assert [round(at * 1000) - start for at, _ in totals] == [0, 1, 2, 3]
+    assert not one.run.noticed
+
+
+def test_time_of_samples_grows_unless_the_clock_was_wrong_before() -> None:
+    now = 1_800_000_000_000
+    assert remote.sample_time(ulid(now), 0) == now
+    assert remote.sample_time(ulid(now), now) == now + 1
+    assert remote.sample_time(ulid(now), now + 3_599_999) == now + 3_600_000
+    assert remote.sample_time(ulid(now), now + 3_600_000) == now
+
+
 def decoded(seen: Seen) -> list[tuple[dict[str, str], float, int]]:
     return read(bytes(cramjam.snappy.decompress_raw(seen.body)))
 
@@ -290,6 +318,34 @@ def test_attempt_goes_on_where_the_one_before_broke_off(sending: Callable[..., T
     assert counts == [2000, 2000, 2000, 1000]
     sent = [labels["k"] for seen in receiver.applied for labels, _, _ in decoded(seen)]
     assert sorted(sent, key=int) == [record["k"] for record in RECORDS]
+
+
+def test_series_that_expires_between_two_attempts_leaves_no_sample_out(
+    sending: Callable[..., To], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt counts on from the samples of the one before, which have to be the same."""
+    metrics = {"t_total": Metric(column="n", labels=["k"], type="counter")}
+    one = sending(url(receiver), metrics, expire_seconds=60)
+    one.deliver([{"k": f"old-{number}", "n": 1} for number in range(500)])
+    receiver.forget()
+    receiver.script(Reply(204), Reply(503))
+    second = delivery([{"k": str(n), "n": 1} for n in range(2500)], "orders", id=id_of_now(), state=one.state)
+    with pytest.raises(muxly.RetryableError, match=r"answered 503"):
+        one.deliver(second)
+    monkeypatch.setattr("time.time", lambda: datetime.now(UTC).timestamp() + 120)
+    one.deliver(second)
+    sent = {labels["k"] for seen in receiver.applied for labels, _, _ in decoded(seen)}
+    assert {record["k"] for record in second.records()} <= sent
+
+
+def test_record_that_a_counter_refuses_sends_nothing(sending: Callable[..., To], receiver: Receiver) -> None:
+    metrics = {
+        "t_total": Metric(column="n", type="counter"),
+        "m": Metric(column="n", timestamp="at"),
+    }
+    one = sending(url(receiver), metrics, stream_label="")
+    one.deliver([{"n": -1, "at": NOON}, {"n": 2, "at": NOON + timedelta(seconds=1)}])
+    assert {(labels["__name__"], value) for labels, value, _ in decoded(receiver.seen[0])} == {("t_total", 2), ("m", 2)}
 
 
 def test_request_that_is_too_large_is_halved(sending: Callable[..., To], receiver: Receiver) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from muxly_routers._http.tls import Tls
 from muxly_routers._prometheus import names
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ _ONLY_WITH = {
     "grouping": ("pushgateway",),
     "keep": ("textfile", "listen", "pushgateway"),
     "operations": ("listen",),
+    "bearer": ("listen", "pushgateway", "remote_write"),
+    "basic": ("listen", "pushgateway", "remote_write"),
+    "tls": ("pushgateway", "remote_write"),
 }
 
 
@@ -100,8 +104,10 @@ def ways(instance: Any, attribute: Any, value: Any) -> None:
         found = "there is none" if not given else f"there are {' and '.join(given)}"
         raise ValueError(f"a route has one way out of {', '.join(_WAYS)}, and {found}")
     for name, fitting in _ONLY_WITH.items():
-        if getattr(instance, name) and given[0] not in fitting:
+        if getattr(instance, name) not in (None, False, {}, Tls()) and given[0] not in fitting:
             raise ValueError(f"{name} is for {' and '.join(fitting)}, and this route has {given[0]}")
+    if instance.bearer is not None and instance.basic is not None:
+        raise ValueError("bearer and basic say both who may read or write; give one of them")
     _check_times(instance, given[0])
     if given[0] == "pushgateway":
         _check_group_labels(instance)

@@ -24,6 +24,9 @@ from muxly_routers._prometheus.telling import tell
 __all__ = ["Delivering", "Outlet", "bounded"]
 
 _STATE_BYTES = 1 << 20
+_ALWAYS = (1 << 63) - 1
+"""When a series that never expires was last reported."""
+
 _DROPPED = Metric(
     name=f"{OWN}_total",
     column=None,
@@ -157,7 +160,7 @@ def _dropped(unit: Unit, count: int) -> pa.Table:
     names = (("pipeline", unit.pipeline), ("route", unit.route), ("stream", unit.stream))
     labels = ",".join(filter(None, (constant(*pair) for pair in names)))
     return pa.table(
-        {"labels": [labels], "value": [count], "time": pa.nulls(1, pa.int64()), "seen": pa.array([0], pa.int64())}
+        {"labels": [labels], "value": [count], "time": pa.nulls(1, pa.int64()), "seen": pa.array([_ALWAYS])}
     )
 
 

@@ -12,28 +12,18 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from attrs import frozen
 
 import muxly
 from muxly_routers._prometheus.exposition import Exposed, Format, render
 from muxly_routers._prometheus.scraping import Address, Server, listening
-from muxly_routers._prometheus.series import grouped, joined
-from muxly_routers._prometheus.settings import Metric, Unit
+from muxly_routers._prometheus.showing import Showing
 
 if TYPE_CHECKING:
     from muxly_routers._prometheus.operations import Operations
+    from muxly_routers._prometheus.settings import Unit
 
 __all__ = ["Endpoint", "Listening"]
-
-
-@frozen
-class _Shown:
-    """The series of one stream, and after how many seconds without a report one is left out."""
-
-    exposed: tuple[Exposed, ...]
-    expire_seconds: float | None
 
 
 class Endpoint:
@@ -50,7 +40,7 @@ class Endpoint:
 
     def __init__(self, address: Address, authorization: muxly.Secret | None = None) -> None:
         self._authorization = authorization
-        self._shown: dict[Unit, _Shown] = {}
+        self._showing = Showing()
         self._rendered: dict[tuple[Format, bool], bytes] = {}
         self.operations: Operations | None = None
         self._lock = threading.Lock()
@@ -66,33 +56,19 @@ class Endpoint:
         """Show these series of a stream, and no others.
 
         Raises:
-            RouteError: Another stream shows a metric of that name that is of another kind.
+            RouteError: Another route shows a metric of that name that is of another kind.
         """
         with self._lock:
-            self._refuse_other_kinds(unit, exposed)
-            self._shown[unit] = _Shown(tuple(exposed), expire_seconds)
+            self._showing.publish(unit, exposed, expire_seconds)
             self._rendered.clear()
-
-    def _refuse_other_kinds(self, unit: Unit, exposed: Sequence[Exposed]) -> None:
-        new = {one.metric.family: one.metric for one in exposed}
-        for other, shown in self._shown.items():
-            for known in (one.metric for one in shown.exposed if other != unit):
-                mine = new.get(known.family)
-                if mine and (mine.is_counter, mine.unit) != (known.is_counter, known.unit):
-                    raise muxly.RouteError(
-                        f"metric {mine.name!r} of stream {unit.stream!r} differs in type or unit from the one of "
-                        f"route {other.route!r} of pipeline {other.pipeline!r}, which is shown at the same address; "
-                        "name one of them otherwise"
-                    )
 
     def content(self, format: Format, *, compressed: bool) -> bytes:
         """What a scraper gets."""
         with self._lock:
-            shown = [self._shown[unit] for unit in sorted(self._shown, key=_order)]
-            lasting = self.operations is None and all(one.expire_seconds is None for one in shown)
+            lasting = self.operations is None and self._showing.lasting
             if lasting and (known := self._rendered.get((format, compressed))) is not None:
                 return known
-            made = self._of_operations(format) + render(_together(shown, time.time()), format)
+            made = self._of_operations(format) + render(self._showing.together(time.time()), format)
             made = gzip.compress(made, 1, mtime=0) if compressed else made
             if lasting:
                 self._rendered[format, compressed] = made
@@ -102,6 +78,12 @@ class Endpoint:
         if self.operations is None:
             return b""
         return self.operations.openmetrics() if format == "openmetrics" else self.operations.text()
+
+    @property
+    def challenge(self) -> str:
+        """What to tell who may not read, as the header ``WWW-Authenticate``."""
+        scheme = "" if self._authorization is None else self._authorization.reveal().partition(" ")[0]
+        return f'{scheme} realm="muxly"'
 
     def admits(self, authorization: str) -> bool:
         """Whether who sends this header may read."""
@@ -117,36 +99,6 @@ class Endpoint:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
-
-
-def _order(unit: Unit) -> tuple[str, str, str]:
-    return unit.pipeline, unit.route, unit.stream
-
-
-def _together(shown: Sequence[_Shown], now: float) -> list[Exposed]:
-    """Each metric once, with the series of all streams; of a label set in several streams only one."""
-    metrics: dict[str, Metric] = {}
-    tables: dict[str, list[pa.Table]] = {}
-    for one in shown:
-        for exposed in one.exposed:
-            metrics.setdefault(exposed.metric.family, exposed.metric)
-            tables.setdefault(exposed.metric.family, []).extend(_unexpired(exposed, one.expire_seconds, now))
-    return [Exposed(metric, _distinct(tables[name])) for name, metric in metrics.items()]
-
-
-def _unexpired(exposed: Exposed, expire_seconds: float | None, now: float) -> list[pa.Table]:
-    if expire_seconds is None:
-        return list(exposed.tables)
-    return [table.filter(pc.greater_equal(table.column("seen"), int(now - expire_seconds))) for table in exposed.tables]
-
-
-def _distinct(tables: list[pa.Table]) -> list[pa.Table]:
-    if len(tables) < 2:
-        return tables
-    whole = tables[0]
-    for table in tables[1:]:
-        whole = joined(whole, table)
-    return [grouped(whole, adding=False)]
 
 
 @frozen

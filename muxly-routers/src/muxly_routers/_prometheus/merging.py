@@ -8,7 +8,8 @@ import pyarrow as pa
 from attrs import define, evolve, field, frozen
 
 import muxly
-from muxly_routers._prometheus.series import Counted, Family, Part, Series, empty, grouped, joined
+from muxly_routers._prometheus.counting import Counted, Part
+from muxly_routers._prometheus.series import Family, Series, empty, grouped, joined
 
 if TYPE_CHECKING:
     from muxly_routers._prometheus.reading import Reading

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import muxly
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from muxly_routers.prometheus import Prometheus
 
 __all__ = ["opened"]
-
-_LOOPBACK = ("127.", "::1", "localhost")
 
 
 def opened(router: Prometheus, run: muxly.Run, settings: Settings) -> Delivering | Sending:
@@ -66,7 +65,7 @@ def _outlet(router: Prometheus, run: muxly.Run) -> Outlet:
 
 def _listening(router: Prometheus, run: muxly.Run, address: Address) -> Listening:
     wanted = _authorization(router)
-    local = address.host.startswith(_LOOPBACK)
+    local = _is_local(address.host)
     if not local and run.guarded:
         raise muxly.ConfigurationError(
             f"{address} is open to the network, and this pipeline was not written by the operator; listen at 127.0.0.1",
@@ -87,6 +86,14 @@ def _listening(router: Prometheus, run: muxly.Run, address: Address) -> Listenin
     if router.operations:
         endpoint.operations = operations.of_all_runs()
     return Listening(endpoint, router.expire_seconds)
+
+
+def _is_local(host: str) -> bool:
+    """Whether only this machine can reach it; a name may lead anywhere, whatever it begins with."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _authorization(router: Prometheus) -> muxly.Secret | None:

@@ -1,7 +1,7 @@
 """Remote write: samples sent to Prometheus, or to what speaks its protocol, each with its own time.
 
-A sample's time is its column's, or that of the delivery, which its id tells: a repeat sends the same
-samples. Prometheus takes a sample again only if it is the newest of its series; of what it refuses as
+A sample's time is its column's, or that of the delivery, which its id and the one before tell: a repeat
+sends the same samples. Prometheus takes a sample again only if it is the newest of its series; of what it refuses as
 out of order or as a duplicate, no more can be known than that it holds that time or a later one already.
 """
 
@@ -24,7 +24,7 @@ from muxly_routers._prometheus.answers import failure
 if TYPE_CHECKING:
     from muxly_routers._http.client import Answer, Client
 
-__all__ = ["Progress", "RemoteWrite", "delivery_time"]
+__all__ = ["Progress", "RemoteWrite", "delivery_time", "distinct", "of_one_time", "sample_time"]
 
 REQUEST_SAMPLES = 2_000
 """So many samples go into one request, as Prometheus' own senders have it."""
@@ -37,7 +37,22 @@ _HEADERS = {
 _LATE = re.compile(
     r"out.of.order|duplicate.(sample|timestamp)|out of bounds|too.old|already exists|newer sample", re.IGNORECASE
 )
+_HOUR = 3_600_000
 _DIGITS = {digit: number for number, digit in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
+
+
+def sample_time(delivery: str, before: int) -> int:
+    """The time of a delivery's samples, in milliseconds since 1970: when it was made, but behind those before.
+
+    The halves of a delivery are made in one millisecond, and a clock may be set back; Prometheus
+    takes neither two values of one time nor an earlier time.
+
+    Args:
+        delivery: Its id.
+        before: The time of the samples before; an hour and more ahead it is that of a clock that was wrong.
+    """
+    made = delivery_time(delivery)
+    return made if before - made >= _HOUR else max(made, before + 1)
 
 
 def delivery_time(id: str) -> int:

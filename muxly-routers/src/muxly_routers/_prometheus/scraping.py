@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import socket
-import threading
+import sys
 from collections.abc import Sequence
 from http import HTTPStatus
+from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar, Protocol, cast
+from io import BufferedIOBase
+from typing import Any, Protocol, cast
 
 from attrs import frozen
 
 import muxly
+from muxly_routers._prometheus.connections import Connections
 from muxly_routers._prometheus.exposition import CONTENT_TYPES, Format
 
 __all__ = ["Address", "Server", "Source", "listening", "preferred_format"]
 
 _CONNECTIONS = 32
-_IDLE_SECONDS = 15.0
+_STEP_SECONDS = 15.0
+_HEAD_BYTES = 16 << 10
 
 
 class Source(Protocol):
     """What is served."""
+
+    @property
+    def challenge(self) -> str:
+        """What to tell who may not read, as the header ``WWW-Authenticate``."""
 
     def admits(self, authorization: str) -> bool:
         """Whether who sends this header may read."""
@@ -71,7 +81,7 @@ def _weight(parameters: Sequence[str]) -> float:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers a limited number of connections at once; more are closed at the door."""
+    """Answers each connection in a thread of its own, as long as it asks and takes in reasonable time."""
 
     daemon_threads = True
     request_queue_size = 2 * _CONNECTIONS
@@ -80,7 +90,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
         self.address_family = family
-        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        self.connections = Connections(_CONNECTIONS, _STEP_SECONDS)
         super().__init__(address, _Answering)
 
     def server_bind(self) -> None:
@@ -90,22 +100,30 @@ class Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own, if there is room."""
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client_address)
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Take it in; whoever has been at it longest makes room."""
+        self.connections.enter(request)
+        return True
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and make room."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+    def service_actions(self) -> None:
+        """Look after the connections; called at each turn of the server."""
+        self.connections.expire()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, whatever became of it."""
+        self.connections.leave(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Close the door, and the connections: one that is kept open would be shown old series for ever."""
+        super().server_close()
+        self.connections.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A scraper that goes away is no affair of ours."""
+        """A scraper that goes away is no affair of ours; any other mistake is."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            logging.getLogger(__name__).error("a scrape could not be answered", exc_info=error)
 
 
 def listening(address: Address, source: Source) -> Server:
@@ -120,33 +138,70 @@ def listening(address: Address, source: Source) -> Server:
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         server = Server((str(place[0]), int(place[1])), family)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise muxly.RouteError(
                 f"cannot listen at {address}: another program does; end it, or choose another port"
             ) from error
+        cause = getattr(error, "strerror", None) or error
         raise muxly.ConfigurationError(
-            f"cannot listen at {address}: {error.strerror or error}; choose an address of this machine and a port "
-            "that this user may use",
+            f"cannot listen at {address}: {cause}; choose an address of this machine and a port that this user may use",
             path=("listen",),
         ) from error
     server.source = source
     return server
 
 
+class _Head:
+    """What a client sends, of which the head of a request may be only so long."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self._file, self.left = file, 0
+
+    def readline(self, size: int) -> bytes:
+        line = self._file.readline(min(size, self.left + 1))
+        self.left -= len(line)
+        if self.left < 0:
+            raise LineTooLong("head of the request")
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Answering(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "muxly"
     sys_version = ""
-    timeout: ClassVar[float] = _IDLE_SECONDS
+
+    def setup(self) -> None:
+        """Bound what is read."""
+        super().setup()
+        self._head = _Head(self.rfile)
+        self.rfile = cast("Any", self._head)
+
+    def handle_one_request(self) -> None:
+        """Read a request and answer it, unless the server ends."""
+        self._head.left = _HEAD_BYTES
+        self.close_connection = True
+        if self._connections.asks(self.connection):
+            with contextlib.suppress(LineTooLong):  # not even its first line ends
+                super().handle_one_request()
+
+    @property
+    def _connections(self) -> Connections:
+        return cast("Server", self.server).connections
 
     def do_GET(self) -> None:
         """Answer with the metrics."""
+        self._connections.is_answered(self.connection)
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # the body is not read, and is no next request
         source = cast("Server", self.server).source
         if self.path.partition("?")[0] != "/metrics":
             self._plain(HTTPStatus.NOT_FOUND, "the metrics are at /metrics\n")
         elif not source.admits(self.headers.get("Authorization", "")):
-            self._plain(HTTPStatus.UNAUTHORIZED, "not for everybody\n", {"WWW-Authenticate": "Bearer"})
+            self._plain(HTTPStatus.UNAUTHORIZED, "not for everybody\n", {"WWW-Authenticate": source.challenge})
         else:
             format = preferred_format(self.headers.get("Accept", ""))
             compressed = _takes_gzip(self.headers.get("Accept-Encoding", ""))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 from attrs import evolve
@@ -41,40 +40,40 @@ class Sending:
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
         """Send the delivery's samples; the ledger keeps the totals of counters and how far the log was counted."""
         unit = Unit(self._run.pipeline, self._run.route or "", delivery.stream.name)
-        now = time.time()
-        merged = self._merged(delivery, unit, now)
-        history, nulls, dropped = self._history(delivery, Reading(unit, self._timed, _bytes, int(now)))
+        before = Series.from_state(delivery.state)
+        at = remote.sample_time(delivery.id, before.sent_at)
+        merged = self._merged(before, delivery, unit, at // 1_000)
+        history, nulls, dropped = self._history(delivery, unit)
         tables = [one.table for one in merged.series.families.values()]
-        samples = [*remote.of_one_time(tables, remote.delivery_time(delivery.id)), *history]
-        state = bounded(self._kept(merged.series), unit)
+        samples = [*remote.of_one_time(tables, at), *history]
+        state = bounded(self._kept(merged.series, at), unit)
         progress = self._run.shared(f"muxly_routers.prometheus {unit}", Progress)
         late = self._remote.send(pa.concat_tables(samples), delivery.id, progress, self._run) if samples else 0
         tell(self._run, unit, self._settings, nulls=merged.nulls + nulls, dropped=merged.dropped + dropped, late=late)
         return muxly.Receipt(merged.rejected, state=state)
 
-    def _merged(self, delivery: muxly.Delivery, unit: Unit, now: float) -> Merged:
-        """The totals of counters, and of gauges what this delivery says."""
-        series = Series.from_state(delivery.state)
+    def _merged(self, series: Series, delivery: muxly.Delivery, unit: Unit, seen: int) -> Merged:
+        """The totals of counters, and of gauges what this delivery says; at each attempt the same."""
         if self._settings.expire_seconds is not None:
-            series = series.unexpired(int(now - self._settings.expire_seconds))
-        reading = Reading(unit, self._untimed, _bytes, int(now))
-        return merge(series, delivery, reading, labels=pa.binary())
+            series = series.unexpired(int(seen - self._settings.expire_seconds))
+        return merge(series, delivery, Reading(unit, self._untimed, _bytes, seen), labels=pa.binary())
 
-    def _kept(self, series: Series) -> Series:
+    def _kept(self, series: Series, at: int) -> Series:
         """What the next delivery needs: no values of gauges."""
         counters = {one.name for one in self._untimed.metrics if one.kind == "increments"}
         families = {
             name: one if name in counters else evolve(one, table=one.table.slice(0, 0))
             for name, one in series.families.items()
         }
-        return evolve(series, families=families)
+        return evolve(series, families=families, sent_at=at)
 
-    def _history(self, delivery: muxly.Delivery, reading: Reading) -> tuple[list[pa.Table], int, int]:
+    def _history(self, delivery: muxly.Delivery, unit: Unit) -> tuple[list[pa.Table], int, int]:
         """The samples of metrics with times; how many values or times are missing, and how many were left out."""
+        reading = Reading(unit, self._timed, _bytes, seen=0)
         gathered: dict[str, list[pa.Table]] = {}
         nulls = dropped = 0
-        for batch in delivery.batches() if reading.settings.metrics else ():
-            for metric in reading.settings.metrics:
+        for batch in self._taken(delivery, unit) if self._timed.metrics else ():
+            for metric in self._timed.metrics:
                 found = reading.samples(metric, batch)
                 found = found.filter(found.column("time").is_valid()).select(["labels", "value", "time"])
                 nulls += batch.num_rows - len(found)
@@ -85,6 +84,13 @@ class Sending:
             samples.append(whole)
             dropped += more
         return samples, nulls, dropped
+
+    def _taken(self, delivery: muxly.Delivery, unit: Unit) -> Iterator[pa.RecordBatch]:
+        """The records that no counter refuses."""
+        reading = Reading(unit, self._untimed, _bytes, seen=0)
+        for batch in delivery.batches():
+            mask, _ = reading.accepted(batch)
+            yield batch if mask is None else batch.filter(mask)
 
     def begin(self, stream: muxly.Stream, generation: int) -> None:
         """There is no mode replace."""
