@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import subprocess
@@ -136,6 +137,18 @@ except muxly.RouteError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "File too large (EFBIG); " in done.stdout
+    assert left(root) == []
+
+
+def test_file_system_without_locks_is_named_and_nothing_stays(
+    opened: Opened, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, flags: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(muxly.RouteError, match=r"cannot lock .*\(ENOLCK\); the file system knows no locks"):
+        opened().deliver(orders())
     assert left(root) == []
 
 
@@ -336,7 +349,8 @@ def test_file_that_is_being_written_is_not_swept(opened: Opened, root: Path) -> 
     def source() -> Iterator[Any]:
         for number, batch in enumerate(late.source()):
             if number == 1:
-                opened(run="01Z").deliver(orders("01Z"))
+                # Of another content, for which it does not wait until the zombie has encoded its own.
+                opened(run="01Z").deliver(orders("01Z", digest="another"))
             yield batch
 
     opened(run="01A").deliver(muxly.Delivery(late.id, late.digest, late.stream, late.schema, source=source))

@@ -7,12 +7,11 @@ delivery finds its files and writes only those that are missing.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import muxly
+from muxly_routers._file_failures import check_folder
 from muxly_routers._file_options import FileOptions
 from muxly_routers._formats import Csv, Parquet
 from muxly_routers._local.settings import Settings
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from muxly_routers._local.output import Output
 
 __all__ = ["Csv", "File", "Parquet"]
-
-_LEAST_FREE_BYTES = 64 * 1024 * 1024
 
 
 class File(FileOptions, muxly.Router):
@@ -43,12 +40,7 @@ class File(FileOptions, muxly.Router):
 
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the folder can be written to, or be made."""
-        nearest = next(one for one in (self.path, *self.path.absolute().parents) if one.exists())
-        with contextlib.suppress(OSError):
-            if problem := _unwritable(nearest):
-                yield muxly.Notice("not_writable", f"path {self.path}: {problem}", level="error")
-            elif (free := os.statvfs(nearest)).f_bavail * free.f_frsize < _LEAST_FREE_BYTES:
-                yield muxly.Notice("little_space", f"path {self.path}: less than 64 MiB are free there")
+        return check_folder(self.path)
 
     def deliver(self, delivery: muxly.Delivery) -> None:
         """Write the delivery's files; see the module for what holds after a crash."""
@@ -86,16 +78,6 @@ class File(FileOptions, muxly.Router):
             keep_columns=self.keep_partition_columns,
             most_folders=self.max_folders,
         )
-
-
-def _unwritable(folder: Path) -> str | None:
-    if not folder.is_dir():
-        return f"{folder} is not a folder; remove it or change path"
-    if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        return f"the file system of {folder} is read-only; mount it for writing or change path"
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return f"this user may not write to {folder}; give it the right or change path"
-    return None
 
 
 @muxly.hookimpl

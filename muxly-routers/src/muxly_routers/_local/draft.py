@@ -8,8 +8,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import muxly
+from muxly_routers._file_failures import failures_at
 from muxly_routers._local import rename
-from muxly_routers._local.failures import failures_at
 
 if TYPE_CHECKING:
     from muxly_routers._local.folder import Folder
@@ -35,8 +35,13 @@ class Draft:
         self._waiting = bytearray()
         self._size = 0
         self._fd = work.create_file(name)
-        # The lock ends with the process, however it ends: only then may the file be swept.
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            # The lock ends with the process, however it ends: only then may the file be swept.
+            with failures_at(self._place(), "lock"):
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            self.discard()
+            raise
 
     def write(self, buffer: Any, /) -> int:
         """Take bytes; dropped once the draft is discarded, so that writers can be closed quietly."""

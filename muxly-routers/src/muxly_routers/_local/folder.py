@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Self
 
-from muxly_routers._local.failures import failures_at
+from muxly_routers._file_failures import failures_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

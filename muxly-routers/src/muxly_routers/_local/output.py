@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import muxly
 from muxly_routers import _layout
 from muxly_routers._claims import Claims
+from muxly_routers._file_failures import failures_at
 from muxly_routers._local import generations, swap
 from muxly_routers._local.encoded import EncodedFiles
-from muxly_routers._local.failures import failures_at
 from muxly_routers._local.folder import Folder
 from muxly_routers._local.work import STAGED, Work
 from muxly_routers._local.writing import Writing

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import muxly
+from muxly_routers._file_failures import failures_at
 from muxly_routers._formats.encoding import has_ending
 from muxly_routers._local import rename
 from muxly_routers._local.draft import same_bytes
-from muxly_routers._local.failures import failures_at
 from muxly_routers._local.work import STAGED
 
 if TYPE_CHECKING:

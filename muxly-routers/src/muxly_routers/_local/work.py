@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import muxly
 from muxly_routers import _layout
+from muxly_routers._file_failures import failures_at
 from muxly_routers._local.draft import Draft
-from muxly_routers._local.failures import failures_at
 
 if TYPE_CHECKING:
     from muxly_routers._local.folder import Folder

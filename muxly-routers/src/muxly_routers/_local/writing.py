@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 import muxly
+from muxly_routers._file_failures import failures_at
 from muxly_routers._local.draft import Draft
 from muxly_routers._local.encoded import EncodedFile
-from muxly_routers._local.failures import failures_at
 from muxly_routers._sorting import Sorting
 
 if TYPE_CHECKING:

@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import muxly
+from muxly_routers._file_failures import failures_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["check", "failures_at", "read", "remove", "replace"]
-
-_PASSING = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-
-
-@contextmanager
-def failures_at(place: Path) -> Iterator[None]:
-    """Turn an ``OSError`` into the route's error, with place and cause.
-
-    Raises:
-        RetryableError: It may pass by itself.
-        RouteError: It will not.
-    """
-    try:
-        yield
-    except OSError as error:
-        message = (
-            f"cannot use {place}: {error.strerror or error} ({errno.errorcode.get(error.errno or 0, 'no number')})"
-        )
-        if error.errno in _PASSING:
-            raise muxly.RetryableError(message) from error
-        raise muxly.RouteError(f"{message}; see that the folder is there, has room, and may be written to") from error
+__all__ = ["read", "remove", "replace"]
 
 
 def replace(path: Path, content: bytes, *, mode: int, token: int) -> None:
@@ -103,7 +80,7 @@ def _sweep(path: Path, token: int) -> None:
 
 def read(path: Path) -> bytes | None:
     """The file's content; None if it is not there."""
-    with failures_at(path):
+    with failures_at(path, "read"):
         try:
             return path.read_bytes()
         except FileNotFoundError:
@@ -112,14 +89,6 @@ def read(path: Path) -> bytes | None:
 
 def remove(path: Path) -> None:
     """Remove the file, if it is there; durable on return."""
-    with failures_at(path), contextlib.suppress(FileNotFoundError):
+    with failures_at(path, "remove"), contextlib.suppress(FileNotFoundError):
         path.unlink()
         _sync_folder(path.parent)
-
-
-def check(folder: Path) -> Iterator[muxly.Notice]:
-    """Whether files can be put into the folder, or it can be made."""
-    nearest = next(one for one in (folder, *folder.parents) if one.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        message = f"{nearest} is no folder that this user may write to; give it the right, or choose another folder"
-        yield muxly.Notice("not_writable", message, level="error")

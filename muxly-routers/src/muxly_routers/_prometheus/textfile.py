@@ -9,6 +9,7 @@ from attrs import frozen
 
 import muxly
 from muxly_routers import _layout
+from muxly_routers._file_failures import check_folder
 from muxly_routers._prometheus import files
 from muxly_routers._prometheus.exposition import Exposed, render
 from muxly_routers._prometheus.settings import Unit
@@ -38,7 +39,7 @@ class Textfile:
 
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the folder can be written to, or be made."""
-        return files.check(self.folder)
+        return check_folder(self.folder)
 
     def close(self) -> None:
         """Nothing is held."""
