@@ -193,9 +193,12 @@ def test_digest_of_chosen_columns_as_text(post: Any, slack_server: SlackServer) 
     assert message["blocks"][1]["text"]["text"].splitlines()[1] == "amount  deal"
 
 
-def test_column_that_is_not_there_stops_the_route(post: Any) -> None:
-    with pytest.raises(muxly.RouteError, match='no column "amont"; there are deal, amount, stage'):
+def test_column_that_is_not_there_stops_only_the_stream(post: Any, slack_server: SlackServer) -> None:
+    with pytest.raises(muxly.StreamError, match='no column "amont"; there are deal, amount, stage'):
         post(digest=Digest(columns=["amont"]))
+    with pytest.raises(muxly.StreamError, match=r'the template .* "amont"; did you mean "amount"'):
+        post(message="{deal}: {amont}")
+    assert slack_server.posted() == []
 
 
 def test_digest_through_a_webhook(post: Any, slack_server: SlackServer) -> None:
@@ -241,7 +244,7 @@ def test_state_keeps_what_others_put_there(post: Any) -> None:
 
 
 def test_stream_without_the_columns_of_run_events_cannot_be_reported(post: Any) -> None:
-    with pytest.raises(muxly.RouteError, match=r'no column "at".*set template: digest'):
+    with pytest.raises(muxly.StreamError, match=r'no column "at".*set template: digest'):
         post(template="run_events")
 
 

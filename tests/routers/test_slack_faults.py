@@ -187,32 +187,6 @@ def test_rate_limit_without_end_is_left_to_the_runner(attempt: Try, monkeypatch:
     assert (caught.value.retry_after, len(attempt.server.called(POST))) == (1.0, 0)
 
 
-NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("value", "wanted"),
-    [
-        ("30", 30.0),
-        ("1.5", 1.5),
-        ("0", 0.0),
-        ("-1", None),
-        ("nan", None),
-        ("inf", None),
-        ("1e9", 3600.0),
-        ("soon", None),
-        ("", None),
-        (None, None),
-        ("Thu, 01 Jan 2026 12:00:45 GMT", 45.0),
-        ("Thu, 01 Jan 2026 11:00:00 GMT", None),
-        ("Thu, 01 Jan 2026 12:00:45", 45.0),
-        ("Thu, 99 Jan 2026 12:00:45 GMT", None),
-    ],
-)
-def test_retry_after_in_all_its_forms(value: str | None, wanted: float | None) -> None:
-    assert refusals.retry_after(value, NOW) == wanted
-
-
 def test_pace_is_one_for_all_who_post_to_the_channel(attempt: Try, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(attempt.run, "sleep", slept.append)

@@ -92,6 +92,10 @@ def test_message_says_what_was_left_out() -> None:
 
 def test_slack_looks_for_nothing_in_a_text_that_the_text_does_not_mark() -> None:
     assert Message("t", [section("#general")]).blocks[0]["text"]["verbatim"] is True
+    option = {"text": {"type": "mrkdwn", "text": "#general"}, "value": "1"}
+    deep = {"type": "actions", "elements": [{"type": "checkboxes", "options": [option]}]}
+    (shown,) = Message("t", [deep]).blocks
+    assert shown["elements"][0]["options"][0]["text"]["verbatim"] is True
     own = {"type": "section", "text": {"type": "mrkdwn", "text": "#general", "verbatim": False}}
     assert Message("t", [own]).blocks[0]["text"]["verbatim"] is False
 
@@ -183,6 +187,56 @@ def test_template_writes_mentions_and_records_do_not(text: str) -> None:
     assert mentions(message.text) == ["<!here>"]
 
 
+@pytest.mark.parametrize("value", ["!channel", "!here|x", "@U024BE7LH", "#C024BE7LR", "!subteam^S01"])
+@pytest.mark.parametrize("template", ["<{url}|open>", "<{none}{url}>", "see <{url}"])
+def test_record_does_not_make_a_mention_of_a_link_that_the_template_writes(template: str, value: str) -> None:
+    text = MessageTemplate.parse(template).render({"url": value, "none": None}).text
+    assert not re.search(r"<[!@#]", text)
+
+
+def test_record_does_not_choose_the_words_of_a_link_by_its_address() -> None:
+    template = MessageTemplate.parse("<{url}|open> <https://a.example/{path}/x|{name}> a < {name} <@{user}>")
+    record = {"url": "https://evil.example/?a=1&b=2|your bank", "path": "a b\nc|d", "name": "A | B", "user": "U1"}
+    assert template.render(record).text == (
+        "<https://evil.example/?a=1&amp;b=2%7Cyour%20bank|open> <https://a.example/a%20b%0Ac%7Cd/x|A | B> "
+        "a < A | B <@U1>"
+    )
+
+
+def test_record_does_not_end_a_code_block_of_the_template() -> None:
+    text = MessageTemplate.parse("```{log}``` `{log}`").render({"log": "a```<!here>"}).text
+    assert text == "```a'''&lt;!here&gt;``` `a```&lt;!here&gt;`"
+
+
+def test_record_writes_no_markdown() -> None:
+    block = {"type": "markdown", "text": "**{name}** [open]({link})"}
+    hostile = "[your bank](https://evil.example) <!channel> # x\n# y"
+    (shown,) = MessageTemplate.parse([block]).render({"name": hostile, "link": "https://a.example/"}).blocks
+    assert shown["text"].startswith(r"**\[your bank\]\(https://evil\.example\) &lt;\!channel&gt; \# x")
+    assert not re.search(r"(?<!\\)[\[#]", shown["text"].replace("[open]", ""))
+
+
+def test_kind_of_a_block_that_a_record_names_is_the_one_that_counts() -> None:
+    template = MessageTemplate.parse([{"type": "{kind}", "text": "{name}"}])
+    (shown,) = template.render({"kind": "markdown", "name": "[a](b)"}).blocks
+    assert shown["text"] == r"\[a\]\(b\)"
+
+
+def test_addresses_and_raw_cells_have_no_markup_to_escape() -> None:
+    blocks = [
+        {"type": "image", "image_url": "{url}", "alt_text": "{name}"},
+        {
+            "type": "actions",
+            "elements": [{"type": "button", "url": "{url}", "text": {"type": "plain_text", "text": "x"}}],
+        },
+        {"type": "table", "rows": [[{"type": "raw_text", "text": "{name}"}]]},
+    ]
+    image, actions, table_ = MessageTemplate.parse(blocks).render({"url": "https://a/?b=1&c=2", "name": "A & B"}).blocks
+    assert (image["image_url"], image["alt_text"]) == ("https://a/?b=1&c=2", "A &amp; B")
+    assert actions["elements"][0]["url"] == "https://a/?b=1&c=2"
+    assert table_["rows"][0][0]["text"] == "A & B"
+
+
 def test_template_of_blocks_keeps_their_shape() -> None:
     source = {
         "text": "{name}",
@@ -229,10 +283,8 @@ def test_template_that_is_none_is_refused(source: Any, why: str) -> None:
         MessageTemplate.parse(source)
 
 
-def test_record_without_the_field_stops_the_route_and_one_that_does_not_fit_is_rejected() -> None:
+def test_record_that_does_not_fit_is_rejected() -> None:
     template = MessageTemplate.parse("{amount:,.2f}")
-    with pytest.raises(muxly.RouteError, match='no field "amount"; did you mean "amounts"'):
-        template.render({"amounts": 1})
     with pytest.raises(muxly.RejectedError, match="does not fit a value of type list"):
         template.render({"amount": [1]})
     with pytest.raises(muxly.RejectedError, match="empty text"):

@@ -123,7 +123,7 @@ def test_not_a_number_inside_a_text_is_named() -> None:
 
 
 def test_only_what_a_value_brings_in_is_escaped() -> None:
-    def escape(text: str) -> str:
+    def escape(text: str, before: str) -> str:
         return text.replace("<", "&lt;")
 
     assert rendered("<i>{name}</i>", escape=escape) == "<i>Ann &lt;b></i>"
@@ -132,6 +132,26 @@ def test_only_what_a_value_brings_in_is_escaped() -> None:
     assert rendered("{name:>10}", escape=escape) == "   Ann &lt;b>"
     nested = Template.parse(["{x}"])
     assert nested.render({"x": {"<k": ["<v", 1]}}, escape=escape) == [{"&lt;k": ["&lt;v", 1]}]
+
+
+def test_escape_is_told_what_stands_before_in_the_same_text() -> None:
+    told: list[tuple[str, str]] = []
+
+    def escape(text: str, before: str) -> str:
+        told.append((text, before))
+        return text.upper()
+
+    assert rendered(["{{<{none}{name}|{count}>", "{raw}", "{with space}"], escape=escape) == [
+        "{<ANN <B>|7>",
+        "AP8=",
+        "YES",
+    ]
+    assert told == [("Ann <b>", "{<"), ("7", "{<ANN <B>|"), ("AP8=", ""), ("yes", "")]
+
+
+def test_decimal_shows_all_its_digits_alone_and_inside_a_text() -> None:
+    record = {"x": Decimal("1E-9"), "y": {"z": Decimal("2E+3")}}
+    assert Template.parse(["{x}", "{x}!", "{y}"]).render(record) == ["0.000000001", "0.000000001!", {"z": "2000"}]
 
 
 def test_fields_are_named_as_they_are_written() -> None:

@@ -254,6 +254,18 @@ def test_user_and_password(receiver: Receiver) -> None:
     assert base64.b64decode(receiver.seen[0].headers["authorization"].split(" ")[1]).decode() == "me:pä:ss"
 
 
+def test_white_space_around_a_value_is_left_away(receiver: Receiver) -> None:
+    headers = {"X-A": " a\t", "X-Stream": "{stream}"}
+    with opened(receiver, headers=headers, content_type=" text/plain ") as router:
+        router.deliver(delivery([{"id": 1}], muxly.Stream(" padded ")))
+    (seen,) = receiver.seen
+    assert (seen.headers["x-a"], seen.headers["x-stream"], seen.headers["content-type"]) == (
+        "a",
+        "padded",
+        "text/plain",
+    )
+
+
 def test_name_of_a_stream_cannot_break_out_of_a_header_or_a_path(receiver: Receiver) -> None:
     stream = muxly.Stream("a\r\nX-Evil: 1/../?x#y%ü")
     with opened(f"{receiver.url}/{{stream}}/in", headers={"X-Stream": "{stream}"}) as router:
@@ -287,6 +299,8 @@ def test_name_that_means_another_folder_stops_the_stream(receiver: Receiver, nam
         ({"headers": {"X-A": "1"}, "secret_headers": {"x-a": Secret("2")}}, "x-a is given twice"),
         ({"headers": {"Authorization": "1"}, "bearer": Secret("2")}, "authorization is given twice"),
         ({"bearer": Secret("1"), "basic": Basic(user="a", password=Secret("b"))}, "bearer and basic are two values"),
+        ({"headers": {"X-A": "1"}, "hmac": Hmac(secret=Secret("2"), header="x-a")}, "x-a is given twice"),
+        ({"hmac": Hmac(secret=Secret("2"), header="X-A", id_header="x-a")}, "x-a is given twice"),
         ({"content_type": "a\nb"}, "line end or another"),
         ({"template": {"a": ["{x"]}}, r"a\[0\]: character 1"),
         ({"rejected_at": "rejected"}, "no JSON pointer"),
@@ -347,6 +361,21 @@ def test_check_sends_nothing(receiver: Receiver) -> None:
         assert list(router.check()) == []
     assert receiver.seen == []
     receiver.wait_for(0)
+
+
+@pytest.mark.parametrize(
+    ("site", "told"),
+    [
+        ("http://localhost:1", False),
+        ("http://127.0.0.1:1", False),
+        ("http://[::1]:1", False),
+        ("http://localhost.example:1", True),
+        ("http://127.example:1", True),
+    ],
+)
+def test_check_knows_this_machine(site: str, told: bool) -> None:
+    with opened(f"{site}/{{route}}", muxly.Run("01R", "p"), bearer=Secret("t0ken"), guard=True) as router:
+        assert ("not_encrypted" in {one.code for one in router.check()}) == told
 
 
 def test_check_says_what_is_out_of_reach() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pytest
@@ -13,6 +15,7 @@ import pytest
 import muxly
 from muxly import Secret
 from muxly.testing import delivery
+from muxly.testing.secrecy import chain
 from tests.http_receiver import Receiver, Reply, Seen, records
 from tests.routers.webhooks import ORDERS, Marks, opened, orders, sent
 
@@ -107,6 +110,13 @@ def test_many_bad_records_after_good_ones_are_rejected(receiver: Receiver) -> No
     assert len(receipt.rejected) == 39
 
 
+def test_bad_records_after_what_an_earlier_attempt_delivered_are_rejected(receiver: Receiver) -> None:
+    receiver.respond = refusing(set(range(10, 40)))
+    with opened(receiver, give_up_after=5, max_records=1) as router:
+        receipt = router.deliver(orders(40, delivered=10))
+    assert [one.index for one in receipt.rejected] == list(range(10, 40))
+
+
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 520])
 def test_busy_receiver_is_tried_again(receiver: Receiver, status: int) -> None:
     receiver.script(Reply(status, b"busy", headers=(("Retry-After", "7"),)))
@@ -189,6 +199,60 @@ def test_answer_that_repeats_a_secret_does_not_show_it(receiver: Receiver) -> No
         router.deliver(orders(1))
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "Cannot POST {path}",
+        "no such page: {unquoted}",
+        '{{"error": "no route {slashes}"}}',
+        "<p>{html}</p>",
+        "no hook hunter2-in-the-path, no token hunter3&in=the&query=x",
+    ],
+)
+def test_page_that_names_the_address_does_not_show_it(receiver: Receiver, page: str) -> None:
+    """The stream's name in the address does not hide the rest of it."""
+
+    def respond(seen: Seen) -> Reply:
+        spelt = {
+            "path": seen.path,
+            "unquoted": unquote(seen.path),
+            "slashes": seen.path.replace("/", r"\/"),
+            "html": html.escape(seen.path),
+        }
+        return Reply(404, page.format(**spelt).encode())
+
+    receiver.respond = respond
+    url = f"{receiver.url}/hunter2-in-the-path/{{stream}}?token=hunter3%26in%3Dthe%26query&v=1"
+    with opened(url) as router, pytest.raises(muxly.RouteError, match=r"answered 404: .*\*\*\*") as caught:
+        router.deliver(orders(1))
+    assert "hunter" not in str(caught.value)
+
+
+def test_answer_that_is_our_own_request_does_not_show_its_address(receiver: Receiver) -> None:
+    """What is no HTTP is quoted by the library below."""
+    receiver.script(Reply(raw=b"POST /hook/T000/hunter2hunter2?x=1 HTTP/1.1\r\nHost: x\r\n\r\n"))
+    with (
+        opened(f"{receiver.url}/T000/hunter2hunter2") as router,
+        pytest.raises(muxly.RetryableError, match="illegal status line") as caught,
+    ):
+        router.deliver(orders(1))
+    assert "hunter2" not in chain(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_reason_of_a_rejected_record_does_not_show_a_secret(receiver: Receiver) -> None:
+    receiver.respond = lambda seen: Reply(200, b'[{"index": 0, "reason": "hunter2-in-the-path\\u001b[31m refuses"}]')
+    with opened(f"{receiver.url}/hunter2-in-the-path", rejected_at="") as router:
+        receipt = router.deliver(orders(1))
+    assert receipt.rejected[0].reason.endswith("rejected the record: *** [31m refuses")
+
+
+def test_secret_of_digits_does_not_break_an_answer(receiver: Receiver) -> None:
+    receiver.respond = lambda seen: Reply(207, b'[{"status": 201, "account": 1234567890}]')
+    with opened(f"{receiver.url}/1234567890") as router:
+        assert router.deliver(orders(1)).rejected == ()
+
+
 def test_text_of_an_answer_is_one_short_harmless_line(receiver: Receiver) -> None:
     receiver.respond = lambda seen: Reply(404, b"<h1>\x1b[31mno\r\nERROR fake line\xe2\x80\xae\xff" + b"x" * 9000)
     with opened(receiver) as router, pytest.raises(muxly.RouteError, match="404") as caught:
@@ -211,9 +275,10 @@ def test_multi_status_rejects_single_records(receiver: Receiver) -> None:
 
 
 def test_multi_status_of_a_busy_receiver_is_tried_again(receiver: Receiver) -> None:
-    receiver.respond = lambda seen: Reply(207, b"[200, 429, 400]")
-    with opened(receiver) as router, pytest.raises(muxly.RetryableError, match="207, and 429 for record 1"):
+    receiver.respond = lambda seen: Reply(207, b"[200, 429, 400]", headers=(("Retry-After", "7"),))
+    with opened(receiver) as router, pytest.raises(muxly.RetryableError, match="207, and 429 for record 1") as caught:
         router.deliver(orders(3))
+    assert caught.value.retry_after == 7.0
 
 
 @pytest.mark.parametrize(
@@ -258,6 +323,7 @@ def test_list_of_rejected_records_counts_what_was_sent(receiver: Receiver) -> No
         (200, b'{"bad": [' + b" " * 2_000_000 + b"]}", "is larger than answer_bytes"),
         (207, b"[200, 200]", "has no list of 3 results at ''"),
         (207, b"[200, 200, true]", "has a result without a status at 2"),
+        (200, b" " * 2_000_000, "is larger than answer_bytes"),
         (207, b"", "is not JSON"),
     ],
 )
@@ -269,11 +335,17 @@ def test_answer_that_says_it_otherwise_stops_the_route(
         router.deliver(orders(3))
 
 
+@pytest.mark.parametrize("coding", ["gzip", "rot13"])
+def test_answer_that_cannot_be_read_does_not_mean_that_nothing_was_rejected(receiver: Receiver, coding: str) -> None:
+    receiver.respond = lambda seen: Reply(200, b"[0, 1]", headers=(("Content-Encoding", coding),))
+    with opened(receiver, rejected_at="") as router, pytest.raises(muxly.RouteError, match="cannot be decoded"):
+        router.deliver(orders(3))
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_any_success_is_one_whatever_it_says(receiver: Receiver, status: int) -> None:
-    bomb = gzip.compress(bytes(64 << 20))
     receiver.respond = lambda seen: Reply(
-        status, b"" if status == 204 else bomb, headers=(("Content-Encoding", "gzip"),)
+        status, b"" if status == 204 else BOMB, headers=(("Content-Encoding", "gzip"),)
     )
     with opened(receiver) as router:
         assert router.deliver(orders(3)).rejected == ()

@@ -6,6 +6,7 @@ the same in every try, also after a crash; a receiver that drops an id it has se
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Basic", "Hmac", "Webhook"]
 
-_THIS_MACHINE = ("http://localhost", "http://127.", "http://[::1]", "http://::1")
+_THIS_MACHINE = re.compile(r"http://(localhost|127\.[0-9.]+|\[?::1\]?)(:[0-9]+)?")
+# The host has no places, so that these lead to the same site as others.
+_ANY_NAMES = {"stream": "s", "pipeline": "p", "route": "r"}
 _positive = attrs.validators.gt(0)
 
 
@@ -143,9 +146,8 @@ class Webhook(muxly.Router):
         self._url = header_rules.url_template(self.url)
         self._signing, self._secret_headers = credentials.signing(self), credentials.headers(self)
         self._nonfinite = Nonfinite(run, hint="")
-        facts = {"stream": "s", "pipeline": run.pipeline, "route": run.route or ""}
         self._client = Client(
-            muxly.Secret(header_rules.filled_url(self._url, facts)),
+            muxly.Secret(header_rules.filled_url(self._url, _ANY_NAMES)),
             limits=Limits(
                 connect_seconds=self.connect_seconds,
                 read_seconds=self.read_seconds,
@@ -167,7 +169,7 @@ class Webhook(muxly.Router):
             self._client.probe()
         except (muxly.RetryableError, muxly.RouteError) as error:
             yield muxly.Notice("unreachable", f"url: {error}", level="error")
-        plain = self._site.startswith("http://") and not self._site.startswith(_THIS_MACHINE)
+        plain = self._site.startswith("http://") and not _THIS_MACHINE.fullmatch(self._site)
         if plain and self._secret_headers:
             yield muxly.Notice(
                 "not_encrypted", f"url: credentials go to {self._site} for everyone on the way to read; use https"
@@ -212,7 +214,8 @@ class Webhook(muxly.Router):
         return run.shared(f"webhook {self._site} {rate}", lambda: muxly.RateBucket(rate))
 
     def _pieces(self, delivery: muxly.Delivery) -> Pieces | TemplatePieces:
-        from muxly_routers._webhook.pieces import Pieces, TemplatePieces, check_fields
+        from muxly_routers._templates.streams import check_fields
+        from muxly_routers._webhook.pieces import Pieces, TemplatePieces
 
         if self.template is None:
             return Pieces(self.decimals)
@@ -242,15 +245,16 @@ class Webhook(muxly.Router):
             **self._secret_headers,
             **header_rules.filled(self.headers, {**facts, "delivery": delivery.id}),
         }
+        url = header_rules.filled_url(self._url, facts)
         return Requests(
             client=self._client,
             method=self.method,
-            url=header_rules.filled_url(self._url, facts),
+            url=url,
             headers=headers,
             signing=self._signing,
             run=self._run,
             bucket=self._bucket,
-            hidden=credentials.hidden(self),
+            hidden=credentials.hidden(self, url),
         )
 
     def _content_type(self) -> str:

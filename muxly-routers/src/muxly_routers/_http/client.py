@@ -7,11 +7,12 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
 import httpx2
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 import muxly
 from muxly_routers._http import content, retry_after
 from muxly_routers._http.egress import Guard, Lookup
+from muxly_routers._http.hidden import Hidden
 from muxly_routers._http.network import Deadline, Network, TlsRefusedError
 from muxly_routers._http.tls import Tls, context
 
@@ -24,6 +25,7 @@ __all__ = ["Answer", "Client", "Limits", "checked_url", "site"]
 
 # Many servers end idle connections after a minute; one that they end just as we use it costs a repeat.
 _IDLE_SECONDS = 30.0
+_LOOKED_AT_CHARACTERS, _SHOWN_CHARACTERS = 2000, 200
 _FAILURES = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError, httpcore2.TimeoutException)
 
 
@@ -57,12 +59,14 @@ class Answer:
         headers: By name in small letters.
         body: The content without its coding, at most ``answer_bytes``.
         whole: Whether the body is all of it, and could be decoded.
+        hidden: What of it no message may show.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     whole: bool = True
+    hidden: Hidden = field(factory=Hidden)
 
     @property
     def retry_after(self) -> float | None:
@@ -72,9 +76,11 @@ class Answer:
     @property
     def excerpt(self) -> str:
         """The beginning of the body in one line, for an error's message."""
-        text = self.body[:2000].decode("utf-8", "replace")
-        words = "".join(letter if letter.isprintable() else " " for letter in text).split()
-        return " ".join(words)[:200]
+        return self.shown(self.body.decode("utf-8", "replace"))
+
+    def shown(self, said: str) -> str:
+        """A text out of the body in one line, for an error's message."""
+        return _shown(said, self.hidden)
 
 
 def site(url: str | httpx2.URL) -> str:
@@ -139,15 +145,17 @@ class Client:
         try:
             response = self._pool.handle_request(self._request(outgoing))
             try:
-                return self._answer(response)
+                return evolve(self._answer(response), hidden=outgoing.hidden)
             finally:
                 response.close()
         except _FAILURES as error:
-            raise _failure(self.site, error) from error
+            failure = _failure(self.site, error, outgoing.hidden)
+        raise failure  # without what the library said, which may quote what a server sends back
 
     def _request(self, outgoing: Outgoing) -> httpcore2.Request:
         """The request as the pool takes it; httpx2's own client would write the whole URL into the log."""
-        given = {name.lower(): value for name, value in outgoing.headers.items()}
+        # White space around a value is no part of it (RFC 9110, section 5.5).
+        given = {name.lower(): value.strip(" \t") for name, value in outgoing.headers.items()}
         # Answers are read for their status and a few numbers: not worth a decompressor's risk.
         headers = {"user-agent": "muxly", "accept-encoding": "identity", **given}
         built = httpx2.Request(outgoing.method, outgoing.url, headers=headers, content=outgoing.body)
@@ -196,7 +204,7 @@ class Client:
             finally:
                 stream.close()
         except _FAILURES as error:
-            raise _failure(site(url), error) from error
+            raise _failure(site(url), error, Hidden()) from error
 
     def _proxy_url(self) -> httpx2.URL:
         assert self._proxy is not None
@@ -263,10 +271,17 @@ def _up_to(pieces: Iterator[bytes], limit: int) -> tuple[bytes, bool]:
     return bytes(found), False
 
 
-def _failure(place: str, error: Exception) -> muxly.MuxlyError:
+def _failure(place: str, error: Exception, hidden: Hidden) -> muxly.MuxlyError:
     """What a failed request means for the delivery."""
     if isinstance(error, TlsRefusedError):
         return muxly.RouteError(f"{place}: {error}")
+    said = _shown(str(error), hidden) or type(error).__name__
     if isinstance(error, httpcore2.LocalProtocolError):
-        return muxly.RouteError(f"{place}: the request cannot be sent: {error}")
-    return muxly.RetryableError(f"{place}: {str(error) or type(error).__name__}")
+        return muxly.RouteError(f"{place}: the request cannot be sent: {said}")
+    return muxly.RetryableError(f"{place}: {said}")
+
+
+def _shown(text: str, hidden: Hidden) -> str:
+    """The beginning of a text from outside, in one line that does no harm."""
+    words = "".join(letter if letter.isprintable() else " " for letter in hidden.out_of(text)[:_LOOKED_AT_CHARACTERS])
+    return " ".join(words.split())[:_SHOWN_CHARACTERS]

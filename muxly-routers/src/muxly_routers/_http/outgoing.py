@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
+from muxly_routers._http.hidden import Hidden
+
 __all__ = ["Outgoing"]
 
 
@@ -18,9 +20,11 @@ class Outgoing:
         url: Where to.
         headers: By name.
         body: The content.
+        hidden: What the answer may repeat, and no message may show.
     """
 
     method: str = "POST"
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    hidden: Hidden = field(factory=Hidden)

@@ -24,7 +24,7 @@ def seconds(header: str | None, *, now: datetime | None = None) -> float | None:
     """
     text = (header or "").strip()
     if _NUMBER.fullmatch(text):
-        return LONGEST_SECONDS if len(text) > 15 else min(float(text), LONGEST_SECONDS)
+        return min(float(text), LONGEST_SECONDS)
     if not text or len(text) > 100:
         return None
     try:

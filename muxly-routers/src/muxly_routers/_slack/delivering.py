@@ -13,6 +13,7 @@ from muxly_routers._slack.digest import DigestLook, Gathered, digest
 from muxly_routers._slack.notifying import Rules, State, decide
 from muxly_routers._slack.report_messages import held_message, telling_message
 from muxly_routers._slack.reports import COLUMNS, reports
+from muxly_routers._templates.streams import check_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,7 @@ def encoding_of(attach: str) -> Encoding | None:
 
 def post_records(delivery: muxly.Delivery, outbox: Outbox, template: MessageTemplate) -> None:
     """Post a message for each record; each is kept as delivered before the next is posted."""
+    check_fields(template.whole, delivery.schema, delivery.stream.name)
     for number, record in enumerate(delivery.records(), start=delivery.delivered):
         outbox.post(template.render(record), str(number), upto=number + 1)
         outbox.mark(number + 1)
@@ -71,7 +73,7 @@ def post_reports(delivery: muxly.Delivery, outbox: Outbox, rules: Rules, now: da
     """
     missing = sorted(COLUMNS - set(delivery.schema.names))
     if missing:
-        raise muxly.RouteError(
+        raise muxly.StreamError(
             f'the stream {delivery.stream.name} has no column "{missing[0]}", which reports on runs need; leave it in '
             "columns, or set template: digest"
         )
@@ -115,7 +117,7 @@ def _columns(schema: pa.Schema, look: DigestLook) -> list[str]:
     names = list(schema.names)
     unknown = [one for one in look.columns if one not in names]
     if unknown:
-        raise muxly.RouteError(
+        raise muxly.StreamError(
             f'digest.columns: the records have no column "{unknown[0]}"; there are {", ".join(names[:20])}'
         )
     return list(look.columns) or names

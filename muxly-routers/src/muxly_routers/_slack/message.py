@@ -67,7 +67,8 @@ def context(text: str) -> Block:
 
 
 def _block(block: Block) -> Block:
-    """A block within its limits; blocks of other kinds stay as they are."""
+    """A block within its limits; blocks of other kinds are not cut."""
+    block = _verbatim(block)
     kind = block.get("type")
     if kind == "header":
         return _with_text(block, HEADER_LIMIT)
@@ -86,13 +87,20 @@ def _with_text(block: Block, limit: int) -> Block:
 
 
 def _text(element: Any, limit: int) -> Any:
-    """A text object within its limit, in which Slack looks for nothing that the text does not mark itself.
-
-    Without ``verbatim`` Slack makes links of names of channels and of some mentions.
-    """
+    """A text object within its limit."""
     if not isinstance(element, dict) or element.get("type") not in ("mrkdwn", "plain_text"):
         return element
-    found = {**element, "text": shortened(str(element.get("text") or _EMPTY), limit)}
-    if found["type"] == "mrkdwn":
-        found.setdefault("verbatim", True)
-    return found
+    return {**element, "text": shortened(str(element.get("text") or _EMPTY), limit)}
+
+
+def _verbatim(node: Any) -> Any:
+    """A block in whose texts, however deep, Slack looks for nothing that they do not mark themselves.
+
+    Without ``verbatim`` it makes links of names of channels and of some mentions.
+    """
+    if isinstance(node, list):
+        return [_verbatim(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _verbatim(one) for key, one in node.items()}
+    return {"verbatim": True, **found} if found.get("type") == "mrkdwn" else found

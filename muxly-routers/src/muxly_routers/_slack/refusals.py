@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import muxly
+from muxly_routers._http import retry_after
 from muxly_routers._slack.wire import UnansweredError
 
 if TYPE_CHECKING:
@@ -16,9 +14,7 @@ if TYPE_CHECKING:
 
     from muxly_routers._slack.wire import Answer
 
-__all__ = ["RateLimitedError", "of_api", "of_webhook", "retry_after"]
-
-_LONGEST_SECONDS = 3600.0
+__all__ = ["RateLimitedError", "of_api", "of_webhook"]
 
 # docs.slack.dev/reference/methods/chat.postMessage, "Errors"
 _STEPS = {
@@ -97,8 +93,8 @@ def of_api(answer: Answer, what: str, *, channel: str, bot: str) -> tuple[str, m
             f"{what}: the answer is {answer.status} and not Slack's; see whether base_url is right"
         )
     if answer.status >= 500 or not word or word in _UNCERTAIN:
-        return word, UnansweredError(f"{what}: Slack answers {answer.status} {word}".rstrip())
-    facts = {"channel": channel, "bot": bot, "needed": str(found.get("needed") or "that it asks for")}
+        return word, UnansweredError(f"{what}: Slack answers {answer.status} {_printable(word)}".rstrip())
+    facts = {"channel": channel, "bot": bot, "needed": _printable(str(found.get("needed") or "that it asks for"))}
     return word, _refused(word, what, facts, _details(found))
 
 
@@ -117,21 +113,6 @@ def of_webhook(answer: Answer, what: str) -> muxly.MuxlyError:
     )
 
 
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, from a number or a date; None for what says nothing sensible."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            at = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return None
-        seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
-    return min(seconds, _LONGEST_SECONDS) if math.isfinite(seconds) and seconds >= 0 else None
-
-
 def _refused(word: str, what: str, facts: Mapping[str, str], details: str) -> muxly.MuxlyError:
     if word in _OF_RECORDS:
         return muxly.RejectedError(f"{what}: Slack refuses the message: {word}{details}")
@@ -144,7 +125,7 @@ def _refused(word: str, what: str, facts: Mapping[str, str], details: str) -> mu
 
 
 def _limited(answer: Answer, what: str) -> RateLimitedError:
-    seconds = retry_after(answer.headers.get("retry-after"), datetime.now(UTC))
+    seconds = retry_after.seconds(answer.headers.get("retry-after"))
     said = "" if seconds is None else f" for {seconds:g} s"
     return RateLimitedError(f"{what}: Slack asks to wait{said}", retry_after=seconds)
 

@@ -9,15 +9,18 @@ from attrs import frozen
 
 import muxly
 from muxly_routers._slack.message import Message
-from muxly_routers._slack.text import escape
-from muxly_routers._templates import Template, UnknownFieldError
+from muxly_routers._slack.text import escape, escape_markdown
+from muxly_routers._templates import Template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from muxly_routers._templates import Escape
+
 __all__ = ["MessageTemplate"]
 
 _KEYS = {"text", "blocks"}
+_TEXTS = {"mrkdwn", "plain_text"}
 
 
 @frozen
@@ -25,12 +28,12 @@ class MessageTemplate:
     """What a record is told with.
 
     Args:
-        parts: Its ``text``, its ``blocks``, or both.
-        template: The same, parsed.
+        parts: Its ``text``, its ``blocks``, or both, with a template for each text in them.
+        whole: The same as one template.
     """
 
     parts: Mapping[str, Any]
-    template: Template
+    whole: Template
 
     @classmethod
     def parse(cls, source: Any) -> MessageTemplate:
@@ -46,19 +49,17 @@ class MessageTemplate:
         _check_blocks(parts.get("blocks", []))
         if not isinstance(parts.get("text", ""), str):
             raise ValueError("the text of a message is a text")
-        return cls(parts, Template.parse(parts))
+        whole = Template.parse(parts)
+        return cls(_parsed(parts), whole)
 
     def render(self, record: Mapping[str, Any]) -> Message:
-        """The message of a record.
+        """The message of a record that has all fields.
 
         Raises:
-            RouteError: The records have no such field.
             RejectedError: A value does not fit its format, or nothing is left to say.
         """
         try:
-            rendered = _with_texts(self.parts, self.template.render(record, escape=escape))
-        except UnknownFieldError as error:
-            raise muxly.RouteError(f"message: {error}") from error
+            rendered = _rendered(self.parts, record)
         except ValueError as error:
             raise muxly.RejectedError(f"message: {error}") from error
         text, blocks = rendered.get("text", ""), rendered.get("blocks", [])
@@ -75,21 +76,48 @@ def _check_blocks(blocks: Any) -> None:
             raise ValueError(f"blocks[{number}] has no type, such as section or header")
 
 
-def _with_texts(source: Any, rendered: Any, key: str = "") -> Any:
-    """A rendered template in which every ``text`` is a text: a place alone has become the value itself."""
+def _parsed(source: Any) -> Any:
     if isinstance(source, list):
-        return [_with_texts(one, other) for one, other in zip(source, rendered, strict=True)]
+        return [_parsed(one) for one in source]
     if isinstance(source, dict):
-        return {name: _with_texts(one, rendered[name], name) for name, one in source.items()}
-    if key != "text" or isinstance(rendered, str):
-        return rendered
-    return "" if rendered is None else json.dumps(rendered, ensure_ascii=False)
+        return {key: _parsed(one) for key, one in source.items()}
+    return Template.parse(source) if isinstance(source, str) else source
+
+
+def _rendered(node: Any, record: Mapping[str, Any], key: str = "", kind: str = "") -> Any:
+    """What a template's part becomes.
+
+    Args:
+        node: The part.
+        record: The record.
+        key: Under which it stands.
+        kind: The ``type`` of the object in which it stands.
+    """
+    if isinstance(node, list):
+        return [_rendered(one, record) for one in node]
+    if isinstance(node, dict):
+        kind = str(_rendered(node.get("type"), record))
+        return {name: _rendered(one, record, name, kind) for name, one in node.items()}
+    if not isinstance(node, Template):
+        return node
+    found = node.render(record, escape=_escape(key, kind))
+    if key != "text" or isinstance(found, str):
+        return found
+    # A place alone has become the value itself.
+    return "" if found is None else json.dumps(found, ensure_ascii=False)
+
+
+def _escape(key: str, kind: str) -> Escape:
+    """What text of a record needs where it stands: Slack reads markup in texts, but not in addresses and raw cells."""
+    if key.endswith("url") or kind == "raw_text":
+        return lambda text, _before: text
+    return escape_markdown if kind == "markdown" else escape
 
 
 def _first_text(blocks: list[dict[str, Any]]) -> str:
     """What a notification shows where the template has no text of its own."""
     for block in blocks:
         text = block.get("text")
-        if isinstance(text, dict) and str(text.get("text") or "").strip():
+        if isinstance(text, dict) and text.get("type") in _TEXTS and str(text.get("text") or "").strip():
             return str(text["text"])
     return "-"

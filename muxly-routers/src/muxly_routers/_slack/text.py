@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
-__all__ = ["ELLIPSIS", "escape", "fenced", "line", "shortened"]
+__all__ = ["ELLIPSIS", "escape", "escape_markdown", "fenced", "line", "shortened"]
 
 ELLIPSIS = "…"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+# What ends the address of a link or stands in none; a mention begins as a link does: <!channel>, <@U123>, <#C123>.
+_ENDS_ADDRESS = re.compile(r"[|>\s]")
+_NOT_IN_ADDRESS = re.compile(r"[|\s\x00-\x1f\x7f]")
+_MARKS = re.compile(r"^[!@#]|[|\s\x00-\x1f\x7f]")
+# docs.slack.dev/reference/block-kit/blocks/markdown-block, "Escaping special characters"
+_PUNCTUATION = re.compile(r"[\\`*_{}\[\]()#+\-.!|~=]")
 # What a cut may leave of `&amp;` or of a link that a template writes.
 _HALF_ENTITY = re.compile(r"&[a-z]{0,4}$")
 _HALF_LINK = re.compile(r"<[^<>]*$")
@@ -16,12 +23,31 @@ _FENCE = "```"
 _APOSTROPHE = "'"
 
 
-def escape(text: str) -> str:
+def escape(text: str, before: str = "") -> str:
     """Text whose ``<!channel>``, ``<@U123>`` and ``<http://x|y>`` are only text.
 
     The three characters that Slack gives a meaning to; docs.slack.dev/messaging/formatting-message-text.
+
+    Args:
+        text: What a record brings.
+        before: What a template has in front of it. In the address of a link, ``<{url}|open>``, it becomes
+            neither a mention nor the link's words, and in a code block it does not end that.
     """
+    begun = before.rpartition("<")
+    if begun[1] and not _ENDS_ADDRESS.search(begun[2]):
+        text = _as_address(text, first=not begun[2])
+    if before.count(_FENCE) % 2:
+        text = text.replace("`", _APOSTROPHE)
     return text.translate(_ESCAPES)
+
+
+def _as_address(text: str, *, first: bool) -> str:
+    return (_MARKS if first else _NOT_IN_ADDRESS).sub(lambda found: quote(found[0], safe=""), text)
+
+
+def escape_markdown(text: str, before: str = "") -> str:
+    """Text without a meaning in a block of the type ``markdown``: no links, no mentions, no headings."""
+    return _PUNCTUATION.sub(r"\\\g<0>", text).translate(_ESCAPES)
 
 
 def line(text: str, width: int) -> str:

@@ -57,11 +57,11 @@ class PerRecord:
             RouteError: The answer does not say it in the way that was configured.
         """
         if answer.status == _MULTI_STATUS:
-            return self._of_results(self._found(answer, self.results_at), count)
-        if self.rejected_at is None or not answer.body.strip():
+            return self._of_results(answer, self._found(answer, self.results_at), count)
+        if self.rejected_at is None or (answer.whole and not answer.body.strip()):
             return {}
         found = self._found(answer, self.rejected_at)
-        return {} if found is None else self._of_list(found, count)
+        return {} if found is None else self._of_list(answer, found, count)
 
     def _found(self, answer: Answer, pointer: str) -> Any:
         if not answer.whole:
@@ -79,18 +79,19 @@ class PerRecord:
                 return None
         return found
 
-    def _of_list(self, found: Any, count: int) -> dict[int, str]:
+    def _of_list(self, answer: Answer, found: Any, count: int) -> dict[int, str]:
         if not isinstance(found, list):
             raise self._unclear(f"has no list at {self.rejected_at!r}")
         rejected: dict[int, str] = {}
         for one in found:
             place = one.get("index") if isinstance(one, dict) else one
             if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < count:
-                raise self._unclear(f"rejects {str(place)[:40]!r}, and the request had the records 0 to {count - 1}")
-            rejected[place] = self._reason(one)
+                said = answer.shown(str(place))[:40]
+                raise self._unclear(f"rejects {said!r}, and the request had the records 0 to {count - 1}")
+            rejected[place] = self._reason(answer, one)
         return rejected
 
-    def _of_results(self, found: Any, count: int) -> dict[int, str]:
+    def _of_results(self, answer: Answer, found: Any, count: int) -> dict[int, str]:
         if not isinstance(found, list) or len(found) != count:
             raise self._unclear(f"has no list of {count} results at {self.results_at!r}")
         rejected: dict[int, str] = {}
@@ -101,15 +102,15 @@ class PerRecord:
             if meaning(status) == "again":
                 raise muxly.RetryableError(
                     f"{self.place} answered 207, and {status} for record {place} of the request",
-                    retry_after=None,
+                    retry_after=answer.retry_after,
                 )
             if meaning(status) != "accepted":
-                rejected[place] = f"{self._reason(one)} ({status})"
+                rejected[place] = f"{self._reason(answer, one)} ({status})"
         return rejected
 
-    def _reason(self, one: Any) -> str:
+    def _reason(self, answer: Answer, one: Any) -> str:
         texts = [one[key] for key in _REASONS if isinstance(one.get(key), str)] if isinstance(one, dict) else []
-        said = " ".join(texts[0].split())[:200] if texts else ""
+        said = answer.shown(texts[0]) if texts else ""
         return f"{self.place} rejected the record{f': {said}' if said else ''}"
 
     def _unclear(self, problem: str) -> muxly.RouteError:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import muxly
 from muxly_routers._http import authorization
+from muxly_routers._http.hidden import Hidden, parts_of, paths_of
 from muxly_routers._webhook import signatures
 from muxly_routers._webhook.headers import revealed
 from muxly_routers._webhook.requests import Signing
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from muxly_routers.webhook import Webhook
 
 __all__ = ["headers", "hidden", "signing"]
-
-# Shorter texts are in others by chance.
-_SHORTEST_SECRET = 8
 
 
 def signing(router: Webhook) -> Signing:
@@ -65,12 +63,16 @@ def _authorization(router: Webhook) -> dict[str, str]:
     return {}
 
 
-def hidden(router: Webhook) -> tuple[bytes, ...]:
-    """What an answer may repeat and no message may show, longest first; also the path of the URL."""
-    secrets = [*router.signing_secrets, *router.secret_headers.values(), router.bearer, router.url]
+def hidden(router: Webhook, url: str) -> Hidden:
+    """What an answer may repeat and no message may show.
+
+    Args:
+        router: Whose secrets these are.
+        url: Where a request goes.
+    """
+    secrets = [*router.signing_secrets, *router.secret_headers.values(), router.bearer]
     secrets += [None if router.basic is None else router.basic.password]
     secrets += [None if router.hmac is None else router.hmac.secret]
     texts = [one.reveal().strip() for one in secrets if one is not None]
-    path = "/" + router.url.reveal().partition("://")[2].partition("/")[2]
-    texts += [path, path.partition("?")[0], *(value.partition(" ")[2] for value in _authorization(router).values())]
-    return tuple(sorted((text.encode() for text in texts if len(text) >= _SHORTEST_SECRET), key=len, reverse=True))
+    texts += [value.partition(" ")[2] for value in _authorization(router).values()]
+    return Hidden.of([*texts, *paths_of(url), *parts_of(router.url.reveal())])

@@ -99,10 +99,11 @@ def check_headers(instance: Any, attribute: Any, value: Mapping[str, str]) -> No
 
 def filled(headers: Mapping[str, str], facts: Mapping[str, str]) -> dict[str, str]:
     """The headers with the names of the delivery in their places; odd characters of those are %-escaped."""
-    return {
-        name.lower(): str(Template.parse(text).render(facts, escape=lambda value: quote(value, safe=_PRINTABLE)))
-        for name, text in headers.items()
-    }
+    return {name.lower(): str(Template.parse(text).render(facts, escape=_as_value)) for name, text in headers.items()}
+
+
+def _as_value(name: str, before: str) -> str:
+    return quote(name, safe=_PRINTABLE)
 
 
 def url_template(url: muxly.Secret) -> Template:
@@ -139,7 +140,7 @@ def filled_url(url: Template, facts: Mapping[str, str]) -> str:
         raise muxly.StreamError(f"{error}; leave the stream out, or write the URL without its name") from None
 
 
-def _as_part(name: str) -> str:
+def _as_part(name: str, before: str) -> str:
     """A name as one part of a path; of nothing but dots it would mean another folder, also when escaped."""
     if not name.strip("."):
         raise ValueError(f"{name!r} cannot be a part of a URL")

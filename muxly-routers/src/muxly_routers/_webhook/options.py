@@ -37,11 +37,16 @@ def check_one_credential(instance: Any, attribute: Any, value: Any) -> None:
     given = [name.lower() for name in (*instance.headers, *instance.secret_headers)]
     if instance.bearer is not None or value is not None:
         given.append("authorization")
+    if instance.hmac is not None:
+        of_hmac = (instance.hmac.header, instance.hmac.timestamp_header, instance.hmac.id_header)
+        given += [name.lower() for name in of_hmac if name is not None]
     if instance.bearer is not None and value is not None:
         raise ValueError("bearer and basic are two values for the header Authorization; give one of them")
     twice = [name for name in given if given.count(name) > 1]
     if twice:
-        raise ValueError(f"the header {twice[0]} is given twice: look at headers, secret_headers, bearer and basic")
+        raise ValueError(
+            f"the header {twice[0]} is given twice: look at headers, secret_headers, bearer, basic and hmac"
+        )
 
 
 class Basic(muxly.Options):

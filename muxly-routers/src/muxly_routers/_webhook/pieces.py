@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from decimal import Decimal
@@ -14,13 +13,14 @@ from attrs import frozen
 import muxly
 from muxly_routers._formats import Encoding
 from muxly_routers._formats.text import TextEncoder
+from muxly_routers._templates import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from muxly_routers._templates import Template
 
-__all__ = ["Decimals", "Piece", "Pieces", "Refusal", "TemplatePieces", "check_fields"]
+__all__ = ["Decimals", "Piece", "Pieces", "Refusal", "TemplatePieces"]
 
 Decimals = Literal["string", "number"]
 _JSON_LINES = Encoding(format="jsonl")
@@ -123,9 +123,9 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 def _plain(value: Any, decimals: Decimals) -> Any:
     """A Python value with its bytes as base64."""
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
+        return values.scalar_text(value)
     if isinstance(value, Decimal) and decimals == "string":
-        return str(value)
+        return values.decimal_text(value)
     if isinstance(value, dict):
         return {key: _plain(one, decimals) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -146,7 +146,7 @@ class TemplatePieces:
 
     def __init__(self, template: Template, decimals: Decimals, *, as_text: bool) -> None:
         self._template, self._as_text = template, as_text
-        self._number = _exact if decimals == "number" else str
+        self._number = _exact if decimals == "number" else values.decimal_text
 
     def of(self, batch: pa.RecordBatch) -> Iterator[Piece]:
         """The records of a batch, in their order."""
@@ -176,20 +176,3 @@ def _json(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(_json(one) for one in value) + "]"
     return json.dumps(value, ensure_ascii=False)
-
-
-def check_fields(template: Template, schema: pa.Schema, stream: str) -> None:
-    """Look whether the records of a stream have all fields of a template.
-
-    Raises:
-        StreamError: They lack one.
-    """
-    try:
-        template.render({field.name: _nothing(field.type) for field in schema})
-    except ValueError as error:
-        raise muxly.StreamError(f"stream {stream!r}: the template does not fit: {error}") from error
-
-
-def _nothing(kind: pa.DataType) -> Any:
-    """A value with all fields of a type, all of them null."""
-    return {one.name: _nothing(one.type) for one in kind} if pa.types.is_struct(kind) else None

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
+from muxly_routers._http.hidden import Hidden
 from muxly_routers._http.outgoing import Outgoing
 from muxly_routers._webhook import signatures
 
@@ -64,7 +65,7 @@ class Requests:
         signing: What is added for each.
         run: Asked before each request whether it stops.
         bucket: Keeps the rate; None = there is none.
-        hidden: Secrets that an answer may repeat, longest first; they are taken out of it.
+        hidden: Secrets that an answer may repeat.
         clock: Seconds from 1970.
     """
 
@@ -75,7 +76,7 @@ class Requests:
     signing: Signing
     run: muxly.Run
     bucket: muxly.RateBucket | None = None
-    hidden: tuple[bytes, ...] = field(default=(), repr=False)
+    hidden: Hidden = field(factory=Hidden)
     clock: Callable[[], float] = time.time
 
     def send(self, id: str, body: bytes) -> Answer:
@@ -91,16 +92,9 @@ class Requests:
             self.bucket.take(self.run.sleep)
         added = self.signing.headers(id, int(self.clock()), body)
         answer = self.client.send(
-            Outgoing(method=self.method, url=self.url, headers={**self.headers, **added}, body=body)
+            Outgoing(method=self.method, url=self.url, headers={**self.headers, **added}, body=body, hidden=self.hidden)
         )
         if self.bucket is not None and answer.status == _TOO_MANY:
             # What this route was told holds for all that share its rate.
             self.bucket.pause(answer.retry_after or 0)
-        return self._without_secrets(answer)
-
-    def _without_secrets(self, answer: Answer) -> Answer:
-        """The answer as errors may quote it: pages that say what is not there repeat the address."""
-        body = answer.body
-        for secret in self.hidden:
-            body = body.replace(secret, b"***")
-        return answer if body == answer.body else evolve(answer, body=body)
+        return answer

@@ -47,7 +47,7 @@ class Sending:
     ) -> None:
         self._delivery, self._send, self._form, self._per_record = delivery, send, form, per_record
         self._in_flight = in_flight
-        self._tally = _Tally(give_up_after, per_record.place)
+        self._tally = _Tally(give_up_after, per_record.place, accepted=delivery.delivered)
         self._too_large: int | None = None
 
     def all(self, spans: Iterable[Span]) -> Outcome:
@@ -129,10 +129,10 @@ def _cancelling(flying: deque[tuple[Span, Future[Outcome]]]) -> Iterator[None]:
 class _Tally:
     """Whether the receiver refuses everything: then not the records are wrong but the set-up."""
 
-    def __init__(self, give_up_after: int, place: str) -> None:
+    def __init__(self, give_up_after: int, place: str, *, accepted: int) -> None:
         self._give_up_after, self._place = give_up_after, place
         self._lock = threading.Lock()
-        self._accepted = self._refused = 0
+        self._accepted, self._refused = accepted, 0
 
     def accepted(self, count: int) -> None:
         with self._lock:

@@ -1,0 +1,54 @@
+"""Secrets that an answer may repeat: a page that says what is not there names the address."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Hidden", "parts_of", "paths_of"]
+
+# Shorter texts are in others by chance.
+_SHORTEST = 8
+_BETWEEN_PARTS = re.compile(r"[/?&=;#]|\{[^{}]*\}")
+
+
+@frozen
+class Hidden:
+    """Texts that no message may show, longest first."""
+
+    _texts: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, secrets: Iterable[str]) -> Hidden:
+        """Hides these, in each form in which a page or a JSON document spells them; not what is very short."""
+        found = {form for one in secrets for form in _forms(one) if len(form) >= _SHORTEST}
+        return cls(tuple(sorted(found, key=lambda text: (-len(text), text))))
+
+    def out_of(self, text: str) -> str:
+        """The text, with stars in their places."""
+        for one in self._texts:
+            text = text.replace(one, "***")
+        return text
+
+
+def paths_of(url: str) -> list[str]:
+    """What follows the host of a URL: with its query, and without."""
+    path = "/" + url.partition("://")[2].partition("/")[2]
+    return [path, path.partition("?")[0]]
+
+
+def parts_of(url: str) -> list[str]:
+    """The parts of a URL's path and query; of a template without what is put into its places."""
+    return _BETWEEN_PARTS.split(paths_of(url)[0])
+
+
+def _forms(text: str) -> set[str]:
+    return {text, unquote(text), html.escape(text), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}

@@ -1,0 +1,184 @@
+"""Templates: texts, or lists and dicts of texts, that are filled with the values of a record."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from muxly_routers._templates import values
+from muxly_routers._templates.places import Place, pieces
+from muxly_routers._templates.values import decimal_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Escape", "Template", "UnknownFieldError"]
+
+Escape = Callable[[str, str], str]
+"""What becomes of a text that a value brings in; it is also given what stands before it in the same text."""
+
+_DEEPEST = 32
+
+
+class UnknownFieldError(ValueError):
+    """The record has no field of that name.
+
+    Args:
+        field: The name, as the template has it.
+        known: The names that the record has.
+    """
+
+    def __init__(self, field: str, known: tuple[str, ...]) -> None:
+        self.field, self.known = field, known
+        near = difflib.get_close_matches(field, known, n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else f"; there are {', '.join(sorted(known)[:20]) or 'none'}"
+        super().__init__(f'the records have no field "{field}"{hint}')
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.field, self.known)
+
+
+@frozen
+class Template:
+    """A text, or lists and dicts of texts, with places for the values of a record.
+
+    Args:
+        fields: The names of all fields it needs, as they are written in it.
+    """
+
+    _node: Any = field(repr=False)
+    fields: frozenset[str]
+
+    @classmethod
+    def parse(cls, source: Any) -> Template:
+        """Read a template.
+
+        Args:
+            source: A text, or a JSON value with texts in it; keys are kept as they are.
+
+        Raises:
+            ValueError: It is no template; the message says where and why.
+        """
+        node = _parsed(source, "")
+        return cls(node, frozenset(place.name for place in _places(node)))
+
+    def render(
+        self,
+        record: Mapping[str, Any],
+        *,
+        escape: Escape | None = None,
+        decimal: Callable[[Decimal], Any] = decimal_text,
+    ) -> Any:
+        """The template with the record's values in their places.
+
+        A text that is nothing but one place without a format becomes the value itself, as JSON has
+        it: a number stays one, a time is ISO 8601, bytes are base64. Every other text stays a text.
+
+        Args:
+            record: Python values, as ``Delivery.records`` gives them.
+            escape: Applied to each text that a value brings in, and to nothing else.
+            decimal: What becomes of a decimal that stands alone; default all its digits as text.
+
+        Raises:
+            UnknownFieldError: The record lacks a field.
+            ValueError: A format does not fit the value.
+        """
+        return _rendered(self._node, record, _Writing(escape or _as_it_is, decimal))
+
+
+@frozen
+class _Text:
+    pieces: tuple[str | Place, ...]
+
+
+@frozen
+class _Writing:
+    escape: Escape
+    decimal: Callable[[Decimal], Any]
+
+
+def _as_it_is(text: str, before: str) -> str:
+    return text
+
+
+def _parsed(source: Any, where: str, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        raise ValueError(f"{where}: nested more than {_DEEPEST} deep")
+    if isinstance(source, str):
+        return _Text(pieces(source, where))
+    if isinstance(source, list | tuple):
+        return [_parsed(one, f"{where}[{number}]", depth + 1) for number, one in enumerate(source)]
+    if isinstance(source, dict):
+        return {key: _parsed(one, f"{where}.{key}".lstrip("."), depth + 1) for key, one in source.items()}
+    return source
+
+
+def _places(node: Any) -> Iterator[Place]:
+    if isinstance(node, _Text):
+        yield from (piece for piece in node.pieces if isinstance(piece, Place))
+    elif isinstance(node, list | dict):
+        for one in node.values() if isinstance(node, dict) else node:
+            yield from _places(one)
+
+
+def _rendered(node: Any, record: Mapping[str, Any], writing: _Writing) -> Any:
+    if isinstance(node, _Text):
+        return _filled(node.pieces, record, writing)
+    if isinstance(node, list):
+        return [_rendered(one, record, writing) for one in node]
+    if isinstance(node, dict):
+        return {key: _rendered(one, record, writing) for key, one in node.items()}
+    return node
+
+
+def _filled(found: tuple[str | Place, ...], record: Mapping[str, Any], writing: _Writing) -> Any:
+    if len(found) == 1 and isinstance(place := found[0], Place) and place.alone:
+        value = _value(place, record)
+        if value is None:
+            return place.fallback
+        return values.as_json(value, text=lambda text: writing.escape(text, ""), decimal=writing.decimal)
+    written = ""
+    for piece in found:
+        written += piece if isinstance(piece, str) else _as_text(piece, record, writing, written)
+    return written
+
+
+def _as_text(place: Place, record: Mapping[str, Any], writing: _Writing, before: str) -> str:
+    value = _value(place, record)
+    if value is None:
+        return place.fallback or ""
+    return writing.escape(_formatted(place, value) if place.spec else values.as_text(value), before)
+
+
+def _formatted(place: Place, value: Any) -> str:
+    try:
+        return values.formatted(value, place.spec)
+    except ValueError as error:
+        raise ValueError(f'the format {place.spec!r} of "{place.name}" {error}') from None
+
+
+def _value(place: Place, record: Mapping[str, Any]) -> Any:
+    found, value = _looked_up(place.name, record)
+    if not found:
+        raise UnknownFieldError(place.name, tuple(str(name) for name in record))
+    return value
+
+
+def _looked_up(name: str, record: Any) -> tuple[bool, Any]:
+    """Whether there is such a field, and its value; a null on the way to a nested field is its value."""
+    if not isinstance(record, Mapping):
+        return record is None, None
+    if name in record:
+        return True, record[name]
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:length])
+        if head in record:
+            found, value = _looked_up(".".join(parts[length:]), record[head])
+            if found:
+                return True, value
+    return False, None

@@ -1,0 +1,101 @@
+"""Values of records as text, and as JSON has them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from muxly_routers._templates.places import is_date_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["as_json", "as_text", "decimal_text", "formatted", "scalar_text"]
+
+_LONGEST_NUMBER = 400
+
+
+def formatted(value: Any, spec: str) -> str:
+    """A value in a format.
+
+    Raises:
+        ValueError: The format does not fit it.
+    """
+    if isinstance(value, date | datetime | time):
+        fits = is_date_format(spec)
+    else:
+        fits = isinstance(value, str | int | float | Decimal) and not is_date_format(spec)
+    try:
+        if fits and not _is_endless(value):
+            return format(value, spec)
+    except (ValueError, TypeError):
+        pass
+    raise ValueError(f"does not fit a value of type {type(value).__name__}")
+
+
+def as_text(value: Any) -> str:
+    """A value as it stands inside a text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    plain = as_json(value, text=str, decimal=decimal_text)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def as_json(value: Any, *, text: Callable[[str], str], decimal: Callable[[Decimal], Any]) -> Any:
+    """A value as JSON has it: null, true, a number, a text, a list or an object.
+
+    Args:
+        value: A Python value, as Arrow gives it.
+        text: Applied to each text in it.
+        decimal: What becomes of a decimal.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Decimal):
+        return decimal(value)
+    if isinstance(value, dict):
+        return {text(str(key)): as_json(one, text=text, decimal=decimal) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(one, text=text, decimal=decimal) for one in value]
+    return text(scalar_text(value))
+
+
+def scalar_text(value: Any) -> str:
+    """Text, bytes as base64, times as ISO 8601."""
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return _duration(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value)
+
+
+def decimal_text(value: Decimal) -> str:
+    """All digits of a decimal, unless that would take a long text."""
+    return str(value) if _is_endless(value) else format(value, "f")
+
+
+def _is_endless(value: Any) -> bool:
+    """Whether writing the number out would take a long text, as for 1E+999999."""
+    return isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) > _LONGEST_NUMBER
+
+
+def _duration(value: timedelta) -> str:
+    """ISO 8601, such as ``P1DT2.5S``."""
+    sign, value = ("-", -value) if value < timedelta(0) else ("", value)
+    seconds = (
+        f"{value.seconds}.{value.microseconds:06}".rstrip("0").rstrip(".") if value.microseconds else value.seconds
+    )
+    days = f"{value.days}D" if value.days else ""
+    return f"{sign}P{days}T{seconds}S" if seconds or not days else f"{sign}P{days}"
