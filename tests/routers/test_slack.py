@@ -17,7 +17,7 @@ import pytest
 import muxly
 import muxly.config
 from muxly.testing import delivery
-from muxly.testing.component_conformance import WatchedRun
+from muxly.testing.watching import WatchedRun
 from muxly_routers.slack import Digest, Slack
 from tests.slack_server import CHANNEL, Fault, problems
 

@@ -6,18 +6,19 @@ import logging
 import pickle
 import traceback
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 import muxly
 from muxly.testing import delivery
-from muxly.testing.component_conformance import WatchedRun
+from muxly.testing.watching import WatchedRun
 from muxly_routers._slack import refusals
 from muxly_routers._slack.outbox import created_at, is_new
 from muxly_routers._slack.wire import UnansweredError
-from muxly_routers.slack import Slack
+from muxly_routers.slack import QuietHours, RunEvents, Slack
 from tests.slack_server import CHANNEL, Fault
 
 if TYPE_CHECKING:
@@ -142,6 +143,65 @@ def test_outage_drops_at_most_one_message_for_each_try(attempt: Try) -> None:
     one = numbers(8)
     assert len(attempt.until_done(one, webhook_url=hook, on_ambiguous="drop")) == 3
     assert attempt.texts() == [f"record {number}" for number in range(3, 8)]
+
+
+def runs(*outcomes: str, **facts: Any) -> muxly.Delivery:
+    """A delivery of run_events: runs one after another, which ended so."""
+    from muxly._runner.events import schema
+
+    empty = dict.fromkeys(schema().names)
+    told = [
+        {
+            **empty,
+            "at": datetime.now(UTC),
+            "event": outcome,
+            "pipeline": f"p{number}",
+            "run": f"r{number}",
+            "level": "error",
+        }
+        for number, outcome in enumerate(outcomes)
+    ]
+    return delivery(pa.Table.from_pylist(told, schema=schema()), "run_events", **facts)
+
+
+def quiet_now() -> RunEvents:
+    """Quiet hours that began an hour ago and end in an hour."""
+    start, end = (datetime.now(UTC) + timedelta(hours=one) for one in (-1, 1))
+    return RunEvents(quiet_hours=QuietHours(time_zone="UTC", start=f"{start:%H:%M}", end=f"{end:%H:%M}"))
+
+
+def test_report_that_was_dropped_does_not_take_with_it_what_was_held_back(attempt: Try) -> None:
+    attempt.server.faults.append(Fault("webhook", way="reset", applied=True))
+    hook = muxly.Secret(attempt.server.webhook_url)
+    attempt.options = {"webhook_url": hook, "message": None, "on_ambiguous": "drop", "run_events": quiet_now()}
+    one = runs("partial", "failed")
+    with pytest.raises(UnansweredError, match="ended before the answer"):
+        attempt.once(one)
+    receipt = attempt.once(one)
+    assert [text.partition(" ")[2] for text in attempt.texts()] == ["p1 failed"]
+    assert receipt is not None
+    assert [held["pipeline"] for held in receipt.state["runs"]["held"]] == ["p0"]
+
+
+def test_what_was_held_back_is_told_once_though_a_report_after_it_is_not_taken(attempt: Try) -> None:
+    """A webhook cannot look up what it posted; this process remembers."""
+    held = {"kind": "partial", "pipeline": "p9", "message": "", "at": datetime.now(UTC).isoformat()}
+    attempt.server.faults.append(Fault("webhook", status=503, skip=2))
+    attempt.options = {"webhook_url": muxly.Secret(attempt.server.webhook_url), "message": None}
+    one = runs("failed", "failed", state={"runs": {"held": [held]}})
+    assert len(attempt.until_done(one)) == 1
+    assert [text.partition(" ")[2] for text in attempt.texts()] == [
+        "While it was quiet: 1 message",
+        "p0 failed",
+        "p1 failed",
+    ]
+
+
+def test_file_of_a_digest_whose_answer_was_dropped_comes_all_the_same(attempt: Try) -> None:
+    attempt.server.scopes.discard("channels:history")
+    attempt.server.faults.append(Fault(POST, way="reset", applied=True))
+    attempt.until_done(numbers(3), message=None, attach="csv", on_ambiguous="drop")
+    assert [("files" in one) for one in attempt.server.messages] == [False, True]
 
 
 def test_closed_port_is_no_uncertainty(attempt: Try) -> None:

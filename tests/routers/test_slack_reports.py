@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ from muxly_routers._slack.notifying import Decision, Rules, decide
 from muxly_routers._slack.options import Kind, QuietHours, RunEvents
 from muxly_routers._slack.quiet import QuietTime, clock_time, zone
 from muxly_routers._slack.report_messages import held_message, telling_message
-from muxly_routers._slack.reports import Report, fingerprint, reports
+from muxly_routers._slack.reports import Report, columns_problem, fingerprint, reports
 from tests.routers.test_slack_text import HOSTILE, mentions
 from tests.slack_server import problems
 
@@ -126,6 +128,40 @@ def test_another_failure_is_told_at_once() -> None:
     assert kinds(story.tell(failed(4, pipeline="crm"))) == ["failed"]
 
 
+def test_failures_that_take_turns_are_each_told_once_in_a_while() -> None:
+    story = Story()
+    words = ["connection refused", "timed out"]
+    assert [kinds(story.after(minutes=5).tell(failed(run, words[run % 2]))) for run in range(1, 7)] == [
+        ["failed"],
+        ["failed"],
+        [],
+        [],
+        [],
+        [],
+    ]
+    (telling,) = story.after(hours=6).tell(failed(7, words[0])).tellings
+    assert (telling.failures, telling.unsaid) == (7, 4)
+
+
+def test_failure_that_comes_to_a_long_one_is_another() -> None:
+    def behind(run: int, *routes: str) -> list[Report]:
+        bad = [event("delivery_failed", run, route=one, message=f"{one}: {'long ' * 200}") for one in routes]
+        return reports([*bad, *ended("partial", run)])
+
+    story = Story()
+    assert kinds(story.tell(behind(1, "a"))) == ["partial"]
+    assert kinds(story.tell(behind(2, "a", "b"))) == ["partial"]
+    assert kinds(story.tell(behind(3, "a", "b"))) == []
+
+
+def test_what_is_remembered_is_small_whatever_is_said() -> None:
+    story = Story()
+    letters = [chr(0x4E00 + number) for number in range(1000)]
+    notices = [event("notice", level="warning", message=f"{one}{'警' * 900}") for one in letters]
+    story.tell(reports([*notices, *ended("failed", 1, "警" * 9000)]))
+    assert len(json.dumps(story.state)) < 100_000
+
+
 def test_failures_are_the_same_whatever_ids_and_numbers_they_name() -> None:
     first, second = (
         fingerprint(*failed(run, f"delivery 01M84H56N00TVV5H4RD6DG0J{run:02} has {run} of 7 records at 0x7f{run}"))
@@ -194,6 +230,20 @@ def test_what_goes_through_quiet_hours(let_through: Any, wanted: list[str]) -> N
     story = Story(RunEvents(quiet_hours=hours).rules())
     found = [*failed(1), *reports(ended("partial", 2, pipeline="crm")), *reports([event("notice", 3, level="info")])]
     assert kinds(story.tell(found)) == wanted
+
+
+def test_what_was_held_back_is_not_done_with_before_the_end_of_the_delivery() -> None:
+    """A mark behind it would keep the next attempt from holding it back again."""
+    hours = QuietHours(time_zone="UTC", start="11:00", end="13:00")
+    found = [
+        *failed(1, "a"),
+        *reports([{**one, "pipeline": "crm"} for one in ended("partial", 2)]),
+        *failed(3, "b"),
+        *failed(4, "c"),
+    ]
+    numbered = [evolve(one, upto=number) for number, one in enumerate(found, start=1)]
+    decision = decide(numbered, {}, RunEvents(quiet_hours=hours).rules(), NOON)
+    assert [(one.report.upto, decision.done_with(one)) for one in decision.tellings] == [(1, 1), (3, None), (4, None)]
 
 
 def test_more_than_can_be_held_is_counted() -> None:
@@ -278,6 +328,7 @@ def test_each_moment_is_quiet_or_in_the_rest_of_the_day(start: Any, end: Any, no
         ({"time_zone": "../../etc/passwd"}, "no time zone"),
         ({"time_zone": "UTC", "start": "25:00"}, "no time of day"),
         ({"time_zone": "UTC", "start": "07:00"}, "begin when they end"),
+        ({"time_zone": "UTC", "start": "7:00"}, "begin when they end"),
     ],
 )
 def test_quiet_hours_that_are_none_are_refused(options: dict[str, Any], why: str) -> None:
@@ -333,3 +384,26 @@ def test_trouble_that_goes_on_says_since_when() -> None:
     (telling,) = story.after(hours=1).tell(failed(2)).tellings
     shown = json.dumps(telling_message(telling).payload, ensure_ascii=False)
     assert "Since <!date^1780315200^{date_short_pretty} {time}|2026-06-01 12:00 UTC>: 2 runs in a row." in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "problem"),
+    [
+        ("at", pa.timestamp("us", "UTC"), None),
+        ("at", pa.string(), "at: string and records: int64, and is none of run events"),
+        ("at", pa.timestamp("us"), "at: timestamp"),
+        ("records", pa.string(), "records: string"),
+        ("other", pa.string(), 'has no column "at"'),
+    ],
+)
+def test_stream_that_is_only_called_run_events_is_told_from_one_of_them(
+    name: str, kind: pa.DataType, problem: str | None
+) -> None:
+    kinds_ = dict.fromkeys(event("notice"), pa.string()) | {"records": pa.int64()}
+    if name != "other":
+        kinds_["at"] = pa.timestamp("us", "UTC")
+        kinds_[name] = kind
+    else:
+        del kinds_["at"]
+    found = columns_problem(pa.schema(list(kinds_.items())))
+    assert found is None if problem is None else problem in str(found)

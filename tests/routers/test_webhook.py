@@ -120,6 +120,18 @@ def test_decimals_as_numbers_are_exact_too(receiver: Receiver) -> None:
     assert json.loads(body)["list"][1]["raws"] == ["YQ==", None]
 
 
+@pytest.mark.parametrize("decimals", ["string", "number"])
+def test_decimals_have_all_their_digits(receiver: Receiver, decimals: Any) -> None:
+    """Without an exponent, which Arrow writes for small ones and for 0."""
+    kind = pa.decimal128(38, 9)
+    prices = [Decimal(0), Decimal("1E-9"), Decimal("12.5"), None]
+    table = pa.table({"price": pa.array(prices, kind), "all": pa.array([prices] * 4, pa.list_(kind))})
+    written = ["0.000000000", "0.000000001", "12.500000000", "null"]
+    texts = written if decimals == "number" else [*(f'"{one}"' for one in written[:3]), "null"]
+    found = bodies(receiver, table, body="record", decimals=decimals)
+    assert found == [f'{{"price":{one},"all":[{",".join(texts)}]}}'.encode() for one in texts]
+
+
 def test_not_a_number_is_counted(receiver: Receiver) -> None:
     noticed: list[muxly.Notice] = []
     measured: list[tuple[str, float, str | None]] = []

@@ -128,10 +128,9 @@ def addresses(host: str, port: int, guard: Guard, lookup: Lookup | None = None) 
 
 
 def check_url(url: str, guard: Guard, lookup: Lookup | None = None) -> None:
-    """Check where a URL leads, for libraries that make their own connections.
+    """Check where a URL leads, before anything is loaded to go there.
 
-    A name can mean another address when such a library asks for it again; where the connection is
-    ours, ``Network`` connects to the address that was checked.
+    A name can mean another address a moment later: who connects checks the address once more.
 
     Raises:
         ConfigurationError: It is no http or https URL with a host.

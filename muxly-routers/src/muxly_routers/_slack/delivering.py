@@ -12,7 +12,7 @@ from muxly_routers._formats import Csv, Encoding, Parquet, resolve
 from muxly_routers._slack.digest import DigestLook, Gathered, digest
 from muxly_routers._slack.notifying import Rules, State, decide
 from muxly_routers._slack.report_messages import held_message, telling_message
-from muxly_routers._slack.reports import COLUMNS, reports
+from muxly_routers._slack.reports import columns_problem, reports
 from muxly_routers._templates.streams import check_fields
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def post_records(delivery: muxly.Delivery, outbox: Outbox, template: MessageTemp
     check_fields(template.whole, delivery.schema, delivery.stream.name)
     for number, record in enumerate(delivery.records(), start=delivery.delivered):
         outbox.post(template.render(record), str(number), upto=number + 1)
-        outbox.mark(number + 1)
+        outbox.mark(number + 1, str(number))
 
 
 def post_digest(
@@ -61,32 +61,26 @@ def post_digest(
         facts |= {"records": count, "count": f"{count:,} record{'s' if count > 1 else ''}"}
         gathered = Gathered(facts=facts, columns=_columns(delivery.schema, look), first=first, file=name)
         start = delivery.delivered
-        ts = outbox.post(digest(gathered, look), f"digest {start}", upto=start + count)
+        ts = outbox.post(digest(gathered, look), f"digest {start}")
         if file is not None and name is not None:
             outbox.attach(file, file.seek(0, 2), name, under=ts)
 
 
 def post_reports(delivery: muxly.Delivery, outbox: Outbox, rules: Rules, now: datetime) -> State:
-    """Post what is to be told of the runs in a delivery of ``run_events``; what to remember of it.
-
-    A mark before the last message would lose what is to be remembered, which only the receipt keeps.
-    """
-    missing = sorted(COLUMNS - set(delivery.schema.names))
-    if missing:
-        raise muxly.StreamError(
-            f'the stream {delivery.stream.name} has no column "{missing[0]}", which reports on runs need; leave it in '
-            "columns, or set template: digest"
-        )
+    """Post what is to be told of the runs in a delivery of ``run_events``; what to remember of it."""
+    problem = columns_problem(delivery.schema)
+    if problem is not None:
+        raise muxly.StreamError(f"the stream {delivery.stream.name} {problem}, or set template: digest")
     before = delivery.state.get("runs", {}) if isinstance(delivery.state, dict) else {}
-    told = delivery.delivered
     records = [one for batch in delivery.source() for one in batch.to_pylist()]
-    decision = decide(reports(records), before, rules, now, told=told)
+    decision = decide(reports(records), before, rules, now, told=delivery.delivered)
     if decision.held:
-        outbox.post(held_message(decision.held, decision.held_more), "held", upto=told)
+        outbox.post(held_message(decision.held, decision.held_more), "held")
     for telling in decision.tellings:
-        outbox.post(telling_message(telling), f"run {telling.report.run}", upto=telling.report.upto)
-        if telling is not decision.tellings[-1]:
-            outbox.mark(telling.report.upto)
+        name, upto = f"run {telling.report.run}", decision.done_with(telling)
+        outbox.post(telling_message(telling), name, upto=upto)
+        if upto is not None:
+            outbox.mark(upto, name)
     return decision.state
 
 

@@ -49,7 +49,7 @@ class Telling:
         kind: What is at its head: failed, partial, delivery_failed, recovered, schema_changed or notice.
         level: How serious it is.
         happenings: What of the run is told.
-        unsaid: How often the same failure came since it was told last.
+        unsaid: How many runs with a failure that was told before were left out since the last message.
         since: When the trouble began, for one that goes on or has ended.
         failures: How many runs had it.
     """
@@ -71,13 +71,25 @@ class Decision:
         tellings: A message for each, in this order.
         held: What was held back in quiet hours and is told now, before the others: kind, pipeline, message, time.
         held_more: How many more were held back than could be kept.
+        first_held: The number of the last record of the first run that is held back now; None if none is.
         state: JSON values, for the next decision.
     """
 
     tellings: tuple[Telling, ...]
     held: tuple[dict[str, str], ...] = ()
     held_more: int = 0
+    first_held: int | None = None
     state: State = field(factory=dict)
+
+    def done_with(self, telling: Telling) -> int | None:
+        """How many records need no other attempt when this message is posted; None = that is not known yet.
+
+        What is held back and what is to be remembered is kept only with the end of the delivery.
+        """
+        upto = telling.report.upto
+        if telling is self.tellings[-1] or (self.first_held is not None and upto > self.first_held):
+            return None
+        return upto
 
 
 def decide(reports: Iterable[Report], state: State, rules: Rules, now: datetime, *, told: int = 0) -> Decision:
@@ -91,7 +103,8 @@ def decide(reports: Iterable[Report], state: State, rules: Rules, now: datetime,
         told: Reports of the first so many records were posted by an attempt that broke off.
     """
     memory = _Memory.of(state, rules, now)
-    tellings = []
+    tellings: list[Telling] = []
+    first_held = None
     quiet = rules.quiet is not None and rules.quiet.holds(now)
     for report in reports:
         telling = memory.telling(report)
@@ -99,10 +112,11 @@ def decide(reports: Iterable[Report], state: State, rules: Rules, now: datetime,
             continue
         if quiet and not _goes_through(telling, rules):
             memory.hold(telling)
+            first_held = first_held or report.upto
         else:
             tellings.append(telling)
     held, more = ((), 0) if quiet else memory.release()
-    return Decision(tellings=tuple(tellings), held=held, held_more=more, state=memory.state())
+    return Decision(tellings=tuple(tellings), held=held, held_more=more, first_held=first_held, state=memory.state())
 
 
 def _goes_through(telling: Telling, rules: Rules) -> bool:
@@ -127,9 +141,13 @@ class _Memory:
         return cls(rules, now, failing, dict(state.get("noticed", {})), held, [int(state.get("held_more", 0))])
 
     def state(self) -> State:
-        fresh = {key: at for key, at in self.noticed.items() if not self._is_due(at)}
-        latest = dict(sorted(fresh.items(), key=lambda one: one[1])[-_MOST_TOLD:])
-        return {"failing": self.failing, "noticed": latest, HELD: self.held, "held_more": self.more[0]}
+        noticed = self._still(self.noticed)
+        return {"failing": self.failing, "noticed": noticed, HELD: self.held, "held_more": self.more[0]}
+
+    def _still(self, told: dict[str, str]) -> dict[str, str]:
+        """What was told so lately that it is not told again."""
+        fresh = {key: at for key, at in told.items() if not self._is_due(at)}
+        return dict(sorted(fresh.items(), key=lambda one: one[1])[-_MOST_TOLD:])
 
     def telling(self, report: Report) -> Telling | None:
         """What is told of a run; None if nothing is."""
@@ -145,19 +163,18 @@ class _Memory:
 
     def _trouble(self, report: Report) -> Telling | None:
         kind = str(report.trouble)
-        print_, known = fingerprint(report), self.failing.get(report.pipeline)
-        if known is None:
-            known = {"since": report.at.isoformat(), "failures": 0, "unsaid": 0}
-        known = {**known, "failures": known["failures"] + 1}
-        repeated = known.get("fingerprint") == print_
-        self.failing[report.pipeline] = known
+        known = self.failing.setdefault(
+            report.pipeline, {"since": report.at.isoformat(), "failures": 0, "unsaid": 0, "told": {}}
+        )
+        known["failures"] += 1
         if kind not in self.rules.kinds:
             return None
-        if repeated and not self._is_due(known["told_at"]):
+        same, told = fingerprint(report), self._still(known["told"])
+        if same in told:
             known["unsaid"] += 1
             return None
-        unsaid = known["unsaid"] if repeated else 0
-        known |= {"fingerprint": print_, "told_at": self.now.isoformat(), "unsaid": 0}
+        unsaid = known["unsaid"]
+        known |= {"told": {**told, same: self.now.isoformat()}, "unsaid": 0}
         return Telling(
             report=report,
             kind=kind,

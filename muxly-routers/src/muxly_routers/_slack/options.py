@@ -38,8 +38,9 @@ def _check_clock(instance: Any, attribute: Any, value: str) -> None:
 
 
 def _check_end(instance: Any, attribute: Any, value: str) -> None:
-    _check_clock(instance, attribute, value)
-    if value == instance.start:
+    from muxly_routers._slack.quiet import clock_time
+
+    if clock_time(value) == clock_time(instance.start):
         raise ValueError("the quiet hours begin when they end; leave quiet_hours away, or give two times")
 
 

@@ -61,19 +61,20 @@ class Outbox:
         rate = manner.messages_per_second
         self._pace = run.shared(f"slack.pace:{destination.key}", lambda: RateBucket(rate))
         self._thread = self._thread_of_run() if manner.threads else None
-        # What this process posted of deliveries that are not done: the time stamps by name, since the last mark.
+        # What this process posted of deliveries that are not done: the time stamps by name, but for what was marked.
         self._open: dict[str, dict[str, str]] = run.shared("slack.open", dict)
         first = delivery.id not in self._open and is_new(delivery.id, run.started_at.timestamp(), time.time())
         self._posted = self._open.setdefault(delivery.id, {})
         self._seen = Seen() if first else self._look_up()
 
-    def post(self, message: Message, name: str, *, upto: int) -> str | None:
+    def post(self, message: Message, name: str, *, upto: int | None = None) -> str | None:
         """Post a message, unless it is there already; its time stamp, if known.
 
         Args:
             message: The message.
             name: Names it in the delivery; the same in every attempt.
-            upto: So many records of the delivery are told when it is there.
+            upto: So many records of the delivery need no other attempt when it is there; None = something
+                else is still to be done for them.
 
         Raises:
             UnansweredError: It may be there or not; the next attempt looks.
@@ -90,10 +91,10 @@ class Outbox:
             self._thread = ts or None
         return ts or None
 
-    def mark(self, count: int) -> None:
-        """Keep that the first ``count`` records are told; an attempt after this one begins behind them."""
+    def mark(self, count: int, name: str) -> None:
+        """Keep that the first ``count`` records are told, the last of them by the message of that name."""
         self._delivery.mark(count)
-        self._posted.clear()
+        self._posted.pop(name, None)
 
     def attach(self, file: IO[bytes], size: int, name: str, *, under: str | None) -> None:
         """Upload a file into the thread of a message, unless it is there already."""
@@ -140,14 +141,16 @@ class Outbox:
                     raise
         raise AssertionError("itertools.count does not end")
 
-    def _give_up(self, error: UnansweredError, name: str, upto: int) -> None:
+    def _give_up(self, error: UnansweredError, name: str, upto: int | None) -> None:
         """Leave a message that may be there as it is, if the user wants that and nothing can be looked up."""
         if self._manner.on_ambiguous != "drop":
             return
         since = time.time() - _CLOCKS_SECONDS
         why = self._destination.seen(self._part(name), since=since, threads=False, thread=None)
-        if isinstance(why, str) and upto > self._delivery.delivered:
-            self.mark(upto)
+        if isinstance(why, str):
+            self._posted[name] = ""
+            if upto is not None:
+                self.mark(upto, name)
             told = f"{error}; the message counts as posted because on_ambiguous is drop and {why}"
             self._run.notice(muxly.Notice("slack_message_dropped", told, stream=self._delivery.stream.name))
 

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import frozen
 
+from muxly_routers._layout import text_hash
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-__all__ = ["COLUMNS", "LEVELS", "Happening", "Level", "Report", "fingerprint", "reports", "same_words"]
+    import pyarrow as pa
+
+__all__ = ["LEVELS", "Happening", "Level", "Report", "columns_problem", "fingerprint", "reports", "same_words"]
 
 Level = Literal["info", "warning", "error"]
-COLUMNS = {"at", "event", "pipeline", "run", "route", "stream", "level", "message", "records"}
+_COLUMNS = ("at", "event", "level", "message", "pipeline", "records", "route", "run", "stream")
 LEVELS: dict[str, int] = {"info": 0, "warning": 1, "error": 2}
 _OUTCOMES = {"succeeded", "partial", "stopped", "failed"}
 # Ids, numbers and addresses in memory differ from run to run where the failure is the same.
@@ -71,6 +75,19 @@ class Report:
         return "delivery_failed" if self.of("delivery_failed") else None
 
 
+def columns_problem(schema: pa.Schema) -> str | None:
+    """Why records of that schema cannot be told as runs, behind the stream's name; None if they can."""
+    import pyarrow as pa
+
+    for name in _COLUMNS:
+        if name not in schema.names:
+            return f'has no column "{name}", which reports on runs need; leave it in columns'
+    at, records = schema.field("at").type, schema.field("records").type
+    if not (pa.types.is_timestamp(at) and at.tz) or not pa.types.is_integer(records):
+        return f"has the columns at: {at} and records: {records}, and is none of run events; give it another name"
+    return None
+
+
 def reports(records: Iterable[Mapping[str, Any]]) -> list[Report]:
     """One report for each run, in the order of the records.
 
@@ -89,8 +106,8 @@ def fingerprint(report: Report) -> str:
 
 
 def same_words(text: str) -> str:
-    """A text without what changes from run to run."""
-    return _CHANGING.sub("#", text)[:500]
+    """A short name of a text; the same for texts that differ only in what changes from run to run."""
+    return text_hash(_CHANGING.sub("#", text), size=8)
 
 
 def _report(pipeline: str, run: str, events: list[tuple[int, Mapping[str, Any]]]) -> Report:

@@ -26,6 +26,8 @@ Decimals = Literal["string", "number"]
 _JSON_LINES = Encoding(format="jsonl")
 # What is encoded at a time, so that a large batch never stands in memory a second time.
 _PART_ROWS, _PART_BYTES = 1024, 4 * 1024 * 1024
+# Of decimals that Arrow writes without an exponent.
+_PLAIN_SCALES = range(7)
 
 
 @frozen
@@ -84,7 +86,7 @@ def _fitting(column: pa.Array, decimals: Decimals) -> pa.Array:
     target = _target(column.type, decimals)
     if target == column.type:
         return column
-    if _holds_bytes(column.type):
+    if _is_by_hand(column.type, decimals):
         return pa.array([_plain(value, decimals) for value in column.to_pylist()], type=target)
     return column.cast(target)
 
@@ -114,14 +116,17 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
+def _is_by_hand(kind: pa.DataType, decimals: Decimals) -> bool:
+    """Whether Arrow cannot write it: bytes, and decimals that it would write as 0E-9."""
     if pa.types.is_dictionary(kind):
-        return _holds_bytes(kind.value_type)
-    return _is_bytes(kind) or any(_holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
+        return _is_by_hand(kind.value_type, decimals)
+    if pa.types.is_decimal(kind):
+        return decimals == "string" and kind.scale not in _PLAIN_SCALES
+    return _is_bytes(kind) or any(_is_by_hand(kind.field(number).type, decimals) for number in range(kind.num_fields))
 
 
 def _plain(value: Any, decimals: Decimals) -> Any:
-    """A Python value with its bytes as base64."""
+    """A Python value with its bytes as base64, and decimals as text if that is wanted."""
     if isinstance(value, bytes):
         return values.scalar_text(value)
     if isinstance(value, Decimal) and decimals == "string":
