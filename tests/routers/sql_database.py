@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import psycopg
 from psycopg import sql
 
@@ -13,10 +14,12 @@ from muxly.testing import delivery
 from muxly_routers.sql import Sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from threading import Event
 
-__all__ = ["ORDERS", "Database", "numbered", "opened_router"]
+    import pyarrow as pa
+
+__all__ = ["ORDERS", "Database", "interrupted", "numbered", "opened_router"]
 
 ORDERS = muxly.Stream("orders", ("id",), overwrite_key=("day",), cursor_field="version")
 
@@ -27,6 +30,18 @@ def numbered(numbers: Any, **facts: Any) -> muxly.Delivery:
         {"id": number, "day": f"day {number // 10}", "version": 1, "text": f"text {number}"} for number in numbers
     ]
     return delivery(records, facts.pop("stream", ORDERS), **facts)
+
+
+def interrupted(one: muxly.Delivery, act: Callable[[], object]) -> muxly.Delivery:
+    """The delivery, with something that happens before its last batch is read."""
+
+    def source() -> Iterator[pa.RecordBatch]:
+        *first, last = one.source()
+        yield from first
+        act()
+        yield last
+
+    return attrs.evolve(one, source=source)
 
 
 @contextmanager

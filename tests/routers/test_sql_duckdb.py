@@ -242,7 +242,7 @@ def test_index_on_a_table_that_is_replaced_is_refused_in_words(path: Path) -> No
     with opened_router(url(path), indexes={"orders": [["day"]]}) as router:
         router.begin(ORDERS, 1)
         router.deliver(numbered([1], mode="replace", generation=1))
-        with pytest.raises(muxly.RouteError, match="cannot rename a table that has an index; leave indexes: out"):
+        with pytest.raises(muxly.StreamError, match="cannot rename a table that has an index; leave indexes: out"):
             router.complete(ORDERS, 1)
 
 

@@ -18,13 +18,11 @@ from sqlalchemy import make_url
 import muxly
 from muxly.testing import delivery
 from muxly_routers._sql import mysql_load
-from tests.routers.sql_database import ORDERS, numbered, opened_router
+from tests.routers.sql_database import ORDERS, interrupted, numbered, opened_router
 from tests.tcp_proxy import TcpProxy, proxy_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import pyarrow as pa
+    from collections.abc import Iterator
 
     from tests.fixtures_mariadb import MariaDb
 
@@ -86,18 +84,6 @@ def proxy(database: Database) -> Iterator[TcpProxy]:
 
 def by_way_of(port: int, database: Database) -> str:
     return make_url(database.url).set(port=port).render_as_string(hide_password=False)
-
-
-def interrupted(one: muxly.Delivery, act: Callable[[], object]) -> muxly.Delivery:
-    """The delivery, with something that happens before its last batch is read."""
-
-    def source() -> Iterator[pa.RecordBatch]:
-        *first, last = one.source()
-        yield from first
-        act()
-        yield last
-
-    return attrs.evolve(one, source=source)
 
 
 def kill_connections(database: Database) -> None:

@@ -17,7 +17,8 @@ import muxly
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from muxly_routers._sql.output import Output, Settings
+    from muxly_routers._sql.output import Output
+    from muxly_routers._sql.settings import Settings
 
 __all__ = ["Sql"]
 
@@ -123,7 +124,7 @@ class Sql(muxly.Router):
 
     def _settings(self) -> Settings:
         from muxly_routers._sql.dialects import parsed
-        from muxly_routers._sql.output import Settings
+        from muxly_routers._sql.settings import Settings
 
         return Settings(
             url=parsed(self.url),

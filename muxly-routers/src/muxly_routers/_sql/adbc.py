@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from muxly_routers._sql.dialect import Session
+from muxly_routers._sql.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import adbc_driver_manager as adbc
 
-    from muxly_routers._sql.dialect import Place
+    from muxly_routers._sql.terms import Place
 
 __all__ = ["AdbcSession", "is_driver_error"]
 
@@ -39,6 +40,8 @@ class AdbcSession(Session):
         import adbc_driver_manager as adbc
 
         self._adbc = adbc
+        # Held while the connection must be neither interrupted nor closed.
+        self._kept = threading.Lock()
         self._connection: adbc.AdbcConnection | None = None
         self._database = adbc.AdbcDatabase(driver=driver, **options())
         try:
@@ -51,16 +54,18 @@ class AdbcSession(Session):
         self.execute(self.starting)
 
     def commit(self) -> None:
-        self.execute("COMMIT")
+        with self._kept:
+            self.execute("COMMIT")
 
     def rollback(self) -> None:
         self.execute("ROLLBACK")
 
     def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-            self._database.close()
+        with self._kept:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+                self._database.close()
 
     def execute(self, sql: str, *parameters: Any) -> None:
         with self._statement(sql, parameters) as statement:

@@ -11,7 +11,9 @@ from attrs import frozen
 
 import muxly
 from muxly_routers._sql import names
-from muxly_routers._sql.dialect import Column, Dialect, Place, Session
+from muxly_routers._sql.dialect import Dialect
+from muxly_routers._sql.session import Session
+from muxly_routers._sql.terms import Column, Place
 
 if TYPE_CHECKING:
     from muxly_routers._sql.tables import Tables
@@ -21,7 +23,7 @@ __all__ = ["Deliveries", "Owner"]
 _DELIVERIES = ("id", "digest", "pipeline", "route", "stream", "receipt", "delivered_at")
 _GENERATIONS = ("owner", "pipeline", "route", "stream", "generation", "completed_at")
 
-_FORGOTTEN_AT_ONCE = 500
+_FORGOTTEN_AT_ONCE = 100
 
 
 @frozen
@@ -79,11 +81,15 @@ class Deliveries:
         kept = (delivery.id, delivery.digest, *_shown(owner), _text(receipt), _now())
         self._insert(self._deliveries, _DELIVERIES, kept)
 
-    def prune(self, owner: Owner, seconds: float) -> None:
-        """Forget what was delivered of this stream longer ago.
+    def prune(self, owner: Owner, seconds: float) -> bool:
+        """Forget some of what was delivered of this stream longer ago.
 
-        The ids are read first, and then named: a search by a deleting statement would lock, in MySQL, what
-        the route's other streams are about to add, and end in deadlocks.
+        The ids are read first, and then each is deleted by itself: a search by a deleting statement, or a list
+        of ids that has MySQL read the whole table instead, would lock what the route's other streams are about
+        to add, and end in deadlocks.
+
+        Returns:
+            Whether there is nothing left to forget.
         """
         at, quoted, parameter = self._dialect.at(self._deliveries), self._dialect.quoted, self._dialect.parameter
         conditions = zip(("pipeline", "route", "stream", "delivered_at"), ("=", "=", "=", "<"), strict=True)
@@ -92,10 +98,9 @@ class Deliveries:
         )
         sql = f"SELECT {quoted('id')} FROM {at} WHERE {where}"
         old = [id for (id,) in self._session.query(sql, *_shown(owner), _now(seconds))]
-        for start in range(0, len(old), _FORGOTTEN_AT_ONCE):
-            ids = old[start : start + _FORGOTTEN_AT_ONCE]
-            listed = ", ".join(parameter(number) for number in range(1, len(ids) + 1))
-            self._session.execute(f"DELETE FROM {at} WHERE {quoted('id')} IN ({listed})", *ids)
+        for id in old[:_FORGOTTEN_AT_ONCE]:
+            self._session.execute(f"DELETE FROM {at} WHERE {quoted('id')} = {parameter(1)}", id)
+        return len(old) <= _FORGOTTEN_AT_ONCE
 
     def visible(self, owner: Owner) -> int | None:
         """The generation that is visible; None = none was ever complete."""
@@ -122,7 +127,7 @@ class Deliveries:
             return
         self._tables.make_schema(place.schema)
         made = [Column(name, self._type(name == key)) for name in columns]
-        self._session.execute(self._dialect.create_table(place, made, [key]))
+        self._tables.change(self._dialect.create_table(place, made, [key]))
         self._tables.forget()
 
     def _type(self, key: bool) -> str:

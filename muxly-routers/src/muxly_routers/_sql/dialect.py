@@ -1,191 +1,27 @@
 """What one kind of database has to say for itself; all else is written once, over this.
 
-A ``Dialect`` is a value without state that knows words: names, types, statements, errors. A ``Session``
-is one open connection. The base class speaks standard SQL as PostgreSQL, SQLite and DuckDB share it;
-a kind of database overrides what it says differently.
+A ``Dialect`` is a value that knows words: names, types, statements, errors. It speaks standard SQL as
+PostgreSQL, SQLite and DuckDB share it; a kind of database overrides what it says differently.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from attrs import field, frozen
+from muxly_routers._sql.terms import SEQUENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import pyarrow as pa
     from sqlalchemy import URL
 
-    import muxly
+    from muxly_routers._sql.session import Session, Waits
+    from muxly_routers._sql.terms import Column, Fault, Form, Merge, Place
 
-__all__ = ["SEQUENCE", "Column", "Dialect", "Fault", "FaultKind", "Form", "Merge", "Place", "Session", "Waits"]
-
-SEQUENCE = "_muxly_sequence"
-"""Hidden columns: where in its stream's log a record stood, and its number in the delivery (staging only)."""
-
-FaultKind = Literal["retry", "value", "stale", "denied", "wrong"]
-
-
-@frozen
-class Place:
-    """Where a table is; ``schema`` None = wherever the connection looks first."""
-
-    schema: str | None
-    table: str
-
-
-@frozen
-class Column:
-    """A column of a table: its name, and its type as ``Session.columns`` would give it back."""
-
-    name: str
-    type: str
-
-
-def _unchanged(array: pa.Array) -> pa.Array:
-    return array
-
-
-@frozen
-class Form:
-    """How values of one Arrow type are kept in a database.
-
-    Args:
-        type: The SQL type of a column for them, spelled as ``Session.columns`` gives it back.
-        wire: The Arrow type that ``Session.load`` is given.
-        convert: Makes an array of ``wire`` out of one of the Arrow type; a value that the database
-            cannot hold is a ``ValueError`` or an ``ArrowException``.
-    """
-
-    type: str
-    wire: pa.DataType
-    convert: Callable[[pa.Array], pa.Array] = field(default=_unchanged)
-
-
-@frozen
-class Fault:
-    """An error of the database, by what is to be done about it.
-
-    Args:
-        kind: ``retry``: trying again may help (connection, locks, a full disk, a server that starts).
-            ``value``: some record is bad. ``stale``: a table or column is not as we believed: look once
-            more. ``denied``: a password or a right is missing. ``wrong``: anything else.
-        message: What the database said, without values and without credentials.
-        column: The column it named, if it did.
-    """
-
-    kind: FaultKind
-    message: str
-    column: str | None = None
-
-
-@frozen(kw_only=True)
-class Merge:
-    """An upsert of what stands in a staging table.
-
-    Args:
-        target: The table.
-        stage: The staging table: ``columns`` and ``SEQUENCE``.
-        columns: All columns of the delivery, the key's among them, each with its type in the target.
-        key: The names of the key's columns.
-        cursor: The cursor's column, if the stream has one in its records.
-        deleted: The column of tombstones where rows stay and are marked; a record with it set changes
-            that mark, the cursor and the position of a row that is there, and nothing else.
-    """
-
-    target: Place
-    stage: Place
-    columns: tuple[Column, ...]
-    key: tuple[str, ...]
-    cursor: str | None = None
-    deleted: str | None = None
-
-
-@frozen(kw_only=True)
-class Waits:
-    """How long a session waits, and how.
-
-    Args:
-        connect_seconds: For a connection, 1 or more.
-        lock_seconds: For a lock that another program holds, 1 or more.
-        sleep: The run's: ends at once, with an error, when the run stops.
-    """
-
-    connect_seconds: int = 10
-    lock_seconds: int = 10
-    sleep: Callable[[float], None]
-
-
-class Session(ABC):
-    """One connection, used by one thread at a time. Its errors are the driver's own.
-
-    ``close`` may be called after any error, and more than once.
-    """
-
-    @abstractmethod
-    def begin(self) -> None:
-        """Start a transaction; between transactions nothing is kept open at the server."""
-
-    @abstractmethod
-    def commit(self) -> None:
-        """Return only when all of the transaction is durable."""
-
-    @abstractmethod
-    def rollback(self) -> None:
-        """Take everything since ``begin`` back."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Disconnect; a transaction that is open is taken back."""
-
-    @abstractmethod
-    def execute(self, sql: str, *parameters: Any) -> None:
-        """Run one statement; parameters are ``str``, ``int`` or None."""
-
-    @abstractmethod
-    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """All rows of a small answer."""
-
-    @abstractmethod
-    def load(self, place: Place, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
-        """Append records to columns of the same names, batch by batch, inside the transaction.
-
-        The batches are in the types of ``Form.wire``. An error that reading them raises has been kept by
-        whoever made the reader, so it may be wrapped in any other here.
-        """
-
-    @abstractmethod
-    def columns(self, place: Place) -> dict[str, str]:
-        """The columns of a table with their types, in order; empty if there is no such table."""
-
-    @abstractmethod
-    def tables(self, schema: str | None) -> list[str]:
-        """Names of all tables of a schema."""
-
-    @abstractmethod
-    def version(self) -> str:
-        """Name and version of the server, for people: ``"PostgreSQL 18.6"``."""
-
-    def remarks(self) -> list[muxly.Notice]:
-        """What a person should know of this server, told once when a run has connected."""
-        return []
-
-    def hold(self, place: Place) -> None:  # noqa: B027 (most need not)
-        """Let nobody change the columns of a table for the rest of the transaction, if it matters.
-
-        It does where records go in as bytes that mean something else in a column of another type.
-        """
-
-    def has_schema(self, schema: str) -> bool:
-        """Whether there is such a schema, visible to this user or not."""
-        return True
-
-    def may_create(self, schema: str | None) -> bool:
-        """Whether this user may create tables there; reads only. True if it cannot be known."""
-        return True
+__all__ = ["Dialect"]
 
 
 class Dialect(ABC):
@@ -207,9 +43,6 @@ class Dialect(ABC):
 
     temporary_end: ClassVar[str] = ""
     """What stands behind the columns of such a table."""
-
-    one_writer: ClassVar[bool] = False
-    """Whether transactions of one process take turns, for the database lets only one write."""
 
     @abstractmethod
     def open(self, url: URL, waits: Waits) -> Session:
@@ -233,6 +66,10 @@ class Dialect(ABC):
     @abstractmethod
     def fault(self, error: Exception) -> Fault | None:
         """What an error of the driver means; None if it is none of the driver's, but a mistake of ours."""
+
+    def written_alone(self, url: URL) -> str | None:
+        """The name of what one transaction of a process writes at a time; None = many may."""
+        return None
 
     def not_there(self, url: URL) -> str | None:
         """Why ``check`` should not connect: what connecting would make. None = it may."""

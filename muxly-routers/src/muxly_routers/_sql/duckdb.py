@@ -10,7 +10,9 @@ import pyarrow as pa
 import muxly
 from muxly_routers._extras import needs
 from muxly_routers._sql import duckdb_types, files
-from muxly_routers._sql.dialect import Dialect, Fault, FaultKind, Form, Place, Session, Waits
+from muxly_routers._sql.dialect import Dialect
+from muxly_routers._sql.session import Session, Waits
+from muxly_routers._sql.terms import Fault, FaultKind, Form, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,8 +67,6 @@ class Duckdb(Dialect):
     name = "duckdb"
     # DuckDB itself has no limit; a name of this length still fits wherever the table may be copied to.
     longest_name = 255
-    # Two that make a table at once get in each other's way, and to wait is cheaper than to repeat.
-    one_writer = True
 
     def open(self, url: URL, waits: Waits) -> Session:
         with needs("duckdb"):
@@ -91,6 +91,10 @@ class Duckdb(Dialect):
     def form(self, kind: pa.DataType, *, key: bool = False) -> Form | None:
         return duckdb_types.form(kind, key=key)
 
+    def written_alone(self, url: URL) -> str | None:
+        # Two that make a table at once get in each other's way, and to wait is cheaper than to repeat.
+        return files.written_alone(url)
+
     def not_there(self, url: URL) -> str | None:
         return files.not_there(files.file_of(url))
 
@@ -101,7 +105,8 @@ class Duckdb(Dialect):
         if _LOCKED in message:
             return Fault("retry", _in_use(message))
         if "Cannot alter entry" in message:
-            return Fault("wrong", "DuckDB cannot rename a table that has an index; leave indexes: out in mode replace")
+            advice = "leave indexes: out for this stream in mode replace"
+            return Fault("table", "DuckDB cannot rename a table that has an index", advice=advice)
         kind: FaultKind | None = _KINDS.get(type(error).__name__)
         if kind == "value":
             # What follows the first words shows values of the record.

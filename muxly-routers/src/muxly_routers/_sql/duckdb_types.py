@@ -22,12 +22,16 @@ list, struct, map                      JSON
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyarrow import types
 
 from muxly_routers._sql import values
-from muxly_routers._sql.dialect import Form
+from muxly_routers._sql.terms import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["form", "widened"]
 
@@ -43,13 +47,15 @@ _SIMPLE = {
     pa.uint64(): "UBIGINT",
     pa.float32(): "FLOAT",
     pa.float64(): "DOUBLE",
-    pa.date32(): "DATE",
     pa.string(): "VARCHAR",
     pa.large_string(): "VARCHAR",
     pa.binary(): "BLOB",
     pa.large_binary(): "BLOB",
 }
-_CAST_FIRST = {pa.float16(): pa.float32(), pa.date64(): pa.date32()}
+_CAST_FIRST = {pa.float16(): pa.float32()}
+# Beyond lie what DuckDB takes for infinity, and what it cannot even show.
+_FIRST_DAY, _LAST_DAY = -(2**31) + 2, 2**31 - 2
+_FIRST_MOMENT, _LAST_MOMENT = -9_223_372_022_400_000_000, 2**63 - 2
 _RANGES = {
     name: (0 if unsigned else -(2 ** (bits - 1)), 2**bits - 1 if unsigned else 2 ** (bits - 1) - 1)
     for bits, word in ((8, "TINYINT"), (16, "SMALLINT"), (32, "INTEGER"), (64, "BIGINT"), (128, "HUGEINT"))
@@ -85,7 +91,7 @@ def widened(there: str, wanted: str) -> str | None:
 
 
 def _decimal_form(kind: pa.DataType) -> Form | None:
-    digits, scale = kind.precision - min(kind.scale, 0), max(kind.scale, 0)
+    digits, scale = values.digits(kind)
     if digits > _MOST_DIGITS:
         return None
     wire = pa.decimal128(digits, scale)
@@ -94,15 +100,33 @@ def _decimal_form(kind: pa.DataType) -> Form | None:
 
 def _time_form(kind: pa.DataType) -> Form | None:
     """Times in microseconds; what is finer is refused rather than cut."""
+    if types.is_date(kind):
+        return Form("DATE", pa.date32(), _days)
     if types.is_timestamp(kind):
         wire = pa.timestamp("us", kind.tz)
         name = "TIMESTAMP" if kind.tz is None else "TIMESTAMP WITH TIME ZONE"
-        return Form(name, wire, values.cast_to(wire))
+        return Form(name, wire, _moments(wire))
     if types.is_time(kind):
-        return Form("TIME", pa.time64("us"), values.cast_to(pa.time64("us")))
+        return Form("TIME", pa.time64("us"), values.times)
     if types.is_duration(kind):
         return Form("INTERVAL", pa.duration("us"), values.cast_to(pa.duration("us")))
     return None
+
+
+def _days(array: pa.Array) -> pa.Array:
+    found = array.cast(pa.date32())
+    values.check_range(found.view(pa.int32()), _FIRST_DAY, _LAST_DAY, "a date that DuckDB does not have")
+    return found
+
+
+def _moments(wire: pa.DataType) -> Callable[[pa.Array], pa.Array]:
+    def converted(array: pa.Array) -> pa.Array:
+        found = array.cast(wire)
+        beyond = "a timestamp that DuckDB does not have"
+        values.check_range(found.view(pa.int64()), _FIRST_MOMENT, _LAST_MOMENT, beyond)
+        return found
+
+    return converted
 
 
 def _wider_number(there: str, wanted: str) -> str | None:

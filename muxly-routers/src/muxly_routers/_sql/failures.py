@@ -10,7 +10,8 @@ import muxly
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muxly_routers._sql.dialect import Dialect, Fault
+    from muxly_routers._sql.dialect import Dialect
+    from muxly_routers._sql.terms import Fault
 
 __all__ = ["StaleError", "typed"]
 
@@ -31,6 +32,7 @@ def typed(dialect: Dialect, where: str) -> Iterator[None]:
         StaleError: See there.
         RetryableError: A connection, a lock, a full disk.
         RejectedError: A record.
+        StreamError: A table that a person has to change.
         RouteError: A right, a password, or what nothing but a person mends.
     """
     try:
@@ -52,6 +54,8 @@ def _error(fault: Fault, where: str) -> Exception:
         return muxly.RejectedError(f"{column}{fault.message}")
     if fault.kind == "stale":
         return StaleError(f"{where}: {column}{fault.message}")
+    if fault.kind == "table":
+        return muxly.StreamError(f"{where}: {column}{fault.message}; {fault.advice}")
     if fault.kind == "denied":
         return muxly.RouteError(
             f"{where}: {fault.message}; give this user the right to it, or correct the user and password in url"

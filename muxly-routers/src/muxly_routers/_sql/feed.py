@@ -9,14 +9,14 @@ from attrs import frozen
 
 import muxly
 from muxly_routers._sql import values
-from muxly_routers._sql.dialect import SEQUENCE
+from muxly_routers._sql.terms import SEQUENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from muxly_routers._sql.dialect import Column, Form
+    from muxly_routers._sql.terms import Column, Form
 
-__all__ = ["Feed", "Mapped"]
+__all__ = ["Feed", "Mapped", "converted"]
 
 _PART_BYTES = 16 * 1024 * 1024
 
@@ -84,7 +84,7 @@ class Feed:
                 if self._run.stopping:
                     raise muxly.StoppedError("the run was asked to stop")
                 self._check_required(part)
-                arrays = [self._converted(part, one) for one in self._columns]
+                arrays = [converted(part.column(one.index), one) for one in self._columns]
                 if sequence is not None:
                     arrays.append(sequence.slice(start, len(part)))
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -99,11 +99,17 @@ class Feed:
             if values.plain(part.column(name)).null_count:
                 raise muxly.RejectedError(f"column {name!r}: a record without it has no primary key")
 
-    def _converted(self, part: pa.RecordBatch, one: Mapped) -> pa.Array:
-        try:
-            return one.form.convert(values.plain(part.column(one.index)))
-        except (pa.ArrowException, ValueError) as error:
-            raise muxly.RejectedError(f"column {one.source!r}: {error}") from error
+
+def converted(array: pa.Array, one: Mapped) -> pa.Array:
+    """Values of a column as they are loaded.
+
+    Raises:
+        RejectedError: The database has no form for one of them.
+    """
+    try:
+        return one.form.convert(values.plain(array))
+    except (pa.ArrowException, ValueError) as error:
+        raise muxly.RejectedError(f"column {one.source!r}: {error}") from error
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -10,7 +10,7 @@ import muxly
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-__all__ = ["file_of", "make_folder", "not_there"]
+__all__ = ["file_of", "make_folder", "not_there", "written_alone"]
 
 
 def file_of(url: URL) -> Path:
@@ -37,6 +37,11 @@ def make_folder(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise muxly.RouteError(f"the folder {path.parent} cannot be made: {error.strerror}") from error
+
+
+def written_alone(url: URL) -> str:
+    """The file's name, whatever way leads to it."""
+    return str(file_of(url).resolve())
 
 
 def not_there(path: Path) -> str | None:

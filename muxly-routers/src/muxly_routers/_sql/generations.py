@@ -9,11 +9,12 @@ from attrs import frozen
 
 import muxly
 from muxly_routers._sql import names
-from muxly_routers._sql.dialect import Column, Place
+from muxly_routers._sql.terms import Column, Place
 
 if TYPE_CHECKING:
     from muxly_routers._sql.deliveries import Deliveries, Owner
-    from muxly_routers._sql.dialect import Dialect, Session
+    from muxly_routers._sql.dialect import Dialect
+    from muxly_routers._sql.session import Session
     from muxly_routers._sql.tables import Tables
 
 __all__ = ["Generations"]
@@ -77,8 +78,14 @@ class Generations:
             if found and int(found[1]) < generation:
                 self.session.execute(self.dialect.drop_table(Place(self.target.schema, name)))
 
-    def prepare(self) -> bool:
-        """Make what is needed to remember the generation."""
+    def prepare(self, generation: int) -> bool:
+        """Make what is needed to remember the generation; false if there is nothing to do, for it is visible.
+
+        Raises:
+            ConflictError: A newer one is visible.
+        """
+        if self.refuse_old(generation):
+            return False
         self.memory.prepare_generations()
         return True
 

@@ -18,7 +18,9 @@ from sqlalchemy.pool import NullPool
 
 import muxly
 from muxly_routers._sql import faults, files, values
-from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Fault, Form, Merge, Place, Session
+from muxly_routers._sql.dialect import Dialect
+from muxly_routers._sql.session import Session
+from muxly_routers._sql.terms import SEQUENCE, Column, Fault, Form, Merge, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.types import TypeEngine
 
-    from muxly_routers._sql.dialect import Waits
+    from muxly_routers._sql.session import Waits
 
 __all__ = ["Generic"]
 
@@ -62,13 +64,15 @@ class Generic(Dialect):
         self.name = self._words.name  # type: ignore[misc]
         self.longest_name = self._words.max_identifier_length  # type: ignore[misc]
         self.transactional = self.name in _TRANSACTIONAL  # type: ignore[misc]
-        self.one_writer = self.name == "sqlite"  # type: ignore[misc]
         self._kinds: dict[str, type[TypeEngine[Any]]] = {}
 
     def open(self, url: URL, waits: Waits) -> Session:
         if self.name == "sqlite":
             files.make_folder(files.file_of(url))
         return _Session(self, url)
+
+    def written_alone(self, url: URL) -> str | None:
+        return files.written_alone(url) if self.name == "sqlite" else None
 
     def not_there(self, url: URL) -> str | None:
         return files.not_there(files.file_of(url)) if self.name == "sqlite" else None
@@ -346,8 +350,8 @@ def _time_type(
         return sa.Date(), pa.date32(), values.days
     if types.is_time(kind):
         if words.name == "oracle":  # which has no type for a time of day
-            return sa.Unicode(18), pa.string(), values.as_text
-        return sa.Time(), pa.time64("us"), values.cast_to(pa.time64("us"))
+            return sa.Unicode(18), pa.string(), lambda array: values.as_text(values.in_day(array))
+        return sa.Time(), pa.time64("us"), values.times
     if types.is_duration(kind):
         return sa.BigInteger(), pa.int64(), lambda array: array.cast(pa.duration("us")).cast(pa.int64())
     if not types.is_timestamp(kind):

@@ -10,17 +10,18 @@ from attrs import evolve, frozen
 
 import muxly
 from muxly_routers._sql import names, values
-from muxly_routers._sql.dialect import Column, Merge, Place
-from muxly_routers._sql.feed import Feed, Mapped
+from muxly_routers._sql.feed import Feed, Mapped, converted
 from muxly_routers._sql.tables import Shape
+from muxly_routers._sql.terms import Column, Merge, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from muxly_routers._sql.dialect import Dialect, Session
+    from muxly_routers._sql.dialect import Dialect
+    from muxly_routers._sql.session import Session
     from muxly_routers._sql.tables import Tables
 
-__all__ = ["DELETED", "Work", "append", "clear_stages", "overwrite", "prepare", "upsert"]
+__all__ = ["DELETED", "Work", "append", "clear_stages", "open_stages", "overwrite", "prepare", "upsert"]
 
 DELETED = "_deleted_at"
 
@@ -61,9 +62,13 @@ class Work:
 
 
 def prepare(work: Work, shape: Shape) -> None:
-    """Make the tables beside the target that applying the delivery takes."""
+    """Make the table beside the target that applying the delivery takes."""
     if work.hard and work.delivery.mode == "upsert":
         _make_graves(work, shape)
+
+
+def open_stages(work: Work) -> None:
+    """Make the staging tables."""
     _sweep_stages(work)
     for place, columns in _stages(work).items():
         work.session.execute(work.dialect.create_table(place, columns, temporary=True))
@@ -195,5 +200,5 @@ def _replaced(work: Work, mapped: Sequence[Mapped]) -> pa.Table:
     for batch in work.delivery.batches():
         part = pa.table([values.plain(batch.column(one.index)) for one in mapped], names=list(kinds))
         found = pa.concat_tables([found, part]).group_by(list(kinds)).aggregate([])
-    arrays = [one.form.convert(found.column(one.source).combine_chunks()) for one in mapped]
+    arrays = [converted(found.column(one.source).combine_chunks(), one) for one in mapped]
     return pa.table(arrays, names=[one.column.name for one in mapped])

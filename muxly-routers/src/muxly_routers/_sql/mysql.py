@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import muxly
 from muxly_routers._extras import needs
 from muxly_routers._sql import mysql_faults, mysql_types
-from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Fault, Form, Merge, Place
+from muxly_routers._sql.dialect import Dialect
+from muxly_routers._sql.terms import SEQUENCE, Column, Fault, Form, Merge, Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlalchemy import URL
 
-    from muxly_routers._sql.dialect import Session, Waits
+    from muxly_routers._sql.session import Session, Waits
 
 __all__ = ["Mysql"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from muxly_routers._sql.dialect import Fault, FaultKind
+from muxly_routers._sql.terms import Fault, FaultKind
 
 __all__ = ["fault"]
 
@@ -73,6 +73,8 @@ _STALE = frozenset({1008, 1050, 1054, 1060, 1091, 1146})
 _DENIED = frozenset(
     {1044, 1045, 1095, 1130, 1142, 1143, 1227, 1251, 1370, 1524, 1698, 1820, 1862, 2059, 3118, 3159, 4151}
 )
+# Keys that are too long or of text without a length, too many columns, a view, an engine, foreign keys.
+_TABLE = frozenset({1069, 1071, 1117, 1118, 1170, 1286, 1288, 1347, 1471, 1830, 1832, 1833, 1846})
 _SYNTAX = 1064
 
 # ... column 'name' at row 1 | ... column `base`.`table`.`name` at row 1 | Column 'name' cannot be null
@@ -111,6 +113,8 @@ def _without_number(error: Exception) -> Fault | None:
 def _kind(number: int) -> FaultKind:
     if number in _STALE:
         return "stale"
+    if number in _TABLE:
+        return "table"
     return "denied" if number in _DENIED else "wrong"
 
 

@@ -13,7 +13,7 @@ from pymysql.constants import CLIENT, SERVER_STATUS
 
 import muxly
 from muxly_routers._sql import mysql_load, mysql_text, mysql_types
-from muxly_routers._sql.dialect import Session
+from muxly_routers._sql.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pymysql.connections import Connection
     from sqlalchemy import URL
 
-    from muxly_routers._sql.dialect import Place, Waits
+    from muxly_routers._sql.session import Waits
+    from muxly_routers._sql.terms import Place
 
 __all__ = ["opened"]
 
@@ -126,7 +127,11 @@ def _options(query: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := [name for name in query if name not in _URL_OPTIONS]:
         known = ", ".join(sorted(_URL_OPTIONS))
         raise muxly.ConfigurationError(f"the URL has the option {unknown[0]!r}; there are {known}", path=("url",))
-    return {name: _URL_OPTIONS[name](value) for name, value in query.items() if name != "charset"}
+    try:
+        return {name: _URL_OPTIONS[name](value) for name, value in query.items() if name != "charset"}
+    except (TypeError, ValueError) as error:
+        limits = " and ".join(_TIMEOUTS)
+        raise muxly.ConfigurationError(f"{limits} in the URL are whole seconds", path=("url",)) from error
 
 
 class _Session(Session):
@@ -166,6 +171,13 @@ class _Session(Session):
     def close(self) -> None:
         with contextlib.suppress(pymysql.Error):
             self._connection.close()
+
+    def interrupt(self) -> None:
+        wire: Any = self._connection
+        with contextlib.suppress(OSError, TypeError):  # it is closed, or was never there
+            # Not the method of a TLS socket, which would take its state away from who reads it just now. If it
+            # was a commit that is cut off, it is looked up, as any other whose answer is lost.
+            socket.socket.shutdown(wire._sock, socket.SHUT_RDWR)
 
     def execute(self, sql: str, *parameters: Any) -> None:
         with self._connection.cursor() as cursor:
@@ -220,8 +232,7 @@ class _Session(Session):
         for engine, transactions in self.query(_ENGINE, place.schema, place.table):
             if transactions != "YES":
                 raise pymysql.NotSupportedError(
-                    1030,
-                    f"the table {place.table} has the engine {engine}, which has no transactions; change it to InnoDB",
+                    1286, f"the table {place.table} has the engine {engine}, which has no transactions, as InnoDB has"
                 )
         self._checked.add(place)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from muxly_routers._sql.buffers import content, offsets
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,7 +40,7 @@ def lines(part: pa.RecordBatch) -> pa.Buffer:
         part: At least one record, of plain columns; binary ones are written as hexadecimal.
     """
     inner = _side_by_side([_escaped(column) for column in part.columns], "\t", null="\\N")
-    return _content(_enclosed("", inner, "\n"))
+    return content(_enclosed("", inner, "\n"))
 
 
 def rows(part: pa.RecordBatch) -> pa.Buffer:
@@ -48,7 +50,7 @@ def rows(part: pa.RecordBatch) -> pa.Buffer:
         part: As for ``lines``.
     """
     inner = _side_by_side([_literal(column) for column in part.columns], ",", null="NULL")
-    text = _content(_enclosed("(", inner, "),"))
+    text = content(_enclosed("(", inner, "),"))
     return text.slice(0, text.size - 1)
 
 
@@ -68,9 +70,9 @@ def _escaped(column: pa.Array) -> pa.Array:
     text = _text(column)
     if _holds_text(column.type):
         # Most columns hold none of them, and to look through the bytes costs next to nothing.
-        content = bytes(_content(text))
+        found = bytes(content(text))
         for special, escaped in _ESCAPES:
-            if special.encode() in content:
+            if special.encode() in found:
                 text = pc.replace_substring(text, special, escaped)
     return text
 
@@ -101,20 +103,8 @@ def _text(column: pa.Array) -> pa.Array:
 
 
 def _hexadecimal(column: pa.Array) -> pa.Array:
-    offsets = _offsets(column)
-    digits = bytes(_content(column)).hex().encode()
-    doubled = pc.multiply(pc.subtract(offsets, offsets[0]), pa.scalar(2, pa.int64()))
+    bounds = offsets(column)
+    digits = bytes(content(column)).hex().encode()
+    doubled = pc.multiply(pc.subtract(bounds, bounds[0]), pa.scalar(2, pa.int64()))
     plain = pa.Array.from_buffers(_TEXT, len(column), [None, doubled.buffers()[1], pa.py_buffer(digits)])
     return pc.if_else(column.is_valid(), plain, pa.scalar(None, _TEXT))
-
-
-def _content(column: pa.Array) -> pa.Buffer:
-    """The bytes of all values, one behind the other, without a copy."""
-    offsets = _offsets(column)
-    first, last = offsets[0].as_py(), offsets[-1].as_py()
-    return column.buffers()[2].slice(first, last - first) if last > first else pa.py_buffer(b"")
-
-
-def _offsets(column: pa.Array) -> pa.Array:
-    """Where the values of a column with 64-bit offsets begin, and where the last one ends."""
-    return pa.Array.from_buffers(pa.int64(), len(column) + 1, [None, column.buffers()[1]], offset=column.offset)

@@ -21,17 +21,13 @@ list, struct, map                      json
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
 from muxly_routers._sql import values
-from muxly_routers._sql.dialect import Form
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from muxly_routers._sql.terms import Form
 
 __all__ = ["form", "is_text", "reflected", "widened"]
 
@@ -68,10 +64,6 @@ _BYTES = re.compile(r"(var)?binary\(.*\)|(tiny|medium|long)?blob")
 _MOMENTS = re.compile(r"(datetime|timestamp|time)(\([0-6]\))?")
 _WIDTH = re.compile(r"^((?:small|medium|big)?int|tinyint(?!\(1\)))\(\d+\)")
 
-# From 0001-01-01 to 9999-12-31, in seconds from 1970.
-_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-_DAY = 86_400
-
 
 def reflected(column_type: str) -> str:
     """A type of the information schema without the display width that only some servers show."""
@@ -103,7 +95,7 @@ def form(kind: pa.DataType, *, key: bool) -> Form | None:
 
 
 def _decimal(kind: pa.DataType) -> Form | None:
-    digits, scale = kind.precision - min(kind.scale, 0), max(kind.scale, 0)
+    digits, scale = values.digits(kind)
     if digits > _MOST_DIGITS or scale > _MOST_SCALE:
         return None
     return Form(f"decimal({digits},{scale})", kind)
@@ -111,39 +103,25 @@ def _decimal(kind: pa.DataType) -> Form | None:
 
 def _temporal(kind: pa.DataType) -> Form | None:
     if types.is_date(kind):
-        return Form("date", pa.date32(), _within_years(pa.date32()))
+        return Form("date", pa.date32(), values.days)
     if types.is_timestamp(kind):
-        return Form("datetime(6)", pa.timestamp("us"), _within_years(pa.timestamp("us", kind.tz)))
+        return Form("datetime(6)", pa.timestamp("us"), _moments)
     if types.is_time(kind):
-        return Form("time(6)", pa.time64("us"), values.cast_to(pa.time64("us")))
+        return Form("time(6)", pa.time64("us"), values.times)
     if types.is_duration(kind):
         return Form("bigint", pa.int64(), lambda array: array.cast(pa.duration("us")).cast(pa.int64()))
     return None
 
 
+def _moments(array: pa.Array) -> pa.Array:
+    return values.moments(array).cast(pa.timestamp("us"))
+
+
 def _finite(array: pa.Array) -> pa.Array:
     wide = array.cast(pa.float64())
-    if not pc.all(pc.is_finite(wide)).as_py() and pc.any(pc.invert(pc.is_finite(wide))).as_py():
+    if pc.any(pc.invert(pc.is_finite(wide))).as_py():
         raise ValueError("MySQL and MariaDB have no NaN and no infinity")
     return wide
-
-
-def _within_years(kind: pa.DataType) -> Callable[[pa.Array], pa.Array]:
-    """An exact cast to days or microseconds, as far as there are years of four digits."""
-    first, last = (
-        (_FIRST_SECOND // _DAY, _LAST_SECOND // _DAY)
-        if types.is_date(kind)
-        else (_FIRST_SECOND * 10**6, _LAST_SECOND * 10**6 + 999_999)
-    )
-
-    def converted(array: pa.Array) -> pa.Array:
-        cast = array.cast(kind)
-        ends = pc.min_max(cast.view(pa.int32() if types.is_date(kind) else pa.int64()))
-        if ends["min"].is_valid and not first <= ends["min"].as_py() <= ends["max"].as_py() <= last:
-            raise ValueError("a time outside the years 1 to 9999")
-        return cast.cast(pa.timestamp("us")) if types.is_timestamp(kind) else cast
-
-    return converted
 
 
 def widened(there: str, wanted: str) -> str | None:

@@ -1,4 +1,4 @@
-"""One opened router: a connection, and a transaction for each delivery."""
+"""One opened router: attempts that are typed, take turns, and end when the run stops."""
 
 from __future__ import annotations
 
@@ -6,57 +6,31 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import frozen
-
 import muxly
-from muxly_routers._sql import dialects, modes, names
-from muxly_routers._sql.deliveries import Deliveries, Owner
-from muxly_routers._sql.dialect import Place, Session, Waits
+from muxly_routers._sql import dialects
 from muxly_routers._sql.failures import StaleError, typed
 from muxly_routers._sql.feed import Feed
-from muxly_routers._sql.generations import Generations
-from muxly_routers._sql.tables import Shape, Tables
+from muxly_routers._sql.link import Link
+from muxly_routers._sql.session import Waits
+from muxly_routers._sql.stopping import attentive
+from muxly_routers._sql.stream_tables import StreamTables
+from muxly_routers._sql.tables import Tables
+from muxly_routers._sql.terms import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from sqlalchemy import URL
 
-    from muxly_routers._sql.feed import Mapped
+    from muxly_routers._sql.settings import Settings
 
-__all__ = ["Output", "Settings"]
+__all__ = ["Output"]
 
 T = TypeVar("T")
 
 _TURN_SECONDS = 0.2
 # Several that make the same tables at one moment meet at most as often as there are things to make.
 _LOOKS = 3
-
-_APPLY = {"append": modes.append, "replace": modes.append, "upsert": modes.upsert, "overwrite": modes.overwrite}
-
-
-@frozen(kw_only=True)
-class Settings:
-    """The router's options, ready to use; see ``muxly_routers.sql.Sql`` for what they mean."""
-
-    url: URL
-    fast: bool
-    schema: str | None
-    table: str
-    hard: bool
-    indexes: Mapping[str, Sequence[Sequence[str]]]
-    primary_keys: bool
-    remember_seconds: float
-    connect_seconds: int
-    lock_seconds: int
-
-
-@frozen
-class _Connected:
-    """A session, and what it knows."""
-
-    session: Session
-    tables: Tables
 
 
 class Output:
@@ -71,16 +45,16 @@ class Output:
         self._settings, self._run = settings, run
         self._dialect = dialects.dialect_of(settings.url, fast=settings.fast)
         self._where = dialects.shown(settings.url)
-        self._connected: _Connected | None = None
+        self._link: Link | None = None
         self._pruned = set[str]()
         self._feed: Feed | None = None
 
     def close(self) -> None:
         """Disconnect; a transaction that is open is taken back."""
-        connected, self._connected = self._connected, None
-        if connected is not None:
+        link, self._link = self._link, None
+        if link is not None:
             with suppress(Exception):
-                connected.session.close()
+                link.session.close()
 
     def check(self) -> Iterable[muxly.Notice]:
         """What a person should know before the first delivery; reads only."""
@@ -106,15 +80,23 @@ class Output:
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
         """Records, id and receipt, in one transaction."""
-        return self._tried(lambda: self._deliver(delivery))
+
+        def fed(*args: Any, **options: Any) -> Feed:
+            self._feed = Feed(self._run, delivery, *args, **options)
+            return self._feed
+
+        return self._tried(lambda: self._tables_of(delivery.stream).deliver(delivery, fed, self._pruned))
 
     def begin(self, stream: muxly.Stream, generation: int) -> None:
         """Drop what older generations of the stream left."""
-        self._tried(lambda: self._begin(stream, generation))
+        self._tried(lambda: self._tables_of(stream).begin(generation))
 
     def complete(self, stream: muxly.Stream, generation: int) -> None:
         """Make a generation visible."""
-        self._tried(lambda: self._complete(stream, generation))
+        self._tried(lambda: self._tables_of(stream).complete(generation))
+
+    def _tables_of(self, stream: muxly.Stream) -> StreamTables:
+        return StreamTables(self._connect(), self._settings, self._run, stream)
 
     def _tried(self, attempt: Callable[[], T]) -> T:
         """Try, and again if a table turned out to be another than it was."""
@@ -131,7 +113,7 @@ class Output:
     def _answered(self, attempt: Callable[[], T]) -> T:
         """An attempt whose errors the runner knows; after one, nothing is open or believed any more."""
         try:
-            with typed(self._dialect, self._where), self._turn():
+            with attentive(self._run, self._interrupt), typed(self._dialect, self._where), self._turn():
                 answer = attempt()
                 self._feed = None
                 return answer
@@ -142,13 +124,19 @@ class Output:
                 raise feed.error from None
             raise
 
+    def _interrupt(self) -> None:
+        link = self._link
+        if link is not None:
+            link.session.interrupt()
+
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """The turn to write, where a database lets only one of this process's routers write at a time."""
-        if not self._dialect.one_writer:
+        written = self._dialect.written_alone(self._settings.url)
+        if written is None:
             yield
             return
-        lock = self._run.shared(f"sql:{self._where}", threading.Lock)
+        lock = self._run.shared(f"sql:{written}", threading.Lock)
         while not lock.acquire(timeout=_TURN_SECONDS):
             self._run.sleep(0)
         try:
@@ -156,8 +144,8 @@ class Output:
         finally:
             lock.release()
 
-    def _connect(self) -> _Connected:
-        if self._connected is None:
+    def _connect(self) -> Link:
+        if self._link is None:
             waits = Waits(
                 connect_seconds=self._settings.connect_seconds,
                 lock_seconds=self._settings.lock_seconds,
@@ -166,8 +154,8 @@ class Output:
             session = self._dialect.open(self._url(), waits)
             for remark in session.remarks():
                 self._run.notice(remark)
-            self._connected = _Connected(session, Tables(session, self._dialect))
-        return self._connected
+            self._link = Link(session, self._dialect, Tables(session, self._dialect), self._where)
+        return self._link
 
     def _url(self) -> URL:
         if not self._run.guarded:
@@ -175,143 +163,3 @@ class Output:
         from muxly_routers._sql.guarded import allowed  # brings what else only webhooks need
 
         return allowed(self._settings.url)
-
-    def _owner(self, stream: muxly.Stream) -> Owner:
-        return Owner(self._run.pipeline, self._run.route or "", stream.name)
-
-    def _target(self, stream: muxly.Stream) -> Place:
-        given = {"stream": stream.name, "route": self._run.route or "", "pipeline": self._run.pipeline}
-        template = self._settings.schema
-        schema = None if template is None else names.fit(names.rendered(template, given), self._dialect)
-        return self._connect().tables.place(schema, names.rendered(self._settings.table, given))
-
-    def _memory(self, target: Place) -> Deliveries:
-        one = self._connect()
-        return Deliveries(one.session, self._dialect, one.tables, target.schema)
-
-    def _generations(self, stream: muxly.Stream) -> Generations:
-        one, target = self._connect(), self._target(stream)
-        return Generations(
-            session=one.session,
-            dialect=self._dialect,
-            tables=one.tables,
-            memory=self._memory(target),
-            owner=self._owner(stream),
-            target=target,
-        )
-
-    @contextmanager
-    def _transaction(self, prepare: Callable[[], T]) -> Iterator[T]:
-        """A transaction, which makes tables too where the database can take that back."""
-        session = self._connect().session
-        prepared = None if self._dialect.transactional else prepare()
-        session.begin()
-        yield prepare() if prepared is None else prepared
-        session.commit()
-
-    def _begin(self, stream: muxly.Stream, generation: int) -> None:
-        generations = self._generations(stream)
-        generations.refuse_old(generation)
-        if self._dialect.transactional:
-            with self._transaction(lambda: True):
-                generations.begin(generation)
-        else:
-            generations.begin(generation)
-        self._connect().tables.forget()
-
-    def _complete(self, stream: muxly.Stream, generation: int) -> None:
-        generations = self._generations(stream)
-        if generations.refuse_old(generation):
-            return
-        if self._dialect.transactional:
-            with self._transaction(generations.prepare):
-                generations.show(generation)
-        else:
-            generations.prepare()
-            generations.show_in_steps(generation)
-        self._connect().tables.forget()
-
-    def _deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
-        target = self._target(delivery.stream)
-        memory = self._memory(target)
-        known = memory.receipt(delivery)
-        if known is not None:
-            return known
-        if delivery.mode == "replace":
-            assert delivery.generation is not None
-            generations = self._generations(delivery.stream)
-            generations.refuse_old(delivery.generation, filling=True)
-            target = generations.place(delivery.generation)
-        return self._deliver_to(target, memory, delivery)
-
-    def _deliver_to(self, target: Place, memory: Deliveries, delivery: muxly.Delivery) -> muxly.Receipt:
-        owner, receipt = self._owner(delivery.stream), muxly.Receipt()
-        with self._transaction(lambda: self._prepared(target, memory, delivery)) as prepared:
-            try:
-                with typed(self._dialect, self._where):
-                    memory.remember(delivery, owner, receipt)
-            except muxly.RejectedError as error:
-                raise muxly.RetryableError(f"{self._where}: another run makes the same delivery: {error}") from None
-            if delivery.stream.name not in self._pruned:
-                memory.prune(owner, self._settings.remember_seconds)
-            for work in prepared:
-                _APPLY[delivery.mode](work)
-                modes.clear_stages(work)
-        self._pruned.add(delivery.stream.name)
-        return receipt
-
-    def _prepared(self, target: Place, memory: Deliveries, delivery: muxly.Delivery) -> list[modes.Work]:
-        """The tables made ready, and the work to do; none where there is nothing to make a table of."""
-        memory.prepare()
-        shape, tables = self._shape(delivery), self._connect().tables
-        tables.look_again(target)
-        wanted = tables.mapped(target, delivery.schema, keyed=shape.keyed)
-        if not wanted and not any(batch.num_rows for batch in delivery.batches()):
-            return []
-        try:
-            with typed(self._dialect, self._where):
-                work = self._work(target, tables.ensure(target, wanted, shape), delivery)
-                modes.prepare(work, shape)
-        except muxly.RejectedError as error:  # of rows that are there, and no record's fault
-            raise muxly.StreamError(
-                f"{self._where}: the table {target.table!r} cannot be made ready for {delivery.mode}: {error}; change "
-                "the rows that are in the way, or rename the table"
-            ) from None
-        return [work]
-
-    def _shape(self, delivery: muxly.Delivery) -> Shape:
-        stream, upsert = delivery.stream, delivery.mode == "upsert"
-        if upsert and not stream.primary_key:
-            raise muxly.StreamError(
-                f"stream {stream.name!r} has no primary key, which upsert needs; name one with primary_key: "
-                "in the pipeline's streams, or choose mode: append"
-            )
-        indexes = list(self._settings.indexes.get(stream.name, ()))
-        if delivery.mode == "overwrite":
-            indexes.append(stream.overwrite_key)
-        return Shape(
-            key=stream.primary_key if upsert or self._settings.primary_keys else (),
-            sequenced=upsert,
-            indexes=indexes,
-        )
-
-    def _work(self, target: Place, columns: tuple[Mapped, ...], delivery: muxly.Delivery) -> modes.Work:
-        one = self._connect()
-        return modes.Work(
-            session=one.session,
-            dialect=self._dialect,
-            tables=one.tables,
-            target=target,
-            columns=columns,
-            delivery=delivery,
-            feed=self._fed(delivery),
-            hard=self._settings.hard,
-            stage=f"{names.OWN}{self._owner(delivery.stream).digest()}_t{self._run.token}",
-        )
-
-    def _fed(self, delivery: muxly.Delivery) -> Callable[..., Feed]:
-        def feed(*args: Any, **options: Any) -> Feed:
-            self._feed = Feed(self._run, delivery, *args, **options)
-            return self._feed
-
-        return feed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
@@ -12,14 +13,16 @@ from pyarrow import types
 from muxly_routers._extras import needs
 from muxly_routers._sql import faults, values
 from muxly_routers._sql.adbc import AdbcSession, is_driver_error
-from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Fault, Form, Merge
+from muxly_routers._sql.dialect import Dialect
+from muxly_routers._sql.terms import CHANGE_IT, SEQUENCE, Column, Fault, Form, Merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sqlalchemy import URL
 
-    from muxly_routers._sql.dialect import Place, Session, Waits
+    from muxly_routers._sql.session import Session, Waits
+    from muxly_routers._sql.terms import Place
 
 __all__ = ["Postgres"]
 
@@ -56,11 +59,16 @@ _OWN_NOT_TEXT = re.compile(r"(smallint|integer|bigint|numeric|real|double|boolea
 _NUMERIC = re.compile(r"numeric\((\d+),(-?\d+)\)")
 _COPY_COLUMN = re.compile(r"^COPY .*, line \d+, column (.+?)(?:: .*)?$", re.MULTILINE)
 
+_ADVICE = {
+    "2BP01": "drop what depends on it, or choose another mode than replace, which makes a new table",
+    "42P10": "give the table a unique index on the stream's primary key, or rename it, and a new one is made",
+}
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
 
 _NOT_RETRIED_CONNECTIONS = re.compile(
     r"password authentication failed|no password supplied|does not exist|no pg_hba\.conf entry|certificate|"
-    r"does not support SSL|not permitted to log in|permission denied|invalid (?:URI|connection option|sslmode)"
+    r"does not support SSL|not permitted to log in|permission denied|invalid (?:URI|connection option|sslmode)|"
+    r"unrecognized configuration parameter"
 )
 
 _COLUMNS = """
@@ -124,13 +132,11 @@ class Postgres(Dialect):
         if state is None:
             refused = isinstance(error, OSError) is False and _NOT_RETRIED_CONNECTIONS.search(str(error))
             return Fault("denied" if refused else "retry", message)
-        if state == "2BP01":
-            message += "; drop what depends on it, or choose another mode than replace, which makes a new table"
         copied = _COPY_COLUMN.search(details.get("PG_DIAG_CONTEXT", ""))
         column = details.get("PG_DIAG_COLUMN_NAME") or (copied[1] if copied else None)
         # A message that breaks off inside a column was made for another type than the column has now.
         kind = "stale" if state == "08P01" and column else faults.kind_of_state(state, message)
-        return Fault(kind, f"{message} (SQLSTATE {state})", column)
+        return Fault(kind, f"{message} (SQLSTATE {state})", column, _ADVICE.get(state, CHANGE_IT))
 
     def widened(self, there: str, wanted: str) -> str | None:
         if there == wanted or (wanted == "text" and not _OWN_NOT_TEXT.match(there)):
@@ -182,6 +188,16 @@ class _Session(AdbcSession):
         super().begin()
         self.query(_SETTINGS, self._lock_timeout)
 
+    def interrupt(self) -> None:
+        # Never a commit: while it waits for a standby, to be cancelled would be to succeed without one.
+        if self._kept.acquire(blocking=False):
+            try:
+                if self._connection is not None:
+                    with suppress(self._adbc.Error):
+                        self._connection.cancel()
+            finally:
+                self._kept.release()
+
     def hold(self, place: Place) -> None:
         self.execute(f"LOCK TABLE {self._words.at(place)} IN ROW EXCLUSIVE MODE")
 
@@ -215,12 +231,12 @@ def _uri(url: URL, waits: Waits) -> str:
 
 
 def _decimal_form(kind: pa.DataType) -> Form:
-    # Scales below 0 are older than PostgreSQL 15: the same numbers with zeros written out.
-    precision, scale = kind.precision - min(kind.scale, 0), max(kind.scale, 0)
+    precision, scale = values.digits(kind)  # other scales are known from PostgreSQL 15 only
     wide = pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(min(precision, 76), scale)
     name = f"numeric({precision},{scale})"
-    small = types.is_decimal128(kind) or types.is_decimal256(kind)
-    return Form(name, kind) if small and kind.scale >= 0 else Form(name, wide, values.cast_to(wide))
+    known = types.is_decimal128(kind) or types.is_decimal256(kind)
+    same = (kind.precision, kind.scale) == (precision, scale)
+    return Form(name, kind) if known and same else Form(name, wide, values.cast_to(wide))
 
 
 def _time_form(kind: pa.DataType) -> Form | None:
@@ -230,7 +246,7 @@ def _time_form(kind: pa.DataType) -> Form | None:
         wire = pa.timestamp("us", kind.tz)
         return Form(f"timestamp {zone} time zone", wire, _in_range(wire))
     if types.is_time(kind):
-        return Form("time without time zone", pa.time64("us"), values.cast_to(pa.time64("us")))
+        return Form("time without time zone", pa.time64("us"), values.times)
     if types.is_duration(kind):
         return Form("interval", pa.duration("us"), values.cast_to(pa.duration("us")))
     return None

@@ -10,7 +10,9 @@ from pyarrow import types
 from muxly_routers._extras import needs
 from muxly_routers._sql import faults, files, values
 from muxly_routers._sql.adbc import AdbcSession, is_driver_error
-from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Fault, Form, Merge, Place, Session, Waits
+from muxly_routers._sql.dialect import Dialect
+from muxly_routers._sql.session import Session, Waits
+from muxly_routers._sql.terms import SEQUENCE, Column, Fault, Form, Merge, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,7 +34,6 @@ class Sqlite(Dialect):
     # SQLite itself has no limit; a name of this length still fits wherever the table may be copied to.
     longest_name = 255
     schemas = False
-    one_writer = True
 
     def open(self, url: URL, waits: Waits) -> Session:
         with needs("sql"):
@@ -41,6 +42,9 @@ class Sqlite(Dialect):
         path = files.file_of(url)
         files.make_folder(path)
         return _Session(adbc_driver_sqlite._driver_path(), lambda: {"uri": str(path)}, waits)
+
+    def written_alone(self, url: URL) -> str | None:
+        return files.written_alone(url)
 
     def not_there(self, url: URL) -> str | None:
         return files.not_there(files.file_of(url))
@@ -155,7 +159,7 @@ def _time_form(kind: pa.DataType) -> Form | None:
     if types.is_date(kind):
         return Form("DATE", pa.string(), lambda array: values.as_text(values.days(array)))
     if types.is_time(kind):
-        return Form("TIME", pa.string(), values.as_text)
+        return Form("TIME", pa.string(), lambda array: values.as_text(values.in_day(array)))
     if types.is_timestamp(kind):
         return Form("TIMESTAMP", pa.string(), values.moments_text)
     if types.is_duration(kind):

@@ -8,13 +8,19 @@ import pyarrow as pa
 
 import muxly
 from muxly_routers._sql import names, values
-from muxly_routers._sql.dialect import SEQUENCE, Column, Dialect, Form, Place, Session
+from muxly_routers._sql.dialect import Dialect
 from muxly_routers._sql.feed import Mapped
+from muxly_routers._sql.session import Session
+from muxly_routers._sql.terms import SEQUENCE, Column, Form, Place
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 __all__ = ["Shape", "Tables"]
+
+
+# Every whole number up to this is a floating point number of 64 bits too.
+_EXACT = 2**53
 
 
 class Shape:
@@ -54,6 +60,18 @@ class Tables:
         self._session, self._dialect = session, dialect
         self._columns: dict[Place, dict[str, str]] = {}
         self._named: dict[tuple[str | None, str], str] = {}
+        self._changed = False
+
+    def change(self, *statements: str) -> None:
+        """Run statements that make or change tables that stay."""
+        for statement in statements:
+            self._session.execute(statement)
+            self._changed = True
+
+    def take_changed(self) -> bool:
+        """Whether a table was made or changed since this was asked last."""
+        changed, self._changed = self._changed, False
+        return changed
 
     def forget(self) -> None:
         """Somebody changed a table, or a change of ours was taken back."""
@@ -85,7 +103,7 @@ class Tables:
     def make_schema(self, schema: str | None) -> None:
         """Make the schema, if it is not there."""
         if schema is not None and not self._session.has_schema(schema):
-            self._session.execute(self._dialect.create_schema(schema))
+            self.change(self._dialect.create_schema(schema))
 
     def mapped(self, place: Place, schema: pa.Schema, keyed: Collection[str] = ()) -> tuple[Mapped, ...]:
         """Where each column of the records goes; one that has only nulls and no column yet goes nowhere.
@@ -115,6 +133,9 @@ class Tables:
         plain = values.plain_type(kind)
         if pa.types.is_null(plain):
             return None if there is None else Form(there, pa.string(), values.as_text)
+        if pa.types.is_integer(plain) and there is not None and there == self._double():
+            # A number that would be rounded is refused.
+            return Form(there, pa.float64(), values.cast_to(pa.float64()))
         form = self._dialect.form(plain, key=key)
         if form is None:
             raise muxly.StreamError(
@@ -152,7 +173,7 @@ class Tables:
         if shape.sequenced:
             columns.append(self.sequence())
         self.make_schema(place.schema)
-        self._session.execute(self._dialect.create_table(place, columns, [keyed[name] for name in shape.key]))
+        self.change(self._dialect.create_table(place, columns, [keyed[name] for name in shape.key]))
         self._columns[place] = {one.name: one.type for one in columns}
         self._index(place, keyed, shape)
 
@@ -166,7 +187,7 @@ class Tables:
         for index in shape.indexes:
             columns = [keyed[name] for name in index]
             name = names.own("ix", place.schema or "", place.table, *columns)
-            self._session.execute(self._dialect.create_index(name, place, columns))
+            self.change(self._dialect.create_index(name, place, columns))
 
     def _named_in(self, wanted: Sequence[Mapped], sources: Iterable[str]) -> dict[str, str]:
         """The columns of the table for columns of the records."""
@@ -181,7 +202,7 @@ class Tables:
     def _fit(self, place: Place, one: Mapped, there: dict[str, str]) -> None:
         name, wanted = one.column.name, one.column.type
         if name not in there:
-            self._session.execute(self._dialect.add_column(place, one.column))
+            self.change(self._dialect.add_column(place, one.column))
             there[name] = wanted
             return
         wider = self._dialect.widened(there[name], wanted)
@@ -191,14 +212,34 @@ class Tables:
                 f"type, rename it in the table, or leave it out with columns: {{exclude: [{one.source}]}}"
             )
         if wider != there[name]:
-            for statement in self._dialect.change_type(place, Column(name, wider)):
-                self._session.execute(statement)
+            self._refuse_rounding(place, one, there[name], wider)
+            self.change(*self._dialect.change_type(place, Column(name, wider)))
             there[name] = wider
+
+    def _double(self) -> str | None:
+        form = self._dialect.form(pa.float64())
+        return None if form is None else form.type
+
+    def _refuse_rounding(self, place: Place, one: Mapped, there: str, wider: str) -> None:
+        """Leave whole numbers as they are that a floating point number does not hold."""
+        if wider != self._double() or "int" not in there.lower():
+            return
+        name = self._dialect.quoted(one.column.name)
+        large = f"{name} > {_EXACT} OR {name} < -{_EXACT}"
+        if self._session.query(f"SELECT 1 FROM {self._dialect.at(place)} WHERE {large} LIMIT 1"):
+            raise muxly.StreamError(
+                f"column {one.source!r}: {place.table}.{one.column.name} is {there} and holds numbers that {wider} "
+                f"would round; rename it in the table, and a new one is made, or leave it out with columns: "
+                f"{{exclude: [{one.source}]}}"
+            )
 
     def _adopt(self, place: Place, wanted: Sequence[Mapped], shape: Shape) -> None:
         """Let rows of a table that was not made for upserts be found by key."""
-        self._session.execute(self._dialect.add_column(place, self.sequence()))
-        self._columns[place][SEQUENCE] = self.sequence().type
         keyed = self._named_in(wanted, shape.key)
         name = names.own("key", place.schema or "", place.table)
-        self._session.execute(self._dialect.create_index(name, place, list(keyed.values()), unique=True))
+        # The column comes last: where rows are in the way of the index, the next attempt has to see that again.
+        self.change(
+            self._dialect.create_index(name, place, list(keyed.values()), unique=True),
+            self._dialect.add_column(place, self.sequence()),
+        )
+        self._columns[place][SEQUENCE] = self.sequence().type

@@ -20,17 +20,21 @@ __all__ = [
     "cast_to",
     "check_range",
     "days",
+    "digits",
     "has_json",
+    "in_day",
     "is_text",
     "moments",
     "moments_text",
     "plain",
     "plain_type",
+    "times",
 ]
 
 # 0001-01-01 and 9999-12-31 in days from 1970: what has a text form with four digits for the year.
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 DAY_MICROSECONDS = 86_400_000_000
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 # What is turned into JSON at a time: the encoder holds the GIL, and its text stands in memory twice.
 _PART_ROWS = 8_192
@@ -70,6 +74,15 @@ def cast_to(kind: pa.DataType) -> Callable[[pa.Array], pa.Array]:
     return lambda array: array.cast(kind)
 
 
+def digits(kind: pa.DataType) -> tuple[int, int]:
+    """Precision and scale of a decimal type as databases have them: 0 <= scale <= precision.
+
+    A scale below 0 is the same numbers with zeros written out, one above the precision has zeros behind the point.
+    """
+    scale = max(kind.scale, 0)
+    return max(kind.precision - min(kind.scale, 0), scale), scale
+
+
 def as_text(array: pa.Array) -> pa.Array:
     """Numbers and times as Arrow writes them: exactly."""
     return array.cast(pa.string())
@@ -95,6 +108,26 @@ def days(array: pa.Array) -> pa.Array:
     found = array.cast(pa.date32())
     check_range(found.view(pa.int32()), FIRST_DAY, LAST_DAY, "a date outside the years 1 to 9999")
     return found
+
+
+def in_day(array: pa.Array) -> pa.Array:
+    """Times of day, as they are.
+
+    Raises:
+        ValueError: One is before midnight, or not before the next.
+    """
+    numbers = array.view(pa.int32() if types.is_time32(array.type) else pa.int64())
+    check_range(numbers, 0, 86_400 * _TICKS[array.type.unit] - 1, "a time before midnight, or not before the next")
+    return array
+
+
+def times(array: pa.Array) -> pa.Array:
+    """Times of day in microseconds.
+
+    Raises:
+        ValueError: One is none, or finer.
+    """
+    return in_day(array).cast(pa.time64("us"))
 
 
 def moments(array: pa.Array, unit: str = "us") -> pa.Array:
