@@ -11,6 +11,8 @@ from muxly.testing import delivery
 from muxly_routers.s3 import S3
 
 if TYPE_CHECKING:
+    import threading
+
     from types_boto3_s3.client import S3Client
 
     from tests.fixtures_s3 import Store
@@ -40,10 +42,24 @@ class Lake:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def router(self, *, token: int = 1, route: str = "lake", guarded: bool = False, **options: Any) -> S3:
+    def router(
+        self,
+        *,
+        token: int = 1,
+        route: str = "lake",
+        guarded: bool = False,
+        stop: threading.Event | None = None,
+        **options: Any,
+    ) -> S3:
         """An opened router."""
         run = muxly.Run(
-            f"01RUN{token}", "daily", route=route, token=token, guarded=guarded, on_notice=self.notices.append
+            f"01RUN{token}",
+            "daily",
+            route=route,
+            token=token,
+            guarded=guarded,
+            stop=stop,
+            on_notice=self.notices.append,
         )
         self._stack.callback(run.end)
         made = S3(**{"bucket": self.bucket, **self.store.options, **options})

@@ -140,6 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # an answer goes out in one piece
 
+    def handle_expect_100(self) -> bool:
+        # At once: who waits for it waits a second.
+        self.send_response_only(100)
+        self.end_headers()
+        self.wfile.flush()
+        return True
+
     def _handle(self) -> None:
         seen = Seen(f"{self.command} {self.path}", {name.lower(): value for name, value in self.headers.items()})
         body = self.rfile.read(int(seen.headers.get("content-length", 0)))
@@ -157,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.close_connection = True
         if fault.how == "stall":
-            self.owner.closing.wait(30)
+            self.owner.closing.wait()
         elif fault.how == "truncate":
             content = answer[2] if answer and answer[2] else fault.answer()
             self.send_response(200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -247,7 +248,18 @@ def test_lost_answer_of_the_manifest_is_no_harm(seaweed: Store) -> None:
         assert ids(lake, [one["key"] for one in manifest(lake)["objects"]]) == [1]
 
 
-@pytest.mark.parametrize("content", [b"not json", b"[]", b'{"version": 2, "objects": []}', b"{}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not json",
+        b"[]",
+        b'{"version": 2, "objects": []}',
+        b"{}",
+        b'{"version": 1, "pipeline": "daily", "stream": "numbers", "generation": "x", "objects": []}',
+        b"[" * 200_000,
+        b"\xff",
+    ],
+)
 def test_manifest_of_somebody_else_is_refused(lake: Lake, content: bytes) -> None:
     lake.put("numbers/_manifest.json", content)
     with pytest.raises(muxly.RouteError, match="is not a manifest of this router"):
@@ -357,6 +369,59 @@ def test_endpoint_inside_the_network_is_refused_to_others_than_the_operator(lake
         lake.router(guarded=True)
 
 
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Names, and the addresses that they have, one at each question; the last one stays."""
+    found: dict[str, list[str]] = {}
+    real = socket.getaddrinfo
+
+    def fake(host: str, *arguments: Any, **more: Any) -> Any:
+        addresses = found.get(host, [host])
+        return real(addresses.pop(0) if len(addresses) > 1 else addresses[0], *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", fake)
+    return found
+
+
+PUBLIC = "93.184.215.14"
+
+
+@pytest.mark.parametrize("style", ["path", "virtual"])
+def test_name_that_means_another_address_when_it_is_connected_to_is_refused(
+    seaweed: Store, named: dict[str, list[str]], style: str
+) -> None:
+    """Once a stranger's name is asked for again; or the bucket stands in it, and has an address of its own."""
+    with Proxy(seaweed.url) as proxy, Lake(Store(proxy.url), seaweed) as lake:
+        url = proxy.url.replace("127.0.0.1", "store.example")
+        named["store.example"] = [PUBLIC, "127.0.0.1"]
+        named[f"{lake.bucket}.store.example"] = ["127.0.0.1"]
+        router = lake.router(guarded=True, endpoint_url=url, addressing_style=style)
+        with pytest.raises(muxly.RouteError, match=r"store\.example may not be connected to: .* is loopback"):
+            router.deliver(numbered(1))
+        assert proxy.seen == []
+
+
+def test_connection_goes_to_the_address_that_was_checked_and_past_proxies(
+    seaweed: Store, named: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUXLY_EGRESS_ALLOW", "127.0.0.1/32")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with Proxy(seaweed.url) as proxy, Lake(Store(proxy.url), seaweed) as lake:
+        # Checked when the router is opened and when it connects; whoever asks again is told another address.
+        named["store.example"] = ["127.0.0.1", "127.0.0.1", "10.0.0.1"]
+        lake.router(guarded=True, endpoint_url=proxy.url.replace("127.0.0.1", "store.example"), format="jsonl").deliver(
+            numbered(1)
+        )
+        assert ids(lake, lake.keys()) == [1]
+
+
+@pytest.mark.parametrize("options", [{}, {"profile": "default"}])
+def test_others_than_the_operator_bring_their_own_credentials(lake: Lake, options: dict[str, Any]) -> None:
+    with pytest.raises(muxly.ConfigurationError, match="does not get the credentials of this machine") as caught:
+        lake.router(guarded=True, endpoint_url=None, access_key_id=None, secret_access_key=None, **options)
+    assert caught.value.path == ("access_key_id",)
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
@@ -380,11 +445,12 @@ def test_wrong_option_is_refused(options: dict[str, Any], problem: str) -> None:
     [
         ({"access_key_id": "a"}, "secret_access_key"),
         ({"secret_access_key": "bbbb"}, "access_key_id"),
+        ({"session_token": "bbbb"}, "session_token"),
         ({"anonymous": True, "profile": "p"}, "anonymous"),
     ],
 )
 def test_credentials_that_contradict_each_other_are_refused(options: dict[str, Any], path: str) -> None:
-    with pytest.raises(muxly.ConfigurationError, match=r"go together|give one of") as caught:
+    with pytest.raises(muxly.ConfigurationError, match=r"go together|goes with|give one of") as caught:
         S3(bucket="lake", **options).open(muxly.Run("01A", "daily"))
     assert caught.value.path == (path,)
 

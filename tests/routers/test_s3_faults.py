@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,6 +19,7 @@ import pytest
 
 import muxly
 from muxly.testing import delivery
+from muxly_routers._s3 import patience
 from muxly_routers._s3.client import Clients
 from muxly_routers.s3 import S3
 from tests.fixtures_s3 import Store
@@ -142,7 +145,10 @@ def test_closed_port_may_open_again() -> None:
     )
     run = muxly.Run("01A", "daily")
     router.open(run)
-    with pytest.raises(muxly.RetryableError, match="Could not connect to the endpoint URL"):
+    with pytest.raises(
+        muxly.RetryableError,
+        match=r"cannot list s3://lake/.*: no connection to 127.*: Connection refused",
+    ):
         router.deliver(numbered(1))
     router.close()
     run.end()
@@ -374,6 +380,44 @@ def test_temporary_folder_that_is_full_is_named(lake: Lake, monkeypatch: pytest.
     import tempfile
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(muxly.RouteError, match=r"cannot keep what is to be sent in .*gone"):
-        lake.router(format="jsonl", single_put_bytes=64 << 20).deliver(delivery(large().table(), "numbers"))
+    for options in ({"single_put_bytes": 64 << 20}, {"partition_by": ["id"]}):
+        with pytest.raises(muxly.RouteError, match=r"cannot keep what is to be sent in .*gone: .* let TMPDIR name"):
+            lake.router(format="jsonl", **options).deliver(delivery(large().table(), "numbers"))
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", _nowhere)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(muxly.RouteError, match=r"in any of the folders for temporary files: .* let TMPDIR name"):
         lake.router(format="jsonl", partition_by=["id"]).deliver(large())
+
+
+def _nowhere() -> str:
+    raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+
+def test_object_that_is_not_deleted_this_time_may_be_the_next(lake: Lake, proxy: Proxy) -> None:
+    answer = "<DeleteResult><Error><Key>numbers/x</Key><Code>{}</Code><Message>no</Message></Error></DeleteResult>"
+    lake.put("numbers/day=2026-01-01/old.parquet")
+    one = numbered(1, stream=muxly.Stream("numbers", overwrite_key="day"), mode="overwrite")
+    for code, kind, message in (
+        ("InternalError", muxly.RetryableError, r"numbers/x: no \(InternalError, HTTP 200\)$"),
+        ("AccessDenied", muxly.RouteError, r"\(AccessDenied, HTTP 200\); give this identity s3:PutObject"),
+    ):
+        proxy.faults.append(Fault(on=r"^POST .*\?delete", status=200, body=answer.format(code).encode()))
+        with pytest.raises(kind, match=message):
+            lake.router().deliver(one)
+    lake.router().deliver(one)
+    assert lake.keys() == ["numbers/day=2026-01-01/current.parquet"]
+
+
+def test_run_that_stops_waits_for_a_silent_store_no_longer_than_its_grace(
+    lake: Lake, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_GRACE_SECONDS", 0.5)
+    stop = threading.Event()
+    for options, silent in ((PARTS, PART), ({}, WRITING)):
+        # The store stays silent until this test is over.
+        proxy.faults.append(Fault(on=silent, times=9, how="stall", call=stop.set))
+        proxy.faults.append(Fault(on=ABORTING, times=9, how="stall"))
+        router = lake.router(stop=stop, timeout_seconds=3600, **options)
+        with pytest.raises(muxly.StoppedError, match="asked to stop"):
+            router.deliver(large())
+        stop.clear()

@@ -48,12 +48,13 @@ _NEXT_STEP = {
 
 
 @contextmanager
-def failures_at(place: str | Path, doing: str = "write") -> Iterator[None]:
+def failures_at(place: str | Path, doing: str = "write", *, step: str | None = None) -> Iterator[None]:
     """Turn an ``OSError`` into the route's error, with place, cause and next step.
 
     Args:
         place: What is used, for people.
         doing: What is done with it, such as ``"write"`` or ``"make durable"``.
+        step: What people can do; default what the cause suggests.
 
     Raises:
         RetryableError: It may pass by itself.
@@ -67,7 +68,7 @@ def failures_at(place: str | Path, doing: str = "write") -> Iterator[None]:
         message = f"cannot {doing} {place}: {cause}"
         if number in _PASSING:
             raise muxly.RetryableError(message) from error
-        step = _NEXT_STEP.get(number, "see whether the folder of this route is in order")
+        step = step or _NEXT_STEP.get(number, "see whether the folder of this route is in order")
         raise muxly.RouteError(f"{message}; {step}") from error
 
 

@@ -123,6 +123,12 @@ class S3(FileOptions, muxly.Router):
         self._run = run
         self._output: Output | None = None
         self._check_credentials()
+        if run.guarded and self.access_key_id is None and not self.anonymous:
+            raise muxly.ConfigurationError(
+                "a pipeline that was not written by the operator does not get the credentials of this machine; give "
+                "access_key_id and secret_access_key, or anonymous: true",
+                path=("access_key_id",),
+            )
         if self.endpoint_url is not None:
             egress.check_url(self.endpoint_url, egress.Guard.of_machine(on=run.guarded))
 
@@ -130,6 +136,8 @@ class S3(FileOptions, muxly.Router):
         if (self.access_key_id is None) != (self.secret_access_key is None):
             missing = "access_key_id" if self.access_key_id is None else "secret_access_key"
             raise muxly.ConfigurationError("access_key_id and secret_access_key go together", path=(missing,))
+        if self.session_token is not None and self.access_key_id is None:
+            raise muxly.ConfigurationError("session_token goes with access_key_id", path=("session_token",))
         given = [
             name
             for name, value in (
@@ -212,6 +220,8 @@ class S3(FileOptions, muxly.Router):
             if role is None
             else Role(arn=role.role_arn, external_id=role.external_id, session_name=role.session_name),
             anonymous=self.anonymous,
+            # What leads to AWS itself, no option can lead elsewhere.
+            guarded=self._run.guarded and self.endpoint_url is not None,
         )
 
     def _settings(self) -> Settings:

@@ -6,10 +6,11 @@ import base64
 from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlsplit
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 import muxly
 from muxly_routers._s3 import failures
+from muxly_routers._s3.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,6 +67,9 @@ class Bucket:
     settings: Settings
     run: muxly.Run
     renew: Callable[[], None] | None = None
+    _patience: Patience = field(
+        default=Factory(lambda self: Patience(lambda: self.run.stopping), takes_self=True), init=False, eq=False
+    )
 
     def place(self, key: str) -> str:
         """An object as people write it."""
@@ -126,6 +130,7 @@ class Bucket:
         """Delete objects, a thousand in a request.
 
         Raises:
+            RetryableError: One of them was not deleted this time.
             RouteError: One of them cannot be deleted.
         """
         for start in range(0, len(keys), _DELETED_AT_ONCE):
@@ -137,10 +142,8 @@ class Bucket:
                 Delete={"Objects": [{"Key": key} for key in some], "Quiet": True},
             )
             for problem in answer.get("Errors", [])[:1]:
-                raise muxly.RouteError(
-                    f"cannot delete {self.place(problem.get('Key', ''))}: {problem.get('Message', '')} "
-                    f"({problem.get('Code', 'no code')}); give this identity s3:DeleteObject there"
-                )
+                place = self.place(problem.get("Key", ""))
+                raise failures.error_of_code(problem.get("Code", ""), problem.get("Message", ""), "delete", place)
 
     def below(self, prefix: str) -> Iterator[Found]:
         """All objects whose keys begin so, in the order of their keys."""
@@ -248,7 +251,8 @@ class Bucket:
         for attempt in range(1, _AT_ONCE.attempts + 1):
             body = {"Body": params["Body"]()} if "Body" in params else {}
             try:
-                return operation(Bucket=self.settings.bucket, Key=key, **{**params, **body})
+                with self._patience.request():
+                    return operation(Bucket=self.settings.bucket, Key=key, **{**params, **body})
             except (BotoCoreError, ClientError, ResponseParserError) as error:
                 failure = failures.error_of(error, doing, self.place(key), self.renew)
                 if not _again(failure, attempt):

@@ -9,11 +9,12 @@ import tempfile
 import zlib
 from typing import TYPE_CHECKING, Any
 
-import muxly
+from muxly_routers._file_failures import failures_at
 from muxly_routers._s3.bucket import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from muxly_routers._s3.settings import Checksum
 
@@ -21,6 +22,7 @@ __all__ = ["Buffer", "Digest", "Spool"]
 
 _READ_BYTES = 256 * 1024
 _WRITTEN_AT_ONCE = 1024 * 1024
+_NEXT_STEP = "make room there, let TMPDIR name another folder, or make the route's batch smaller"
 
 Extents = list[tuple[int, int]]
 
@@ -48,6 +50,14 @@ class Digest:
         return self._sha256.digest() if self._sha256 is not None else self._crc32.to_bytes(4, "big")
 
 
+def _failures(doing: str) -> AbstractContextManager[None]:
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:
+        folder = "any of the folders for temporary files"
+    return failures_at(folder, doing, step=_NEXT_STEP)
+
+
 class Spool:
     """A temporary file without a name, made at first use, which is gone with the process."""
 
@@ -57,24 +67,20 @@ class Spool:
 
     def put(self, view: memoryview) -> tuple[int, int]:
         """Append bytes; where they are."""
-        try:
+        start, size = self._size, len(view)
+        with _failures("keep what is to be sent in"):
             if self._fd < 0:
                 with tempfile.TemporaryFile(prefix="muxly-s3-") as file:
                     self._fd = os.dup(file.fileno())
-            start, size = self._size, len(view)
             while view:
-                view = view[os.pwrite(self._fd, view, self._size + size - len(view)) :]
-        except OSError as error:
-            raise muxly.RouteError(
-                f"cannot keep what is to be sent in {tempfile.gettempdir()}: {error.strerror or error}; make room "
-                "there, let TMPDIR name another folder, or make the route's batch smaller"
-            ) from error
+                view = view[os.pwrite(self._fd, view, start + size - len(view)) :]
         self._size = start + size
         return start, size
 
     def read(self, start: int, size: int) -> bytes:
         """Bytes that were put."""
-        return os.pread(self._fd, size, start)
+        with _failures("read what is to be sent from"):
+            return os.pread(self._fd, size, start)
 
     def close(self) -> None:
         """Let go of the file."""

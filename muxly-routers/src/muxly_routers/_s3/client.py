@@ -1,8 +1,7 @@
-"""Clients of the store; the only module that imports the SDK before it is needed."""
+"""Clients of the store, which load the SDK when there is something to write."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Clients"]
 
-_CONNECT_SECONDS = 10
 _CONNECTIONS = 32
 
 
@@ -51,16 +49,9 @@ class Clients:
         with self._lock:
             clients, self._clients = list(self._clients.values()), {}
         for client in clients:
-            _close_connections(client)
-            client.close()
+            from muxly_routers._s3 import connections  # loads the SDK, as each of them did
 
-
-def _close_connections(client: Any) -> None:
-    # urllib3 leaves that to the garbage collector, which lets sockets pile up in a server.
-    with contextlib.suppress(AttributeError):
-        pools = client._endpoint.http_session._manager.pools
-        for key in pools.keys():  # noqa: SIM118 -- it is no mapping and cannot be iterated
-            pools[key].close()
+            connections.close(client)
 
 
 def _client(access: Access) -> S3Client:
@@ -78,6 +69,9 @@ def _made(access: Access) -> S3Client:
     import botocore.session
     from botocore import UNSIGNED
 
+    from muxly_routers._http.egress import Guard
+    from muxly_routers._s3 import connections
+
     session = botocore.session.Session(profile=access.profile)
     session.register_component("data_loader", _loader(session))
     if access.role is not None:
@@ -89,8 +83,10 @@ def _made(access: Access) -> S3Client:
     config = botocore.config.Config(
         retries={"total_max_attempts": 1, "mode": "standard"},
         signature_version=UNSIGNED if access.anonymous else None,
-        connect_timeout=_CONNECT_SECONDS,
+        # Also the one for sending; connecting has its own, where connections are made.
+        connect_timeout=access.timeout_seconds,
         read_timeout=access.timeout_seconds,
+        proxies={} if access.guarded else None,
         max_pool_connections=_CONNECTIONS,
         tcp_keepalive=True,
         # Each object is sent with a checksum of ours in a header: stores that know no trailers take it too.
@@ -106,6 +102,7 @@ def _made(access: Access) -> S3Client:
         config=config,
         **({} if access.role is not None else _keys(access)),
     )
+    connections.guard(client, Guard.of_machine(on=access.guarded))
     return client  # type: ignore[no-any-return]
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from botocore.exceptions import ClientError
 
-__all__ = ["AbsentError", "ChangedError", "UnsupportedError", "error_of"]
+__all__ = ["AbsentError", "ChangedError", "UnsupportedError", "error_of", "error_of_code"]
 
 
 class AbsentError(muxly.RouteError):
@@ -99,13 +99,19 @@ def error_of(error: Exception, doing: str, place: str, renew: Callable[[], None]
     return _of_sdk(error, doing, place)
 
 
+def error_of_code(code: str, text: str, doing: str, place: str) -> muxly.MuxlyError:
+    """The error of the route behind a code in an answer that is about several objects."""
+    message = f"cannot {doing} {place}: {_said(text, code)}"
+    return muxly.RetryableError(message) if _passes(code, 0) else _lasting(message, code, 0)
+
+
 def _of_store(error: ClientError, doing: str, place: str, renew: Callable[[], None] | None) -> muxly.MuxlyError:
     answer: Any = error.response
     facts = answer.get("ResponseMetadata", {})
     status = facts.get("HTTPStatusCode", 0)
     code = str(answer.get("Error", {}).get("Code", ""))
     code = _BY_STATUS.get(status, code) if code.isdecimal() else code
-    message = f"cannot {doing} {place}: {_said(answer, code, status)}"
+    message = f"cannot {doing} {place}: {_said(answer.get('Error', {}).get('Message', ''), code, status)}"
     if status == 412 or code == "PreconditionFailed":
         return ChangedError(message)
     if code in ("NoSuchKey", "NoSuchUpload", "NotFound"):
@@ -117,13 +123,16 @@ def _of_store(error: ClientError, doing: str, place: str, renew: Callable[[], No
         return muxly.RetryableError(message, retry_after=retry_after.seconds(_header(facts)))
     if status == 501 or code == "NotImplemented":
         return UnsupportedError(f"{message}; the store lacks something that this router needs")
+    return _lasting(message, code, status)
+
+
+def _lasting(message: str, code: str, status: int) -> muxly.RouteError:
     step = _NEXT_STEP.get(code) or ("see what the store means by that" if status != 403 else _RIGHTS)
     return muxly.RouteError(f"{message}; {step}")
 
 
-def _said(answer: Any, code: str, status: int) -> str:
-    text = str(answer.get("Error", {}).get("Message", "")).strip()[:300]
-    return f"{text or 'the store refuses'} ({code or 'no code'}, HTTP {status})"
+def _said(text: Any, code: str, status: int = 200) -> str:
+    return f"{str(text).strip()[:300] or 'the store refuses'} ({code or 'no code'}, HTTP {status})"
 
 
 def _passes(code: str, status: int) -> bool:
@@ -138,6 +147,9 @@ def _header(facts: Any) -> str | None:
 def _of_sdk(error: Exception, doing: str, place: str) -> muxly.MuxlyError:
     from botocore import exceptions
 
+    if isinstance(error, exceptions.HTTPClientError) and isinstance(own := error.kwargs.get("error"), muxly.MuxlyError):
+        # Raised where the connection is made, or where the bytes come from.
+        return type(own)(f"cannot {doing} {place}: {own}")
     message = f"cannot {doing} {place}: {error}"
     if isinstance(error, exceptions.SSLError):
         return muxly.RouteError(f"{message}; set ca_bundle to the certificates that the store is to be trusted by")

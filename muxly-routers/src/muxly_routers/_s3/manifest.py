@@ -27,6 +27,7 @@ __all__ = ["NAME", "Generations", "Manifest"]
 NAME = "_manifest.json"
 _FOLDER = "generation-"
 _TRIES = 5
+_NUMBER = attrs.validators.optional(attrs.validators.instance_of(int))
 
 
 @frozen(kw_only=True)
@@ -43,8 +44,8 @@ class Manifest:
 
     pipeline: str
     stream: str
-    generation: int | None = None
-    growing: int | None = None
+    generation: int | None = field(default=None, validator=_NUMBER)
+    growing: int | None = field(default=None, validator=_NUMBER)
     objects: tuple[tuple[str, int], ...] = field(default=(), converter=tuple[tuple[str, int], ...])
 
     @property
@@ -71,8 +72,8 @@ class Manifest:
             if found.pop("version") != 1:
                 raise ValueError("its version is not 1")
             return cls(**found, objects=objects)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"it lacks {error}") from error
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 class Generations:

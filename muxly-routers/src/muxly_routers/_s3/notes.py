@@ -51,7 +51,7 @@ class Notes:
     def _abort_noted(self, note: str) -> None:
         content = self._bucket.get(note)
         if content is not None:
-            self._abort_all(content[0].decode())
+            self._abort_all(content[0].decode(errors="replace"))
             self._bucket.delete(note)
 
     def _abort_all(self, key: str) -> None:

@@ -29,7 +29,11 @@ class Role:
 
 @frozen(kw_only=True)
 class Access:
-    """How the store is reached; equal ways share one client."""
+    """How the store is reached; equal ways share one client.
+
+    Args:
+        guarded: Whether somebody else than the operator says so.
+    """
 
     region: str | None
     endpoint_url: str | None
@@ -42,6 +46,7 @@ class Access:
     session_token: muxly.Secret | None
     role: Role | None
     anonymous: bool
+    guarded: bool
 
 
 @frozen(kw_only=True)
