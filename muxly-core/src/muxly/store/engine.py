@@ -12,6 +12,7 @@ from sqlalchemy import URL, Engine, create_engine, event, exc, make_url, text
 from muxly.errors import RetryableError, StoreError
 from muxly.store import postgres, sqlite_file
 from muxly.store.faults import place, said, translated
+from muxly.store.statements import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,7 @@ __all__ = ["Engine", "now", "open_engine", "reading", "sqlite_url", "transaction
 _TURN = "muxly_turn"
 _BEGIN = "muxly_begin"
 _TURN_SECONDS = 60.0
+_STATEMENTS = Statements()
 
 
 def sqlite_url(path: object) -> str:
@@ -73,7 +75,7 @@ def _sqlite(url: URL) -> Engine:
         hide_parameters=True,
         max_overflow=-1,
         # Within one process writers wait here, in turn and without polling.
-        execution_options={_TURN: threading.Lock()},
+        execution_options={_TURN: threading.Lock(), "compiled_cache": _STATEMENTS},
     )
     event.listen(engine, "begin", _begin)
     return engine
