@@ -178,3 +178,12 @@ def test_patience_is_for_some_errors() -> None:
     patience = muxly.Patience(muxly.Backoff(), lambda seconds: pytest.fail("it waited"))
     with pytest.raises(ValueError, match="wrong"):
         patience.call(attempt)
+
+
+def test_patience_tells_before_it_waits() -> None:
+    told: list[object] = []
+    patience = muxly.Patience(
+        muxly.Backoff(first_seconds=1e-9, attempts=3), told.append, tell=lambda error, seconds: told.append(str(error))
+    )
+    patience.wait(muxly.RetryableError("busy", retry_after=2.0))
+    assert told == ["busy", 2.0]

@@ -127,3 +127,15 @@ def test_making_one_object_does_not_hold_up_another() -> None:
     going.set()
     thread.join()
     one.end()
+
+
+def test_run_that_has_ended_gets_nothing_more() -> None:
+    """A thread that was left behind asks; nobody would ever close what it got."""
+    key, one = next(KEYS), run()
+    one.shared(key, Server)
+    one.end()
+    with pytest.raises(muxly.StoppedError, match="the run has ended"):
+        one.shared(key, Server)
+    later = run()
+    assert later.shared(key, dict) == {}
+    later.end()

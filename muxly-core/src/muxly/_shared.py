@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from muxly.errors import StoppedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,10 +33,15 @@ class Leases:
 
     def __init__(self) -> None:
         self._held: dict[str, _Entry] = {}
+        self._ended = False
         self._lock = threading.Lock()
 
     def take(self, key: str, make: Callable[[], T]) -> T:
-        """The object of that key, made now if nobody holds it yet."""
+        """The object of that key, made now if nobody holds it yet.
+
+        Raises:
+            StoppedError: The run has ended: nobody would give the object back.
+        """
         entry = self._entry(key)
         with entry.lock:
             if not entry.made:
@@ -44,6 +51,8 @@ class Leases:
 
     def _entry(self, key: str) -> _Entry:
         with self._lock:
+            if self._ended:
+                raise StoppedError("the run has ended")
             if key not in self._held:
                 with _entries_lock:
                     entry = _entries.setdefault(key, _Entry())
@@ -58,7 +67,7 @@ class Leases:
             Exception: The first error of a ``close``.
         """
         with self._lock:
-            held, self._held = self._held, {}
+            held, self._held, self._ended = self._held, {}, True
         errors: list[Exception] = []
         for key, entry in held.items():
             try:

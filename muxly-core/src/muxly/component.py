@@ -116,6 +116,9 @@ class Run:
         """One object per process and key, made at first use: a rate bucket, a scrape server.
 
         Its ``close()``, if it has one, is called when the last run that asked for it ends.
+
+        Raises:
+            StoppedError: This run has ended already, and left the caller behind.
         """
         return self._leases.take(key, make)
 

@@ -72,10 +72,17 @@ class Patience:
     Args:
         backoff: How often, and how long to wait in between.
         sleep: Waits; ``run.sleep`` in a component, which ends at once when the run stops.
+        tell: Told before each wait why, and for how many seconds.
     """
 
-    def __init__(self, backoff: Backoff, sleep: Callable[[float], object]) -> None:
-        self._backoff, self._sleep, self._failed = backoff, sleep, 0
+    def __init__(
+        self,
+        backoff: Backoff,
+        sleep: Callable[[float], object],
+        *,
+        tell: Callable[[Exception, float], object] = lambda error, seconds: None,
+    ) -> None:
+        self._backoff, self._sleep, self._tell, self._failed = backoff, sleep, tell, 0
 
     def call(
         self,
@@ -108,7 +115,9 @@ class Patience:
         if self._backoff.spent(self._failed):
             raise error
         retry_after = error.retry_after if isinstance(error, RetryableError) else None
-        self._sleep(self._backoff.wait(self._failed, retry_after=retry_after))
+        seconds = self._backoff.wait(self._failed, retry_after=retry_after)
+        self._tell(error, seconds)
+        self._sleep(seconds)
 
     def start_over(self) -> None:
         """Forget the failures so far: something went well in between."""

@@ -18,7 +18,18 @@ from muxly._ids import new_id
 from muxly.connector import Partition
 from muxly.errors import StreamError
 from muxly.spool import FolderSpool, SegmentWriter, verify
-from muxly.store import acknowledging, deliveries, generations, leases, plans, positions, retention, seals, tables
+from muxly.store import (
+    acknowledging,
+    backlog,
+    deliveries,
+    generations,
+    leases,
+    plans,
+    positions,
+    retention,
+    seals,
+    tables,
+)
 from muxly.store.ledger import Ledger
 from muxly.store.rows import Letter, StoredDelivery, WrittenGroup, WrittenSegment
 from muxly.store.upgrade import open_store
@@ -229,7 +240,7 @@ class Real:
             "streams": {name: self._stream(name) for name in names},
             "segments": {(one.stream, one.position): (one.records, one.state, one.generation) for one in log},
             "pairs": {(one.route, one.stream): self._pair(one) for one in positions.every(self.ledger)},
-            "pending": positions.pending(self.ledger),
+            "pending": backlog.pending(self.ledger),
             "accounts": self._accounts(),
             "letters": self._letters(),
         }

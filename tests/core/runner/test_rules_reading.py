@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner import committer
+from muxly._runner import committer, reading
 from muxly._runner.executors.threads import DaemonThreads
 from muxly._runner.session import Home, open_session
 from muxly.store import letters, plans, seals
+from muxly.store.ledger import Ledger
 from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import every, ids, pipeline, reads
 
@@ -309,3 +310,22 @@ def test_dead_router_and_a_busy_store_lose_nothing(tmp_path: Path, monkeypatch: 
     chosen = pipeline(source, router, segment_bytes=4000, route={"mode": "append"})
     assert muxly.run(chosen, home=tmp_path).state == "succeeded"
     assert ids(router) == every(1000)
+
+
+def test_records_that_cannot_be_read_do_not_pile_up_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source may give nothing else; they are sealed as they come, like records."""
+    monkeypatch.setattr(reading, "_MOST_LETTERS", 10)
+    kept: list[int] = []
+
+    def batches(stream: muxly.Stream, partition: muxly.Partition, cursor: muxly.Cursor) -> Any:
+        for number in range(20):
+            rejected = [muxly.Rejected("no record", record=f"{number} {line}") for line in range(5)]
+            yield muxly.Batch(cursor=number, rejected=rejected)
+        engine = Home(folder=tmp_path).engine()
+        kept.append(sum(letters.count(Ledger(engine, "daily")).values()))
+        engine.dispose()
+
+    source = scripted([muxly.Stream("lines", sorted=True)], batches)
+    result = muxly.run(pipeline(source, CollectingRouter()), home=tmp_path)
+    assert (result.error, result.streams["lines"].rejected) == (None, 100)
+    assert kept[0] >= 80

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -11,10 +12,11 @@ import muxly
 from muxly._runner import room
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
-from muxly.store import positions
+from muxly.store import backlog, positions
 from muxly.store.ledger import Ledger
 from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import every, ids, pipeline
+from tests.core.runner.test_run_faults import spool_files
 
 SMALL: dict[str, Any] = {"segment_bytes": 2000, "spool_bytes": 8000}
 LOST = [Fault(method="deliver", action="RouteError", after=True)]
@@ -48,13 +50,11 @@ def test_last_acknowledgement_between_two_looks_does_not_end_reading(
     empty = [True]
 
     class Look:
-        detach = staticmethod(positions.detach)
-
         @staticmethod
         def pending(ledger: Ledger) -> dict[tuple[str, str], int]:
-            return {} if empty and empty.pop() else positions.pending(ledger)
+            return {} if empty and empty.pop() else backlog.pending(ledger)
 
-    monkeypatch.setattr(room, "positions", Look)
+    monkeypatch.setattr(room, "backlog", Look)
     result = muxly.run(pipeline(FakeConnector(records=3000), CollectingRouter(), **SMALL), home=tmp_path)
     assert (quota(result), result.state, empty) == ([], "succeeded", [])
 
@@ -84,3 +84,29 @@ def test_detached_replace_route_supersedes_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         result = muxly.run(chosen, home=tmp_path)
         assert (result.error, result.routes["r0"].balanced) == (None, True)
+
+
+class Watching(CollectingRouter):
+    """Waits in its second delivery until the spool has let go of the first one's segment."""
+
+    home: Path = muxly.option("The run's home.")
+    gone: ClassVar[list[bool]] = []
+    first: ClassVar[list[Path]] = []
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+        if not self.first:
+            self.first.append(spool_files(self.home)[0])
+        elif not self.gone:
+            until = time.monotonic() + 20
+            while self.first[0].exists() and time.monotonic() < until:
+                time.sleep(0.02)
+            self.gone.append(not self.first[0].exists())
+        return super().deliver(delivery)
+
+
+def test_retention_is_kept_to_while_a_long_run_reads_on(tmp_path: Path) -> None:
+    """Else a run would need room on the disk for everything that it reads."""
+    source, router = FakeConnector(records=600, batch_records=20, batch_seconds=0.05), Watching(home=tmp_path)
+    chosen = pipeline(source, router, segment_bytes=2000, segment_seconds=0.0, retention_bytes=0, stall_seconds=60)
+    result = muxly.run(chosen, home=tmp_path)
+    assert (result.state, ids(router), Watching.gone) == ("succeeded", every(600), [True])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 import muxly
 from muxly._runner.events import EventLog
@@ -203,16 +203,57 @@ def test_error_that_ends_a_run_is_not_hidden_by_a_store_that_is_away(
 
 def test_spool_that_cannot_be_pruned_does_not_hide_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: FolderSpool, names: Any) -> None:
-        raise muxly.SpoolError("cannot delete from the spool")
+        if names:
+            raise muxly.SpoolError("cannot delete from the spool")
 
     router = CollectingRouter()
     with monkeypatch.context() as patch:
         patch.setattr(FolderSpool, "delete", refused)
-        chosen = pipeline(FakeConnector(records=100), router, retention_seconds=0)
-        muxly.run(chosen, home=tmp_path / "warm")
-        result = muxly.run(chosen, home=tmp_path / "warm")
+        chosen = pipeline(FakeConnector(records=100), router, retention_bytes=0)
+        result = muxly.run(chosen, home=tmp_path)
     assert result.state == "succeeded"
-    assert "prune_failed" in [notice.code for notice in result.notices] or not result.notices
+    assert [notice.code for notice in result.notices] == ["prune_failed"]
+
+
+@pytest.mark.parametrize(("how", "said"), [("raises", "raised OSError: the port is busy"), ("hangs", "did not end")])
+def test_shared_object_that_does_not_close_does_not_spoil_the_run(tmp_path: Path, how: str, said: str) -> None:
+    class Server:
+        def close(self) -> None:
+            if how == "raises":
+                raise OSError("the port is busy")
+            time.sleep(5)
+
+    class Serving(CollectingRouter):
+        def open(self, run: muxly.Run) -> None:
+            super().open(run)
+            run.shared(f"server {tmp_path}", Server)
+
+    chosen = pipeline(FakeConnector(records=10), Serving(), stall_seconds=1.0)
+    result = muxly.run(chosen, home=tmp_path)
+    assert (result.state, result.routes["r0"].delivered) == ("succeeded", 10)
+    assert [notice.message.startswith("closing what") and said in notice.message for notice in result.notices] == [True]
+
+
+def test_store_that_is_away_for_a_moment_at_the_end_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, away = runs.finish, [1]
+
+    def finish(*given: Any, **named: Any) -> None:
+        if away:
+            away.pop()
+            raise muxly.RetryableError("the store is locked by another process")
+        real(*given, **named)
+
+    def locked(*given: Any, **named: Any) -> list[str]:
+        raise muxly.RetryableError("the store is locked by another process")
+
+    monkeypatch.setattr(runs, "finish", finish)
+    monkeypatch.setattr(retention, "prune", locked)
+    result = muxly.run(pipeline(FakeConnector(records=10), CollectingRouter()), home=tmp_path)
+    assert (result.state, [notice.code for notice in result.notices]) == ("succeeded", ["prune_failed"])
+    with open_session(Home(folder=tmp_path), "daily", command="test") as session:
+        assert [one["state"] for one in runs.recent(session.ledger)] == ["running", "succeeded"]
 
 
 def test_limit_looks_only_at_the_routes_that_deliver(tmp_path: Path) -> None:
@@ -258,10 +299,10 @@ def test_full_refresh_with_a_route_that_is_down_keeps_its_backlog_and_balances(t
 def test_account_is_one_look_at_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was left behind may still acknowledge while the result is made."""
     from muxly._runner import results
-    from muxly.store import accounts, positions
+    from muxly.store import accounts, backlog
 
     looks: list[object] = []
-    real_sums, real_pending = accounts.of_run_in, positions.pending_in
+    real_sums, real_pending = accounts.of_run_in, backlog.pending_in
 
     class Sums:
         @staticmethod
@@ -276,7 +317,7 @@ def test_account_is_one_look_at_the_ledger(tmp_path: Path, monkeypatch: pytest.M
             return real_pending(connection, ledger)
 
     monkeypatch.setattr(results, "accounts", Sums)
-    monkeypatch.setattr(results, "positions", Pending)
+    monkeypatch.setattr(results, "backlog", Pending)
     muxly.run(pipeline(FakeConnector(records=10), CollectingRouter()), home=tmp_path)
     assert len(looks) == 2
     assert looks[0] is looks[1]
@@ -323,21 +364,27 @@ def test_events_that_cannot_be_delivered_do_not_spoil_the_run(tmp_path: Path) ->
     assert isinstance(result, RunResult)
 
 
-def test_many_files_are_pruned_at_once(tmp_path: Path, store_url: str) -> None:
-    """More of them than a database takes parameters in one statement."""
-    home = Home(folder=tmp_path, store=store_url)
+def test_many_files_are_pruned_with_few_parameters_in_a_statement(tmp_path: Path, store_url: str) -> None:
+    """A database takes no more than 32,766, or 65,535, of them."""
+    home, most = Home(folder=tmp_path, store=store_url), [0]
+
+    def count(connection: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
+        most[0] = max(most[0], len(parameters))
+
     muxly.run(pipeline(FakeConnector(records=1), CollectingRouter()), home=tmp_path, store=store_url)
     with open_session(home, "daily", command="test") as session:
         ledger = session.ledger
         columns = segments_table.c
         with ledger.write() as connection:
-            for power in range(17):  # doubles them
+            for power in range(12):  # doubles them
                 step = 2**power
                 shifted = {"position": columns.position + step, "key": columns.key + f"-{step}"}
                 chosen = [
                     shifted.get(one.name, one) if one.name != "file" else columns.file + f"-{step}" for one in columns
                 ]
                 connection.execute(segments_table.insert().from_select(list(columns), select(*chosen)))
-            connection.execute(update(route_positions).values(position=2**17))
+            connection.execute(update(route_positions).values(position=2**12))
+        event.listen(ledger.engine, "before_cursor_execute", count)
         names = retention.prune(ledger, keep_seconds=1e9, keep_bytes=0)
-    assert len(names) == 2**17
+    assert len(names) == 2**12
+    assert 100 < most[0] < 2**11

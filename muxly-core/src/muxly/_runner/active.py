@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
 
 from muxly.component import Notice, Run
 from muxly.errors import FencedError, MuxlyError
@@ -21,6 +24,21 @@ if TYPE_CHECKING:
     from muxly.store.ledger import Ledger
     from muxly.store.rows import StoredSegment
     from muxly.stream import Stream
+
+
+@frozen
+class Waiting:
+    """Something that failed, and is tried again.
+
+    Args:
+        error: Why it failed.
+        until: When it is tried again, as Unix time.
+        seconds: How long that was when it began to wait.
+    """
+
+    error: Exception
+    until: float
+    seconds: float
 
 
 class ActiveRun:
@@ -56,9 +74,12 @@ class ActiveRun:
         self.failed: dict[tuple[str, str], BaseException] = {}
         self.unread: dict[str, BaseException] = {}
         """Why streams could not be read; "" = why none could."""
+        self.waiting: dict[tuple[str, str], Waiting] = {}
+        """What was last tried in vain, by route and stream; route "" = reading, stream "" = learning the streams."""
         self.notices: list[Notice] = []
         self.measures: dict[str, float] = {}
         self.sealed_here: set[str] = set()
+        self.sealed_bytes = 0
         self.fenced: FencedError | None = None
         self._on_change = options.on_change
         self._serving: dict[str, object] = {}
@@ -104,6 +125,7 @@ class ActiveRun:
             for one in found:
                 self.heads[one.stream] = max(self.heads.get(one.stream, 0), one.position)
                 self.sealed_here.add(one.key)
+                self.sealed_bytes += one.length
                 if self._pending_bytes is not None:
                     self._pending_bytes += one.length
             self.changed.notify_all()
@@ -113,6 +135,11 @@ class ActiveRun:
         """Make progress of a route known to a reader that waits for room."""
         with self.changed:
             self.changed.notify_all()
+        self.show()
+
+    def waits(self, route: str, stream: str, error: Exception, seconds: float) -> None:
+        """Something failed and is tried again; whoever watches may say what is waited for."""
+        self.waiting[route, stream] = Waiting(error, time.time() + seconds, seconds)
         self.show()
 
     def serves(self, route: str, worker: object) -> None:
@@ -144,6 +171,14 @@ class ActiveRun:
             self.stop.set()
             self.changed.notify_all()
 
+    @contextmanager
+    def fencing(self) -> Iterator[None]:
+        """Write to the ledger as long as it is ours; once the lease is lost that is remembered, not raised."""
+        try:
+            yield
+        except FencedError as error:
+            self.fence(error)
+
     @property
     def crowded(self) -> bool:
         """Whether reading waits for room in the spool."""
@@ -173,10 +208,10 @@ class ActiveRun:
 
     def pending_bytes(self) -> int:
         """Bytes of the spool that routes still need."""
-        from muxly.store import positions
+        from muxly.store import backlog
 
         with self.changed:  # what is sealed while the ledger answers must not be forgotten
-            self._pending_bytes = found = positions.pending_bytes(self.ledger)
+            self._pending_bytes = found = backlog.pending_bytes(self.ledger)
         return found
 
     def was_asked_for(self, seconds: float) -> bool:

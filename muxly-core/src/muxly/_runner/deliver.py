@@ -10,7 +10,7 @@ from muxly._runner.desk import Desk
 from muxly._runner.serving import Serving
 from muxly.component import Notice
 from muxly.errors import FencedError, RetryableError, RouteError, StoppedError, StreamError
-from muxly.store import deliveries
+from muxly.store import backlog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,7 +153,7 @@ class RouteWorker:
         since = self._waiting_since.setdefault(name, time.monotonic())
         if time.monotonic() - since >= limits.seconds:
             return True
-        records, size = deliveries.waiting_size(self.active.ledger, self.route.name, name)
+        records, size = backlog.waiting_size(self.active.ledger, self.route.name, name)
         return size >= limits.bytes or (limits.records is not None and records >= limits.records)
 
     def _known_streams(self) -> list[str]:

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from muxly._runner.deliver import RouteWorker
-    from muxly._runner.prepared import PreparedDelivery, PreparedLetters
+    from muxly._runner.prepared import PreparedDelivery
+    from muxly._runner.prepared_letters import PreparedLetters
     from muxly._runner.serving import Serving
     from muxly.pipeline import Route
     from muxly.router import Mode, Router
+    from muxly.store.rows import StoredDelivery
     from muxly.stream import Stream
 
     Prepared = PreparedDelivery | PreparedLetters
@@ -57,22 +59,27 @@ class Desk:
             waiting = deliveries.open_letters(self._ledger, self._route.name, self._stream.name, limit=1)
             if not waiting:
                 return
-            from muxly._runner.prepared import PreparedLetters
+            from muxly._runner.prepared_letters import MixedLettersError, PreparedLetters  # loads pyarrow
 
-            self.deliver(PreparedLetters(self._active, waiting[0], self._route, self._stream))
+            try:
+                self.deliver(PreparedLetters(self._active, waiting[0], self._route, self._stream))
+            except MixedLettersError as error:
+                self._split(waiting[0], error.parts)
             self._worker.progress(self._stream.name)
 
     def deliver_next(self) -> bool:
         """Deliver the next delivery to its end; False if nothing waits."""
         limits = self._route.batch
-        stored = deliveries.following(
-            self._ledger,
-            self._route.name,
-            self._stream.name,
-            options=self._options,
-            records=limits.records,
-            bytes=limits.bytes,
-            whole_groups=self._mode == "overwrite",
+        stored = self._patience().call(
+            lambda: deliveries.following(
+                self._ledger,
+                self._route.name,
+                self._stream.name,
+                options=self._options,
+                records=limits.records,
+                bytes=limits.bytes,
+                whole_groups=self._mode == "overwrite",
+            )
         )
         if stored is None:
             return False
@@ -98,7 +105,8 @@ class Desk:
             self._acknowledge(prepared, receipt)
 
     def _patience(self) -> Patience:
-        return Patience(self._route.retry, self._sleep)
+        tell = partial(self._active.waits, self._route.name, self._stream.name)
+        return Patience(self._route.retry, self._sleep, tell=tell)
 
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""
@@ -164,13 +172,17 @@ class Desk:
         rejected = self._checked(prepared, receipt)
         if rejected and not prepared.stored.letters:  # letters were counted when they died first
             self._worker.count_rejected(len(rejected), rejected[0].reason)
-        acknowledging.acknowledge(
-            self._ledger,
-            prepared.stored,
-            delivered=prepared.count - len(rejected),
-            filtered=prepared.filtered,
-            rejected=prepared.letters(rejected),
-            state=receipt.state,
+        letters = prepared.letters(rejected)
+        # It is at the destination: what the store does not take now it is asked again, not the destination.
+        self._patience().call(
+            lambda: acknowledging.acknowledge(
+                self._ledger,
+                prepared.stored,
+                delivered=prepared.count - len(rejected),
+                filtered=prepared.filtered,
+                rejected=letters,
+                state=receipt.state,
+            )
         )
         self._active.acknowledged()
 
@@ -201,7 +213,10 @@ class Desk:
         else:
             self._acknowledge(prepared, Receipt([Rejected(str(error), index=0)]))
             return
-        deliveries.split(self._ledger, prepared.stored, parts)
+        self._split(prepared.stored, parts)
+
+    def _split(self, stored: StoredDelivery, parts: list[StoredDelivery]) -> None:
+        self._patience().call(lambda: deliveries.split(self._ledger, stored, parts))
 
     def complete(self) -> None:
         """Make a whole generation visible, once everything of it is delivered."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -162,7 +163,8 @@ class Extraction:
 
     def _read(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> None:
         """Read one partition to its end, beginning again after retryable errors."""
-        patience = Patience(self._active.pipeline.retry, self._sleep)
+        tell = partial(self._active.waits, "", stream.name)
+        patience = Patience(self._active.pipeline.retry, self._sleep, tell=tell)
         with self._counted():
             while True:
                 reading = self._reading(stream, plan, partition)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from attrs import frozen
+
 from muxly._runner.subscriptions import check_modes, is_refused, rules_of
 from muxly.errors import StreamError
 from muxly.pipeline import StreamRules
@@ -16,7 +18,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from muxly._runner.active import ActiveRun
-    from muxly._runner.reading import Intake
+    from muxly._runner.growth import GrowingSchema
+
+
+@frozen(eq=False, kw_only=True)
+class Intake:
+    """One stream as it is taken in: its definition, schema and repeats.
+
+    Args:
+        stream: The stream.
+        schema: Its schema, shared by all partitions.
+        wanted: Whether its records are kept; False for a child nobody asked for.
+        discarded: Why all its records become dead letters, if the contract says so.
+        keyed: Whether some route replaces records by the overwrite key.
+    """
+
+    stream: Stream
+    schema: GrowingSchema
+    wanted: bool = True
+    discarded: str | None = None
+    keyed: bool = False
 
 
 class Intakes:
@@ -53,7 +74,6 @@ class Intakes:
 
     def _new(self, name: str) -> Intake:
         from muxly._runner.growth import GrowingSchema
-        from muxly._runner.reading import Intake
 
         rules = rules_of(self._active.pipeline, name)
         stream = self._streams.get(name) or self._active.streams.get(name) or Stream(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from muxly._runner import fingerprint
@@ -123,7 +124,8 @@ class Planning:
 
     def _patiently(self, stream: Stream, cursor: Cursor) -> Plan:
         """Plan a stream; try again after retryable errors, as often as the pipeline allows."""
-        return Patience(self._active.pipeline.retry, self._sleep).call(lambda: self._planned(stream, cursor))
+        tell = partial(self._active.waits, "", stream.name)
+        return Patience(self._active.pipeline.retry, self._sleep, tell=tell).call(lambda: self._planned(stream, cursor))
 
     def _planned(self, stream: Stream, cursor: Cursor) -> Plan:
         self.asking = stream.name

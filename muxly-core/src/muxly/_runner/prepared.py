@@ -15,7 +15,7 @@ from muxly.errors import CorruptSegmentError, StreamError
 from muxly.pipeline import Columns
 from muxly.router import Delivery, sequence_number
 from muxly.spool import read_segment, verify
-from muxly.store import letters, log, versions
+from muxly.store import log, versions
 from muxly.store.rows import Letter, StoredDelivery, StoredSegment
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class PreparedDelivery:
         self._segments = log.segments_of(active.ledger, stored)
         self._mapped = [self._opened(one) for one in self._segments if one.file is not None]
         self._schema = self._newest_schema()
-        self.selection = _selection(stored, route, self._schema, stream)
+        self.selection = selection_of(stored, route, self._schema, stream)
         self._masks = []
         found = 0
         for batch in self._raw():
@@ -239,19 +239,7 @@ class PreparedDelivery:
                 at += batch.num_rows
 
 
-def _sequence_of(letter: Letter) -> pa.Int64Array:
-    return pa.array([sequence_number(letter.position or 0, letter.number or 0)], pa.int64())
-
-
-def _fitted(table: pa.Table, schema: pa.Schema | None) -> pa.Table:
-    """A letter's record in the stream's schema of today, if it fits."""
-    try:
-        return table if schema is None else schemas.fit(table, schema)
-    except schemas.ConflictingTypesError:
-        return table
-
-
-def _selection(stored: StoredDelivery, route: Route, schema: pa.Schema, stream: Stream) -> Selection:
+def selection_of(stored: StoredDelivery, route: Route, schema: pa.Schema, stream: Stream) -> Selection:
     """What the delivery selects: as the route was configured when the delivery was stored."""
     options = stored.options
     columns = Columns(include=options["include"], exclude=options["exclude"], rename=options["rename"])
@@ -287,66 +275,3 @@ def _one_record(batch: pa.RecordBatch, row: int) -> bytes:
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(pa.RecordBatch.from_pylist(batch.slice(row, 1).to_pylist(), schema=batch.schema))
     return bytes(sink.getvalue())
-
-
-class PreparedLetters:
-    """Dead letters, prepared to be delivered again outside the log's order.
-
-    Args:
-        active: The run.
-        stored: The delivery that names them.
-        route: Its route.
-        stream: Their stream.
-    """
-
-    def __init__(self, active: ActiveRun, stored: StoredDelivery, route: Route, stream: Stream) -> None:
-        self.stored = stored
-        self.filtered = 0
-        self.count = stored.records
-        found = {one.id: one for one in letters.waiting(active.ledger, ids=stored.letters)}
-        self._letters = [found[name] for name in stored.letters]
-        newest = versions.newest_schema(active.ledger, stored.stream)
-        schema = None if newest is None else schemas.schema_from_bytes(newest[1])
-        tables = [_fitted(pa.ipc.open_stream(one.letter.record).read_all(), schema) for one in self._letters]
-        self._table = pa.concat_tables(tables, promote_options="permissive")
-        self.selection = _selection(stored, route, self._table.schema, stream)
-
-    def delivery(self, state: Any, on_mark: Callable[[int], None]) -> Delivery:
-        """What the router is given."""
-        return Delivery(
-            self.stored.id,
-            fingerprint.of_parts([*self.stored.letters, self.selection.digest_part]),
-            self.selection.stream,
-            self.selection.schema,
-            mode=self.stored.options["mode"],
-            state=state,
-            delivered=self.stored.marked,
-            source=lambda: iter([self.selection.project(one) for one in self._table.to_batches()]),
-            positions=lambda: [one.letter.position or 0 for one in self._letters],
-            sequences=lambda: [_sequence_of(one.letter) for one in self._letters],
-            on_mark=on_mark,
-        )
-
-    def halves(self) -> list[StoredDelivery]:
-        """The delivery in two parts of equally many letters."""
-        return self._cut_at(self.count // 2)
-
-    def delivered_and_rest(self) -> list[StoredDelivery]:
-        """The part that is marked as delivered, and the part that is not."""
-        head, rest = self._cut_at(self.stored.marked)
-        return [part for part in (evolve(head, marked=self.stored.marked), evolve(rest, marked=0)) if part.records]
-
-    def _cut_at(self, index: int) -> list[StoredDelivery]:
-        pieces = self.stored.letters[:index], self.stored.letters[index:]
-        starts = self.stored.first_offset, self.stored.first_offset + index
-        return [
-            evolve(self.stored, letters=piece, records=len(piece), first_offset=start)
-            for piece, start in zip(pieces, starts, strict=True)
-        ]
-
-    def letters(self, rejected: Iterable[Rejected]) -> list[Letter]:
-        """The letters that were refused once more, with the new reason."""
-        reasons = {one.index: one.reason for one in rejected}
-        return [
-            evolve(one.letter, reason=reasons[number]) for number, one in enumerate(self._letters) if number in reasons
-        ]

@@ -2,69 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
-
-from attrs import field, frozen
 
 from muxly._ids import new_id
 from muxly._runner import repeats, schemas
 from muxly._runner.committer import FinishedGroup
 from muxly._runner.groups import BATCH_BYTES, GroupBuilder
-from muxly.batch import Batch
+from muxly._runner.pieces import Pieces
+from muxly._runner.segment_keys import segment_key
 from muxly.component import Notice
-from muxly.errors import PluginError, StoppedError
-from muxly.store import plans
-from muxly.store.rows import Letter, WrittenGroup, WrittenSegment
+from muxly.errors import StoppedError
+from muxly.store.rows import WrittenGroup, WrittenSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Future
-
-    import pyarrow as pa
 
     from muxly._runner.active import ActiveRun
     from muxly._runner.committer import Committer
-    from muxly._runner.growth import GrowingSchema
-    from muxly.batch import Cursor, Rejected
-    from muxly.store.rows import StoredPartition, StoredPlan
+    from muxly._runner.intakes import Intake
+    from muxly._runner.pieces import Piece
+    from muxly.batch import Batch, Cursor
+    from muxly.store.rows import Letter, StoredPartition, StoredPlan
     from muxly.stream import Stream
 
-_KEY_BYTES = 100
-
-
-@frozen(eq=False, kw_only=True)
-class Intake:
-    """One stream as it is taken in: its definition, schema and repeats.
-
-    Args:
-        stream: The stream.
-        schema: Its schema, shared by all partitions.
-        wanted: Whether its records are kept; False for a child nobody asked for.
-        discarded: Why all its records become dead letters, if the contract says so.
-        keyed: Whether some route replaces records by the overwrite key.
-    """
-
-    stream: Stream
-    schema: GrowingSchema
-    wanted: bool = True
-    discarded: str | None = None
-    keyed: bool = False
-
-
-@frozen(kw_only=True)
-class _Piece:
-    """Records of one batch, ready to be added to a group."""
-
-    stream: str
-    version: int
-    table: pa.Table
-    replaces: tuple[tuple[Any, ...], ...]
-    letters: list[Letter] = field(factory=list)
+_MOST_LETTERS = 10_000  # they wait in memory, other than records
 
 
 class Reading:
@@ -98,7 +63,15 @@ class Reading:
     ) -> None:
         self._active, self._committer, self._intake_of = active, committer, intake_of
         self._stream, self._plan, self._partition = stream, plan, partition
-        self._allowed, self._on_count = allowed, on_count
+        self._pieces = Pieces(
+            active.ledger,
+            intake_of,
+            stream=stream,
+            plan=plan,
+            partition=partition,
+            allowed=allowed,
+            on_count=on_count,
+        )
         self.id = new_id()
         self.cursor: Cursor = partition.cursor
         self._reached: Cursor = None
@@ -112,9 +85,8 @@ class Reading:
         self._letters: list[Letter] = []
         self._versions: dict[str, set[int]] = {}
         self._boundaries: dict[str, tuple[Stream, repeats.Boundary]] = {}
-        self._expected: dict[str, list[repeats.Boundary]] = {}
         self._told: set[str] = set()
-        self._tail: list[_Piece] = []
+        self._tail: list[Piece] = []
         self._tail_bytes = 0
         self._returnable = True
 
@@ -131,7 +103,7 @@ class Reading:
             StoppedError: The run stops; everything up to the last cursor is sealed.
             StreamError: The batch does not keep the stream's contract.
         """
-        pieces = list(self._pieces(batch))
+        pieces = list(self._pieces.of(batch))
         self._tail += pieces
         self._tail_bytes += sum(piece.table.nbytes for piece in pieces)
         if batch.cursor is not None:
@@ -149,11 +121,11 @@ class Reading:
             raise StoppedError("the run was asked to stop")
 
     def _due(self, step_bytes: int) -> bool:
-        """Whether the group ends here: it is old, or one more step would make its segment too big."""
+        """Whether the group ends here: it is old, has many letters, or one more step makes its segment too big."""
         pipeline = self._active.pipeline
         old = time.monotonic() - self._group.started_at >= pipeline.segment_seconds
-        full = self._group.bytes + step_bytes > pipeline.segment_bytes
-        return not self._group.empty and (old or full)
+        full = self._group.bytes + step_bytes > pipeline.segment_bytes or len(self._letters) >= _MOST_LETTERS
+        return bool(self._letters or not self._group.empty) and (old or full)
 
     def finish(self) -> None:
         """The partition ended: seal the rest, and wait until it is sealed."""
@@ -187,61 +159,6 @@ class Reading:
         if self._sealing_to is not None:
             self.cursor = self._sealing_to
 
-    def _pieces(self, batch: Batch) -> Iterator[_Piece]:
-        """The batch as records of one schema each, nearly always in one piece."""
-        name = batch.stream or self._stream.name
-        intake = self._intake_of(name)
-        table, unfit = batch.to_arrow(intake.schema.schema)
-        if not intake.wanted:
-            return
-        letters = [_letter_of(name, one) for one in batch.rejected]
-        if intake.discarded:
-            letters += [_letter(name, intake.discarded, record=one) for one in table.to_pylist()]
-            letters += [_letter_of(name, one) for one in unfit]
-            self._on_count(name, 0, 0, len(letters))
-            yield _Piece(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
-            return
-        others, unreadable = _by_type(unfit)
-        letters += [_letter_of(name, one) for one in unreadable]
-        yield self._piece(intake, table, named=batch.replaces, letters=letters)
-        for other in others:
-            yield self._piece(intake, other, named=(), letters=[])
-
-    def _piece(self, intake: Intake, table: pa.Table, *, named: Sequence[Any], letters: list[Letter]) -> _Piece:
-        """Records in the stream's schema, without repeats; what the contract discards joins the letters."""
-        name = intake.stream.name
-        table, version, refused = intake.schema.conform(table)
-        kept, dropped = self._without_repeats(intake, table)
-        table = kept.slice(0, self._allowed(name, kept.num_rows))
-        letters = [*letters, *(_letter_of(name, one) for one in refused)]
-        self._on_count(name, table.num_rows, dropped, len(letters))
-        return _Piece(
-            stream=name, version=version, table=table, replaces=_replaces(named, intake, table), letters=letters
-        )
-
-    def _without_repeats(self, intake: Intake, table: pa.Table) -> tuple[pa.Table, int]:
-        """What was not sealed before, and how much was; all of it where values are replaced as a whole."""
-        if intake.keyed:
-            return table, 0
-        records, expected = table.num_rows, self._expected_of(intake.stream)
-        for number, boundary in enumerate(expected):
-            kept = repeats.drop_repeats(table, intake.stream, boundary)
-            table, expected[number] = kept.table, kept.expected
-        return table, records - table.num_rows
-
-    def _expected_of(self, stream: Stream) -> list[repeats.Boundary]:
-        """What this reading may see again: what was sealed before its plan, and what its own partition has sealed.
-
-        Not what other partitions of the plan have sealed: an equal record of theirs is another one.
-        """
-        if stream.name not in self._expected:
-            states = []
-            if stream.cursor_field is not None:
-                own = plans.own_boundaries(self._active.ledger, self._plan.id, self._partition.ordinal)
-                states = [self._plan.boundaries.get(stream.name), own.get(stream.name)]
-            self._expected[stream.name] = [repeats.Boundary.from_state(state) for state in states if state]
-        return self._expected[stream.name]
-
     def _keep_tail(self) -> None:
         """What was held apart becomes part of the group."""
         pieces, self._tail, self._tail_bytes = self._tail, [], 0
@@ -253,7 +170,7 @@ class Reading:
             self._versions.setdefault(piece.stream, set()).add(piece.version)
             self._remember(piece)
 
-    def _remember(self, piece: _Piece) -> None:
+    def _remember(self, piece: Piece) -> None:
         stream = self._intake_of(piece.stream).stream
         if stream.cursor_field is not None and piece.table.num_rows:
             before = self._boundaries.get(piece.stream, (stream, repeats.Boundary()))[1]
@@ -327,67 +244,3 @@ class Reading:
             digest="",
             replaces=one.replaces,
         )
-
-
-def segment_key(stream: str, partition: str, reading: str, sequence: int) -> str:
-    """Names a segment for ever: a reading's ULID and number are never used twice."""
-    return f"{_safe(stream)}/{_safe(partition)}/{reading}/{sequence}"
-
-
-def _safe(name: str) -> str:
-    """A percent-encoded name of at most 100 bytes; a longer one ends with its hash."""
-    import hashlib
-
-    text = quote(name, safe="", errors="surrogatepass")
-    if len(text) <= _KEY_BYTES:
-        return text
-    digest = hashlib.sha256(text.encode(), usedforsecurity=False).hexdigest()[:16]
-    return f"{text[: _KEY_BYTES - 17]}-{digest}"
-
-
-def _by_type(unfit: list[Rejected]) -> tuple[list[pa.Table], list[Rejected]]:
-    """Records whose values have other types than their neighbours' as tables of their own types.
-
-    The contract decides what becomes of them; what no type holds stays rejected.
-    """
-    tables: list[pa.Table] = []
-    while unfit:
-        table, left = Batch([one.record for one in unfit]).to_arrow()
-        if not table.num_rows:
-            break
-        tables.append(table)
-        unfit = left
-    return tables, unfit
-
-
-def _replaces(named: Sequence[Any], intake: Intake, table: pa.Table) -> tuple[tuple[Any, ...], ...]:
-    """The overwrite key's values that a batch replaces: those it names, and those of its records."""
-    key = intake.stream.overwrite_key
-    if not key:
-        if named:
-            raise PluginError(f"a batch of {intake.stream.name!r} replaces values, but the stream has no overwrite_key")
-        return ()
-    found = [one if isinstance(one, tuple) else (one,) for one in named]
-    if intake.keyed and table.num_rows:
-        rows = table.select(list(key)).group_by(list(key)).aggregate([]).to_pylist()
-        found += [tuple(row[name] for name in key) for row in rows]
-    return tuple(dict.fromkeys(found))
-
-
-def _letter_of(stream: str, rejected: Rejected) -> Letter:
-    return _letter(stream, rejected.reason, record=rejected.record, place=rejected.place)
-
-
-def _letter(stream: str, reason: str, *, record: Any, place: str | None = None) -> Letter:
-    content, kind = _encoded(record)
-    return Letter(stream=stream, reason=reason, place=place, record=content, format=kind)
-
-
-def _encoded(record: Any) -> tuple[bytes | None, str]:
-    if record is None:
-        return None, "none"
-    if isinstance(record, bytes):
-        return record, "bytes"
-    if isinstance(record, str):
-        return record.encode(errors="surrogateescape"), "text"
-    return json.dumps(record, default=str, ensure_ascii=True).encode(), "json"

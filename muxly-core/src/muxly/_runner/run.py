@@ -184,7 +184,7 @@ def execute(pipeline: Pipeline, home: Home, options: RunOptions) -> RunResult:
         fences.append(active.fence)
         for error in broken:
             active.run.notice(Notice("observer_unavailable", str(error)))
-        return Execution(active, session, options).run()
+        return Execution(active, options).run()
 
 
 def _check_names(pipeline: Pipeline, routes: Sequence[str]) -> None:

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from muxly._runner.active import ActiveRun
+    from muxly._runner.active import ActiveRun, Waiting
     from muxly.cli._messages import Level, Messages
     from muxly.pipeline import RunResult
 
 _LINE_SECONDS = 10.0
+_WORTH_TELLING_SECONDS = 1.0
 
 
 @frozen(kw_only=True)
@@ -45,11 +46,13 @@ class RouteProgress:
         delivered: Records that are durable at the destination, or rejected or filtered.
         pending: Records that wait.
         error: Why it stopped, if it did.
+        again_at: When it tries again what failed just now, as local time; None = it is not waiting.
     """
 
     delivered: int = 0
     pending: int = 0
     error: str | None = None
+    again_at: str | None = None
 
 
 @frozen(kw_only=True)
@@ -72,7 +75,8 @@ class Progress:
 
 def _route_text(name: str, one: RouteProgress) -> str:
     state = "stopped" if one.error else f"{_count(one.pending)} waiting"
-    return f"{name}: {_count(one.delivered)} delivered, {state}"
+    again = f", tries again at {one.again_at}" if one.again_at and not one.error else ""
+    return f"{name}: {_count(one.delivered)} delivered, {state}{again}"
 
 
 def _count(number: int) -> str:
@@ -81,9 +85,9 @@ def _count(number: int) -> str:
 
 def progress_of(active: ActiveRun) -> Progress:
     """Look at a run that is under way; everything comes from the ledger, so it is durable."""
-    from muxly.store import accounts, positions
+    from muxly.store import accounts, backlog
 
-    sums, pending = accounts.of_run(active.ledger), positions.pending(active.ledger)
+    sums, pending = accounts.of_run(active.ledger), backlog.pending(active.ledger)
     names = sorted({stream for route, stream in sums if not route} | {stream for _route, stream in pending})
     return Progress(
         streams={
@@ -120,6 +124,27 @@ def _route(
         delivered=sum(one[key] for one in mine for key in ("delivered", "rejected", "filtered")),
         pending=sum(count for (name, _stream), count in pending.items() if name == route),
         error=errors[0] if errors else None,
+        again_at=_again_at(active, route),
+    )
+
+
+def _again_at(active: ActiveRun, route: str) -> str | None:
+    now = time.time()
+    found = [one.until for (name, _stream), one in list(active.waiting.items()) if name == route and one.until > now]
+    return _clock(min(found)) if found else None
+
+
+def _clock(moment: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(moment))
+
+
+def waiting_text(route: str, stream: str, one: Waiting) -> str:
+    """Says what a run waits for, and how to end that."""
+    what = f"route {route!r} cannot deliver stream {stream!r}" if route else f"stream {stream!r} cannot be read"
+    what = what if stream else "the source does not answer"
+    return (
+        f"{what}: {one.error}; it is tried again at {_clock(one.until)}, and then some times more. Ctrl-C or SIGTERM "
+        "stops the run; the next one goes on from there"
     )
 
 
@@ -174,6 +199,7 @@ class Watch:
         self._ended = threading.Event()
         self._noted: deque[tuple[Level, str]] = deque()
         self._told = 0
+        self._told_waiting: set[tuple[str, str]] = set()
         self._thread = threading.Thread(target=self._look_often, name="muxly-progress", daemon=True)
         self.active: ActiveRun | None = None
 
@@ -207,6 +233,7 @@ class Watch:
         next_at = time.monotonic() + self._view.look_seconds
         while not self._ended.wait(min(self._view.look_seconds, 0.2)):
             self._say_noted()
+            self._say_waiting()
             if time.monotonic() >= next_at:
                 self._look()
                 next_at = time.monotonic() + self._view.look_seconds
@@ -218,6 +245,13 @@ class Watch:
         for one in notices[self._told :]:
             self._messages.say(one.level, one.message, code=one.code, stream=one.stream, pipeline=self._name)
         self._told = max(self._told, len(notices))
+
+    def _say_waiting(self) -> None:
+        """Say once of each route and stream that it is tried again: it may take a minute, or as long as was asked."""
+        for key, one in list(self.active.waiting.items()) if self.active is not None else ():
+            if one.seconds >= _WORTH_TELLING_SECONDS and key not in self._told_waiting:
+                self._told_waiting.add(key)
+                self._messages.say("warning", waiting_text(*key, one), pipeline=self._name)
 
     def _look(self) -> None:
         if self.active is None:

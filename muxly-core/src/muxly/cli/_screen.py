@@ -80,6 +80,8 @@ class Bars:
 
     def _draw_route(self, route: str, come: RouteProgress) -> None:
         said = f"{come.delivered:,} delivered, {come.pending:,} waiting"
+        if come.again_at:
+            said = f"{said}, tries again at {come.again_at}"
         if come.error:
             said = f"[red]stopped:[/red] {Text(come.error[:80]).markup}, {come.pending:,} waiting"
         self._draw(f"{self._name} → {route}", come.delivered, come.delivered + come.pending, said)

@@ -11,7 +11,7 @@ from muxly.cli._ledgers import ask, known, ledger_name, listed, looking, routes_
 from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import write_listing
 from muxly.errors import ConfigurationError
-from muxly.store import generations, letters, positions
+from muxly.store import backlog, generations, letters, positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ def list_routes(where: Where, as_json: bool) -> None:
 
     def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
         configured = routes_of(project, ledger.pipeline)
-        waiting, dead = positions.pending(ledger), letters.count(ledger)
+        waiting, dead = backlog.pending(ledger), letters.count(ledger)
         for one in positions.every(ledger):
             yield {
                 "route": one.route,
@@ -110,7 +110,7 @@ def discard(where: Where, route: str, streams: tuple[str, ...], sure: bool) -> N
     name = ledger_name(project)
     with looking(project.home, name) as ledger:
         served = positions.every(ledger) if ledger is not None else []
-        waiting = positions.pending(ledger) if ledger is not None else {}
+        waiting = backlog.pending(ledger) if ledger is not None else {}
     known(route, {one.route for one in served}, "route")
     for stream in streams:
         known(stream, {one.stream for one in served if one.route == route}, "stream")

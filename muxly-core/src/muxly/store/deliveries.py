@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 
 from muxly._ids import new_id
 from muxly.errors import FencedError
@@ -90,17 +90,6 @@ def _refuse_damaged_group(waiting: Sequence[StoredSegment]) -> None:
     damaged = (one for one in waiting if one.group == waiting[0].group and one.state == "quarantined")
     for one in damaged:
         raise log.quarantined(one.stream, one.position)
-
-
-def waiting_size(ledger: Ledger, route: str, stream: str) -> tuple[int, int]:
-    """Records and bytes in memory of the segments behind a route's position."""
-    with ledger.read() as connection:
-        here = positions.get(connection, ledger, route, stream)
-        sums = select(func.sum(segments.c.records), func.sum(segments.c.bytes)).where(
-            *log.behind(ledger, here), segments.c.state == "sealed"
-        )
-        records, size = connection.execute(sums).one()
-    return int(records or 0), int(size or 0)
 
 
 def _open(connection: Connection, ledger: Ledger, route: str, stream: str) -> StoredDelivery | None:

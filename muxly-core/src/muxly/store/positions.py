@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import insert, select, update
 
-from muxly.store import accounts, values
+from muxly.store import accounts, backlog, values
 from muxly.store.rows import RoutePosition
-from muxly.store.tables import deliveries, route_positions, segments, streams
+from muxly.store.tables import deliveries, route_positions, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Row, Table
+    from sqlalchemy import Connection, Row
 
     from muxly.store.ledger import Ledger
 
@@ -162,106 +162,12 @@ def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
     )
 
 
-def pending(ledger: Ledger) -> dict[tuple[str, str], int]:
-    """Records that wait, by route and stream; detached routes wait for nothing in the log."""
-    with ledger.read() as connection:
-        return pending_in(connection, ledger)
-
-
-def pending_in(
-    connection: Connection, ledger: Ledger, route: str | None = None, stream: str | None = None
-) -> dict[tuple[str, str], int]:
-    """The same inside a transaction, of all routes and streams or only of some."""
-    query = (
-        select(route_positions.c.route, route_positions.c.stream, func.coalesce(func.sum(_left()), 0).label("n"))
-        .select_from(route_positions)
-        .outerjoin(segments, _waiting())
-        .where(route_positions.c.pipeline == ledger.pipeline, *_narrowed(route_positions, route, stream))
-        .group_by(route_positions.c.route, route_positions.c.stream)
-    )
-    found = {(row.route, row.stream): int(row.n) for row in connection.execute(query)}
-    for pair, count in _letters_in(connection, ledger, route, stream).items():
-        found[pair] = found.get(pair, 0) + count
-    return found
-
-
-def _letters_in(
-    connection: Connection, ledger: Ledger, route: str | None, stream: str | None
-) -> dict[tuple[str, str], int]:
-    """Dead letters that are being delivered again; they wait for nothing in the log."""
-    query = (
-        select(deliveries.c.route, deliveries.c.stream, func.sum(deliveries.c.records).label("n"))
-        .where(
-            deliveries.c.pipeline == ledger.pipeline,
-            deliveries.c.letters.is_not(None),
-            *_narrowed(deliveries, route, stream),
-        )
-        .group_by(deliveries.c.route, deliveries.c.stream)
-    )
-    return {(row.route, row.stream): int(row.n) for row in connection.execute(query)}
-
-
-def _narrowed(table: Table, route: str | None, stream: str | None) -> list[ColumnElement[bool]]:
-    chosen = ((table.c.route, route), (table.c.stream, stream))
-    return [column == name for column, name in chosen if name is not None]
-
-
-def _left() -> Any:
-    """Records of a waiting segment that are not acknowledged yet."""
-    begun = segments.c.position == route_positions.c.position + 1
-    return case((begun, segments.c.records - route_positions.c.offset), else_=segments.c.records)
-
-
-def _waiting() -> Any:
-    return (
-        (segments.c.pipeline == route_positions.c.pipeline)
-        & (segments.c.stream == route_positions.c.stream)
-        & (segments.c.position > route_positions.c.position)
-        & (segments.c.state == "sealed")
-        & route_positions.c.detached_at.is_(None)
-    )
-
-
-def left_of(connection: Connection, ledger: Ledger, stream: str, position: int) -> dict[str, int]:
-    """Records of one segment that each attached route has still to deliver, by route."""
-    query = (
-        select(route_positions.c.route, _left().label("n"))
-        .select_from(route_positions)
-        .join(
-            segments,
-            (segments.c.pipeline == route_positions.c.pipeline)
-            & (segments.c.stream == route_positions.c.stream)
-            & (segments.c.position > route_positions.c.position),
-        )
-        .where(
-            route_positions.c.pipeline == ledger.pipeline,
-            route_positions.c.detached_at.is_(None),
-            segments.c.stream == stream,
-            segments.c.position == position,
-        )
-    )
-    return {row.route: int(row.n) for row in connection.execute(query)}
-
-
-def pending_bytes(ledger: Ledger) -> int:
-    """Bytes in the spool that some attached route still needs, each segment once."""
-    with ledger.read() as connection:
-        needed = (
-            select(segments.c.stream, segments.c.position, segments.c.length)
-            .join(route_positions, _waiting())
-            .where(segments.c.pipeline == ledger.pipeline)
-            .distinct()
-            .subquery()
-        )
-        return int(connection.execute(select(func.coalesce(func.sum(needed.c.length), 0))).scalar_one())
-
-
 def detach(ledger: Ledger, route: str, names: Iterable[str]) -> None:
     """Let the route's backlog go: counted as dropped, and kept in the spool only by retention."""
     with ledger.write() as connection:
         for stream in names:
-            waiting = pending_in(connection, ledger, route, stream).get((route, stream), 0)
-            letters = _letters_in(connection, ledger, route, stream).get((route, stream), 0)
+            waiting = backlog.pending_in(connection, ledger, route, stream).get((route, stream), 0)
+            letters = backlog.letters_in(connection, ledger, route, stream).get((route, stream), 0)
             accounts.add(connection, ledger, route, stream, dropped=waiting - letters)
             change(connection, ledger, route, stream, detached_at=ledger.now(connection))
 
@@ -287,7 +193,7 @@ def replay(ledger: Ledger, route: str, stream: str, after: int) -> int:
     """
     with ledger.write() as connection:
         here = get(connection, ledger, route, stream)
-        before = pending_in(connection, ledger, route, stream).get((route, stream), 0)
+        before = backlog.pending_in(connection, ledger, route, stream).get((route, stream), 0)
         changes: dict[str, Any] = {"position": after, "detached_at": None}
         if not (here.detached and here.position == after):
             changes["offset"] = 0
@@ -295,7 +201,7 @@ def replay(ledger: Ledger, route: str, stream: str, after: int) -> int:
         if here.completed > here.begun:
             changes["completed"] = 0  # it joined late and has seen no full read; now it gets one
         change(connection, ledger, route, stream, **changes)
-        count = pending_in(connection, ledger, route, stream).get((route, stream), 0) - before
+        count = backlog.pending_in(connection, ledger, route, stream).get((route, stream), 0) - before
         accounts.add(connection, ledger, route, stream, replayed=count)
     return count
 
@@ -339,7 +245,7 @@ def forget(ledger: Ledger, route: str, names: Iterable[str] | None = None) -> in
         How many records were waiting.
     """
     with ledger.write() as connection:
-        waiting = pending_in(connection, ledger, route)
+        waiting = backlog.pending_in(connection, ledger, route)
         chosen = [stream for _route, stream in waiting] if names is None else list(names)
         for stream in chosen:
             accounts.add(connection, ledger, route, stream, dropped=waiting.get((route, stream), 0))

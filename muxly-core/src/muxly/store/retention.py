@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import and_, func, select, update
 
-from muxly.store import accounts, positions
+from muxly.store import accounts, backlog
 from muxly.store.log import segment_of
 from muxly.store.tables import deliveries, route_positions, segments
 
@@ -144,7 +144,7 @@ def quarantine(ledger: Ledger, segment: StoredSegment) -> None:
             .values(state="quarantined")
         )
         if changed.rowcount:
-            for route, count in positions.left_of(connection, ledger, segment.stream, segment.position).items():
+            for route, count in backlog.left_of(connection, ledger, segment.stream, segment.position).items():
                 accounts.add(connection, ledger, route, segment.stream, quarantined=count)
 
 
@@ -162,7 +162,7 @@ def drop(ledger: Ledger, stream: str, chosen: Iterable[int]) -> tuple[int, list[
             row = connection.execute(select(segments).where(_one(ledger, stream, position))).one_or_none()
             if row is None or row.state == "dropped":
                 continue
-            for route, count in positions.left_of(connection, ledger, stream, position).items():
+            for route, count in backlog.left_of(connection, ledger, stream, position).items():
                 back = count if row.state == "quarantined" else 0
                 accounts.add(connection, ledger, route, stream, dropped=count, quarantined=-back)
                 total += count
