@@ -192,8 +192,17 @@ class Project:
 
     def run_command(self) -> Ran:
         """Run the pipeline as its user does, in a process of its own."""
+        done = self._command("run")
+        return Ran(done.returncode, json.loads(done.stdout), done.stderr)
+
+    def check(self) -> dict[str, str]:
+        """What `muxly check` finds wrong, by route."""
+        found = json.loads(self._command("check").stdout)
+        return {str(one["route"]): one["error"] for one in found if one["state"] != "ok"}
+
+    def _command(self, name: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", "muxly", "run", str(self.file), "--json"],
+            [sys.executable, "-m", "muxly", name, str(self.file), "--json"],
             capture_output=True,
             text=True,
             env={**os.environ, **self.environ},
@@ -202,4 +211,4 @@ class Project:
         )
         assert "Traceback" not in done.stderr, done.stderr
         assert done.stdout, done.stderr
-        return Ran(done.returncode, json.loads(done.stdout), done.stderr)
+        return done

@@ -154,6 +154,7 @@ def switch(route: str, services: Services, lake: Lake) -> tuple[Callable[[], Non
 
 
 def test_destination_that_is_away_delays_its_own_route_only(services: Services, project: Project) -> None:
+    assert project.check() == {}
     ran = project.run_command()
     routes = set(ran.result["routes"])
     assert (ran.code, ran.read()) == (0, RECORDS), ran.errors

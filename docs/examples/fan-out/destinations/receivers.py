@@ -285,7 +285,7 @@ def _arguments(request: Request) -> dict[str, Any]:
     """What a method is called with: JSON, or a form whose values may be JSON."""
     text = request.body.decode()
     if request.headers.get_content_type() == "application/json":
-        found: dict[str, Any] = json.loads(text)
+        found: dict[str, Any] = json.loads(text or "{}")
         return found
     return {name: _value(value) for name, value in parse_qsl(text)}
 
