@@ -71,8 +71,12 @@ def post(slack_server: SlackServer, run: WatchedRun) -> Callable[..., muxly.Rece
         ({"token": TOKEN, "channel": "C012", "message": "{"}, "single {"),
         ({"token": TOKEN, "channel": "C012", "message": "x", "attach": "csv"}, "attach goes with a digest"),
         ({"token": TOKEN, "channel": "C012", "message": "x", "template": "digest"}, "leave template: digest away"),
-        ({"token": TOKEN, "channel": "C012", "base_url": "slack.com"}, "begins with https://"),
-        ({"token": TOKEN, "channel": "C012", "base_url": "https://a b"}, "has no spaces"),
+        ({"token": TOKEN, "channel": "C012", "base_url": "slack.com"}, "does not begin with https://"),
+        ({"token": TOKEN, "channel": "C012", "base_url": "https://a b"}, "has spaces in it"),
+        ({"token": TOKEN, "channel": "C012", "base_url": "https://me:pw@slack.com/"}, "has a user in it"),
+        ({"webhook_url": "https://[::1/x"}, "webhook_url names no host, or a port that is none"),
+        ({"webhook_url": "https://hooks.slack.com:https/x"}, "webhook_url names no host, or a port that is none"),
+        ({"webhook_url": "https:///services/x"}, "does not begin with https:// and a host"),
         ({"token": TOKEN, "channel": "C012", "messages_per_second": 0}, "must be > 0"),
     ],
 )
@@ -95,7 +99,7 @@ def test_digests_that_cannot_be_drawn_are_refused(options: dict[str, Any], why: 
 
 
 def test_webhook_url_must_be_a_url_and_is_not_shown() -> None:
-    with pytest.raises(ValueError, match="webhook_url begins with https://") as caught:
+    with pytest.raises(ValueError, match="webhook_url does not begin with https://") as caught:
         Slack(webhook_url=muxly.Secret("file:///etc/passwd"))
     assert "passwd" not in str(caught.value)
 

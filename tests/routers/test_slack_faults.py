@@ -315,7 +315,7 @@ def test_refused_blocks_are_explained_in_slacks_words(attempt: Try) -> None:
         (403, "action_prohibited", muxly.RouteError, "ask its administrator"),
         (410, "channel_is_archived", muxly.RouteError, "unarchive"),
         (400, "invalid_blocks", muxly.RejectedError, "refuses the message"),
-        (400, "\x1b[31mwhat\nnow", muxly.RouteError, r"answers 400  \[31mwhat now"),
+        (400, "\x1b[31mwhat\nnow", muxly.RouteError, r"answers 400 \[31mwhat now"),
         (429, "ratelimited", refusals.RateLimitedError, "asks to wait"),
         (500, "rollup_error", UnansweredError, "answers 500"),
         (302, "", muxly.RouteError, "answers 302"),
@@ -327,6 +327,36 @@ def test_answers_of_a_webhook(attempt: Try, status: int, word: str, kind: type[E
     with pytest.raises(kind, match=match):
         attempt.once(numbers(1), webhook_url=muxly.Secret(attempt.server.webhook_url))
     assert attempt.server.calls == []
+
+
+def test_answer_does_not_show_the_secrets_that_it_repeats(attempt: Try) -> None:
+    hook = attempt.server.hook
+    for status, body in ((404, f"cannot POST {hook}"), (503, f"<h1>{hook.rpartition('/')[2]}</h1>")):
+        attempt.server.faults.append(Fault("webhook", status=status, body=body))
+        with pytest.raises(muxly.MuxlyError, match=rf"answers {status} .*\*\*\*") as caught:
+            attempt.once(numbers(1), webhook_url=muxly.Secret(attempt.server.webhook_url))
+        assert "hookhook" not in str(caught.value)
+    token, control = attempt.server.token, "\x1b[31m" + "x" * 9000
+    refused: list[dict[str, Any]] = [
+        {"error": f"no_such {token}{control}"},
+        {"error": "missing_scope", "needed": f"{token}{control}"},
+        {"error": "invalid_blocks", "errors": [f"{token}{control}"]},
+        {"error": "internal_error", "response_metadata": [1], "errors": 7},
+        {"error": "invalid_blocks", "response_metadata": [1], "errors": 7},
+    ]
+    for one in refused:
+        attempt.server.faults.append(Fault(POST, status=200, body={"ok": False, **one}))
+        with pytest.raises(muxly.MuxlyError, match=r"chat\.postMessage") as caught:
+            attempt.once(numbers(1))
+        assert token not in str(caught.value)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 600
+
+
+def test_answer_that_names_no_message_is_an_uncertain_one(attempt: Try) -> None:
+    attempt.server.faults.append(Fault(POST, status=200, body={"ok": True}))
+    with pytest.raises(UnansweredError, match="names no message"):
+        attempt.once(numbers(1))
 
 
 def test_redirects_are_not_followed_with_the_token(attempt: Try) -> None:
@@ -363,8 +393,9 @@ def test_upload_to_the_own_network_is_guarded_too(attempt: Try) -> None:
     destination: Any = router._destination()
     with pytest.raises(muxly.RouteError, match="one of its addresses is loopback"):
         destination._send_bytes("http://127.0.0.1:1/upload", None, 1)
-    with pytest.raises(muxly.RouteError, match="names no URL"):
-        destination._send_bytes("file:///etc/passwd", None, 1)
+    for url in ("file:///etc/passwd", "http://[::1", "None"):
+        with pytest.raises(muxly.RouteError, match="names no URL"):
+            destination._send_bytes(url, None, 1)
 
 
 @pytest.mark.parametrize("step", ["files.getUploadURLExternal", "upload", "files.completeUploadExternal"])

@@ -82,6 +82,20 @@ def test_certificate_of_another_host_stops_the_route(
         ask(server.base_url)
 
 
+def test_handshake_that_fails_is_no_uncertainty(slack_server: SlackServer) -> None:
+    """Nothing of the request was sent, so that no message may be there."""
+    with pytest.raises(muxly.RetryableError, match=r"no connection to 127\.0\.0\.1: ") as caught:
+        ask(slack_server.base_url.replace("http:", "https:"))
+    assert not isinstance(caught.value, UnansweredError)
+
+
+def test_proxy_that_refuses_is_no_uncertainty(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", slack_server.root)
+    with pytest.raises(muxly.RetryableError, match=r"no connection to slack\.example: ") as caught:
+        ask("https://slack.example/api/")
+    assert not isinstance(caught.value, UnansweredError)
+
+
 def test_deadline_ends_an_answer_over_tls(
     secure_server: SlackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import attrs
 
 import muxly
+from muxly_routers._slack import checks
 from muxly_routers._slack.options import Digest, QuietHours, RunEvents
 
 if TYPE_CHECKING:
@@ -25,53 +26,7 @@ __all__ = ["Digest", "QuietHours", "RunEvents", "Slack"]
 
 _RUN_EVENTS = "run_events"
 _API = "https://slack.com/api/"
-_URL = re.compile(r"https?://[!-~]+")
 _OF_SLACK = re.compile(r"https://([a-z0-9-]+\.)*slack\.com/")
-_CHANNEL = re.compile(r"[CDG][A-Z0-9]{2,}")
-
-
-def _check_message(instance: Any, attribute: Any, value: Any) -> None:
-    from muxly_routers._slack.templated import MessageTemplate
-
-    if value is None:
-        return
-    MessageTemplate.parse(value)
-    if instance.template != "auto":
-        raise ValueError(f"message is a template of your own; leave template: {instance.template} away, or message")
-    if instance.attach != "none":
-        raise ValueError("attach goes with a digest, which is posted where there is no message")
-
-
-def _check_token(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
-    if (value is None) == (instance.webhook_url is None):
-        both = "none is given" if value is None else "both are given"
-        raise ValueError(f"give webhook_url of an incoming webhook, or token and channel of a bot; {both}")
-
-
-def _check_webhook(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
-    if value is None:
-        return
-    if not _URL.fullmatch(value.reveal()):
-        raise ValueError("webhook_url begins with https:// and has no spaces")
-    if instance.attach != "none":
-        raise ValueError("an incoming webhook takes no files; set attach: none, or use token and channel")
-    if instance.threads != "none":
-        raise ValueError("an incoming webhook has no threads; set threads: none, or use token and channel")
-
-
-def _check_channel(instance: Any, attribute: Any, value: str) -> None:
-    if instance.token is not None and not _CHANNEL.fullmatch(value):
-        raise ValueError(
-            f"a channel is given by its id, such as C0123ABCD, not {value!r}; it stands at the bottom of the "
-            "channel's details in Slack"
-        )
-    if instance.token is None and value:
-        raise ValueError("an incoming webhook belongs to one channel; leave channel away")
-
-
-def _check_url(instance: Any, attribute: Any, value: str) -> None:
-    if not _URL.fullmatch(value):
-        raise ValueError(f"base_url begins with https:// and has no spaces, not {value!r}")
 
 
 class Slack(muxly.Router):
@@ -81,19 +36,19 @@ class Slack(muxly.Router):
     promise: ClassVar[muxly.Promise] = "at_least_once"
 
     token: muxly.Secret | None = muxly.option(
-        "Bot User OAuth Token of an app, xoxb-...", default=None, validator=_check_token
+        "Bot User OAuth Token of an app, xoxb-...", default=None, validator=checks.check_token
     )
     channel: str = muxly.option(
-        "Id of the channel for the token, such as C0123ABCD.", default="", validator=_check_channel
+        "Id of the channel for the token, such as C0123ABCD.", default="", validator=checks.check_channel
     )
     webhook_url: muxly.Secret | None = muxly.option(
-        "URL of an incoming webhook, instead of token and channel.", default=None, validator=_check_webhook
+        "URL of an incoming webhook, instead of token and channel.", default=None, validator=checks.check_webhook
     )
     message: str | dict[str, Any] | list[Any] | None = muxly.option(
         "Template of a message for each record: a text, a list of Block Kit blocks, or a mapping with text and "
         "blocks; {field} stands for a value.",
         default=None,
-        validator=_check_message,
+        validator=checks.check_message,
     )
     template: Literal["auto", "digest", "run_events"] = muxly.option(
         "What is posted without message: a digest of each delivery, or reports on runs; auto takes run_events for "
@@ -117,7 +72,7 @@ class Slack(muxly.Router):
     timeout_seconds: float = muxly.option(
         "Longest wait for Slack's whole answer.", default=20.0, validator=attrs.validators.gt(0)
     )
-    base_url: str = muxly.option("Where Slack's Web API is.", default=_API, validator=_check_url)
+    base_url: str = muxly.option("Where Slack's Web API is.", default=_API, validator=checks.check_url)
 
     def open(self, run: muxly.Run) -> None:
         """Remember the run; nothing is asked before there is something to post."""
@@ -159,19 +114,23 @@ class Slack(muxly.Router):
 
     def _destination(self) -> Destination:
         # slack-sdk loads 190 modules, which an incoming webhook does not need.
+        from muxly_routers._http.hidden import Hidden, parts_of, paths_of
         from muxly_routers._slack.wire import Wire
 
         if self._posts_to is None:
             if self.webhook_url is not None:
                 from muxly_routers._slack.webhook import Webhook
 
-                wire = Wire(self.timeout_seconds, guarded=self._is_guarded(self.webhook_url.reveal()))
+                url = self.webhook_url.reveal()
+                hidden = Hidden.of([*paths_of(url), *parts_of(url)])
+                wire = Wire(self.timeout_seconds, guarded=self._is_guarded(url), hidden=hidden)
                 self._posts_to = Webhook(wire, self.webhook_url)
             else:
                 from muxly_routers._slack.bot import Bot
 
                 assert self.token is not None
-                wire = Wire(self.timeout_seconds, guarded=self._is_guarded(self.base_url))
+                hidden = Hidden.of([self.token.reveal()])
+                wire = Wire(self.timeout_seconds, guarded=self._is_guarded(self.base_url), hidden=hidden)
                 self._posts_to = Bot(wire, token=self.token, base_url=self.base_url, channel=self.channel)
         return self._posts_to
 

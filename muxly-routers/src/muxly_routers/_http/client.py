@@ -25,7 +25,6 @@ __all__ = ["Answer", "Client", "Limits", "checked_url", "site"]
 
 # Many servers end idle connections after a minute; one that they end just as we use it costs a repeat.
 _IDLE_SECONDS = 30.0
-_LOOKED_AT_CHARACTERS, _SHOWN_CHARACTERS = 2000, 200
 _FAILURES = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError, httpcore2.TimeoutException)
 
 
@@ -80,7 +79,7 @@ class Answer:
 
     def shown(self, said: str) -> str:
         """A text out of the body in one line, for an error's message."""
-        return _shown(said, self.hidden)
+        return self.hidden.shown(said)
 
 
 def site(url: str | httpx2.URL) -> str:
@@ -275,13 +274,7 @@ def _failure(place: str, error: Exception, hidden: Hidden) -> muxly.MuxlyError:
     """What a failed request means for the delivery."""
     if isinstance(error, TlsRefusedError):
         return muxly.RouteError(f"{place}: {error}")
-    said = _shown(str(error), hidden) or type(error).__name__
+    said = hidden.shown(str(error)) or type(error).__name__
     if isinstance(error, httpcore2.LocalProtocolError):
         return muxly.RouteError(f"{place}: the request cannot be sent: {said}")
     return muxly.RetryableError(f"{place}: {said}")
-
-
-def _shown(text: str, hidden: Hidden) -> str:
-    """The beginning of a text from outside, in one line that does no harm."""
-    words = "".join(letter if letter.isprintable() else " " for letter in hidden.out_of(text)[:_LOOKED_AT_CHARACTERS])
-    return " ".join(words.split())[:_SHOWN_CHARACTERS]

@@ -17,6 +17,7 @@ __all__ = ["Hidden", "parts_of", "paths_of"]
 
 # Shorter texts are in others by chance.
 _SHORTEST = 8
+_LOOKED_AT_CHARACTERS, _SHOWN_CHARACTERS = 2000, 200
 _BETWEEN_PARTS = re.compile(r"[/?&=;#]|\{[^{}]*\}")
 
 
@@ -32,11 +33,12 @@ class Hidden:
         found = {form for one in secrets for form in _forms(one) if len(form) >= _SHORTEST}
         return cls(tuple(sorted(found, key=lambda text: (-len(text), text))))
 
-    def out_of(self, text: str) -> str:
-        """The text, with stars in their places."""
+    def shown(self, text: str) -> str:
+        """The beginning of a text from outside, in one line that does no harm, with stars in their places."""
         for one in self._texts:
             text = text.replace(one, "***")
-        return text
+        words = "".join(letter if letter.isprintable() else " " for letter in text[:_LOOKED_AT_CHARACTERS])
+        return " ".join(words.split())[:_SHOWN_CHARACTERS]
 
 
 def paths_of(url: str) -> list[str]:

@@ -9,9 +9,12 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import Request
 
+from attrs import evolve
+
 import muxly
 from muxly_routers._extras import needs
 from muxly_routers._slack import refusals
+from muxly_routers._slack.checks import url_problem
 from muxly_routers._slack.destination import Part, Seen
 from muxly_routers._slack.wire import Answer, ThreadGoneError, UnansweredError, Wire
 
@@ -62,6 +65,8 @@ class Bot:
                 **message.payload,
             ),
         )
+        if not answer.get("ts"):
+            raise UnansweredError("chat.postMessage: the answer is not Slack's: it names no message")
         return str(answer["ts"])
 
     def attach(self, file: IO[bytes], size: int, name: str, *, thread: str | None) -> None:
@@ -78,7 +83,7 @@ class Bot:
         )
 
     def _send_bytes(self, url: str, file: IO[bytes], size: int) -> None:
-        if urlsplit(url).scheme not in ("http", "https"):
+        if url_problem(url):
             raise muxly.RouteError("files.getUploadURLExternal: Slack names no URL to upload to")
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         request = Request(url, data=file, headers=headers, method="POST")  # noqa: S310 - the wire opens no files
@@ -193,7 +198,7 @@ class _Client(WebClient):
         if not _is_object(answer.body):
             if answer.status == 200:
                 raise UnansweredError(f"{method}: the answer is not Slack's: no JSON object")
-            answer = Answer(answer.status, answer.headers, "{}")
+            answer = evolve(answer, body="{}")
         self.answered = answer
         return {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
 

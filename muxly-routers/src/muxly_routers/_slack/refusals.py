@@ -84,7 +84,7 @@ def of_api(answer: Answer, what: str, *, channel: str, bot: str) -> tuple[str, m
         channel: The channel's id.
         bot: The bot's name, as far as it is known.
     """
-    found = _object(answer.body)
+    found, shown = _object(answer.body), answer.hidden.shown
     word = str(found.get("error") or "")
     if answer.status == 429 or word in _RATE_LIMITS:
         return "ratelimited", _limited(answer, what)
@@ -93,33 +93,34 @@ def of_api(answer: Answer, what: str, *, channel: str, bot: str) -> tuple[str, m
             f"{what}: the answer is {answer.status} and not Slack's; see whether base_url is right"
         )
     if answer.status >= 500 or not word or word in _UNCERTAIN:
-        return word, UnansweredError(f"{what}: Slack answers {answer.status} {_printable(word)}".rstrip())
-    facts = {"channel": channel, "bot": bot, "needed": _printable(str(found.get("needed") or "that it asks for"))}
-    return word, _refused(word, what, facts, _details(found))
+        return word, UnansweredError(f"{what}: Slack answers {answer.status} {shown(word)}".rstrip())
+    facts = {"channel": channel, "bot": shown(bot), "needed": shown(str(found.get("needed") or "that it asks for"))}
+    details = shown(_details(found))
+    return word, _refused(word, what, facts, shown(word), f" ({details})" if details else "")
 
 
 def of_webhook(answer: Answer, what: str) -> muxly.MuxlyError:
     """The error of an answer of an incoming webhook that is no success; its body is one word."""
-    word = answer.body.strip()[:60]
+    word = answer.body.strip()
+    said = f"{what} answers {answer.status} {answer.hidden.shown(word)[:60]}".rstrip()
     if answer.status == 429 or word in _RATE_LIMITS:
         return _limited(answer, what)
-    if answer.status >= 500 or 200 <= answer.status < 300 or word in _UNCERTAIN:
-        return UnansweredError(f"{what}: the webhook answers {answer.status} {_printable(word)}".rstrip())
+    if answer.status >= 500 or 200 <= answer.status < 300 or answer.status == 408 or word in _UNCERTAIN:
+        return UnansweredError(said)
     if word in _STEPS or word in _OF_RECORDS:
-        return _refused(word, what, {"channel": "the channel", "bot": "the app", "needed": ""}, "")
+        return _refused(word, what, {"channel": "the channel", "bot": "the app", "needed": ""}, word, "")
     return muxly.RouteError(
-        f"{what}: the webhook answers {answer.status} {_printable(word)}; see whether its URL is right, and whether "
-        "it is still listed under Incoming Webhooks"
+        f"{said}; see whether its URL is right, and whether it is still listed under Incoming Webhooks"
     )
 
 
-def _refused(word: str, what: str, facts: Mapping[str, str], details: str) -> muxly.MuxlyError:
+def _refused(word: str, what: str, facts: Mapping[str, str], shown: str, details: str) -> muxly.MuxlyError:
     if word in _OF_RECORDS:
         return muxly.RejectedError(f"{what}: Slack refuses the message: {word}{details}")
     if word in _STEPS:
         return muxly.RouteError(f"{what}: {word}: {_STEPS[word].format(**facts)}")
     return muxly.RouteError(
-        f"{what}: Slack refuses: {_printable(word)}{details}; the word is explained at "
+        f"{what}: Slack refuses: {shown}{details}; the word is explained at "
         "docs.slack.dev/reference/methods/chat.postMessage"
     )
 
@@ -132,13 +133,9 @@ def _limited(answer: Answer, what: str) -> RateLimitedError:
 
 def _details(found: Mapping[str, Any]) -> str:
     """What Slack says about blocks: where, and which limit."""
-    told = (found.get("response_metadata") or {}).get("messages") or found.get("errors") or []
-    said = "; ".join(str(one) for one in told[:3])
-    return f" ({_printable(said)})" if said else ""
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else " " for one in text)[:300]
+    metadata = found.get("response_metadata")
+    told = (metadata.get("messages") if isinstance(metadata, dict) else None) or found.get("errors")
+    return "; ".join(str(one) for one in told[:3]) if isinstance(told, list) else ""
 
 
 def _object(body: str) -> dict[str, Any]:

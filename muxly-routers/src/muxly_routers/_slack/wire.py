@@ -17,6 +17,7 @@ from attrs import define, field, frozen
 
 import muxly
 from muxly_routers._http import egress
+from muxly_routers._http.hidden import Hidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,11 +52,13 @@ class Answer:
         status: The HTTP status.
         headers: The headers, with names in lower case.
         body: The body as text.
+        hidden: What of it no message may show.
     """
 
     status: int
     headers: Mapping[str, str]
     body: str
+    hidden: Hidden = field(factory=Hidden)
 
 
 class _NotSentError(OSError):
@@ -69,10 +72,12 @@ class Wire:
     Args:
         timeout_seconds: Within so long the whole answer has to be there.
         guarded: Whether somebody else than the operator wrote the URLs.
+        hidden: What answers may repeat, and no message may show.
     """
 
     timeout_seconds: float
     guarded: bool = False
+    hidden: Hidden = field(factory=Hidden)
     _active: list[socket.socket] = field(factory=list, init=False)
     _late: threading.Event = field(factory=threading.Event, init=False)
     _opener: OpenerDirector | None = field(default=None, init=False)
@@ -103,7 +108,7 @@ class Wire:
                 if self._late.is_set():  # what was cut off looks like an answer that ended
                     raise TimeoutError
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, headers, body.decode("utf-8", "replace"))
+                return Answer(response.status, headers, body.decode("utf-8", "replace"), self.hidden)
         except (OSError, http.client.HTTPException) as error:
             raise _told(error, what, host, late=self._late.is_set()) from None
         finally:
@@ -168,7 +173,23 @@ class _AsItIs(HTTPErrorProcessor):
     https_response = http_response
 
 
-def _connecting(kind: type[http.client.HTTPConnection], connect: Callable[..., socket.socket]) -> Callable[..., Any]:
+class _Checked(http.client.HTTPConnection):
+    """A connection to a checked address; before it is whole, with TLS and a proxy's tunnel, nothing is sent."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (_NotSentError, ssl.SSLCertVerificationError):
+            raise
+        except OSError as error:
+            raise _NotSentError(error.strerror or type(error).__name__) from error
+
+
+class _CheckedSecure(_Checked, http.client.HTTPSConnection):
+    """The same, over TLS."""
+
+
+def _connecting(kind: type[_Checked], connect: Callable[..., socket.socket]) -> Callable[..., Any]:
     def make(host: str, **options: Any) -> http.client.HTTPConnection:
         made = kind(host, **options)
         made._create_connection = connect  # type: ignore[attr-defined]
@@ -180,7 +201,7 @@ def _connecting(kind: type[http.client.HTTPConnection], connect: Callable[..., s
 class _Plain(HTTPHandler):
     def __init__(self, connect: Callable[..., socket.socket]) -> None:
         super().__init__()
-        self._make = _connecting(http.client.HTTPConnection, connect)
+        self._make = _connecting(_Checked, connect)
 
     def http_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(self._make, req)
@@ -189,7 +210,7 @@ class _Plain(HTTPHandler):
 class _Secure(HTTPSHandler):
     def __init__(self, connect: Callable[..., socket.socket]) -> None:
         super().__init__(context=ssl.create_default_context())
-        self._make = _connecting(http.client.HTTPSConnection, connect)
+        self._make = _connecting(_CheckedSecure, connect)
 
     def https_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(self._make, req, context=self._context)  # type: ignore[attr-defined]
