@@ -327,6 +327,12 @@ def test_url_may_not_have_options_that_do_more(opened: Callable[..., Sql], maria
         opened(f"{mariadb_url}?{query}").deliver(delivery([{"id": 1}], "orders"))
 
 
+@pytest.mark.parametrize("query", ["read_timeout=soon", "read_timeout=1&read_timeout=2"])
+def test_limit_that_is_no_number_is_refused(opened: Callable[..., Sql], mariadb_url: str, query: str) -> None:
+    with pytest.raises(muxly.ConfigurationError, match="read_timeout and write_timeout in the URL are whole seconds"):
+        opened(f"{mariadb_url}?{query}").deliver(delivery([{"id": 1}], "orders"))
+
+
 def test_another_driver_is_refused_by_name(opened: Callable[..., Sql], mariadb_url: str) -> None:
     url = mariadb_url.replace("mysql+pymysql", "mysql+mysqlconnector")
     with pytest.raises(muxly.ConfigurationError, match=re.escape("write mysql+pymysql://user:password@host/database")):

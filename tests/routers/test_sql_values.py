@@ -181,11 +181,17 @@ BEYOND_BOTH = [
     (pa.timestamp("s"), 2**60),
     (pa.duration("ns"), 1),
     (pa.duration("s"), 2**62),
+    (pa.time64("us"), -1),
+    (pa.time64("us"), 86_400_000_000),
+    (pa.time32("s"), 86_400),
+    (pa.date32(), 2**31 - 1),
+    (pa.date32(), -(2**31)),
 ]
 
 
 def refused(router: Sql, kind: pa.DataType, number: int) -> None:
-    table = pa.table({"id": [1], "when": pa.array([number], pa.int64()).view(kind)})
+    whole = pa.int32() if kind.bit_width == 32 else pa.int64()
+    table = pa.table({"id": [1], "when": pa.array([number], whole).view(kind)})
     with pytest.raises(muxly.RejectedError, match="column 'when'"):
         delivered(router, table)
 
@@ -198,6 +204,25 @@ def test_time_that_postgres_does_not_have_is_refused_by_name(postgres: Any, kind
 @pytest.mark.parametrize(("kind", "number"), [*BEYOND_BOTH, (pa.timestamp("us"), 2**63 - 1)])
 def test_time_that_has_no_text_is_refused_by_name(sqlite: Any, kind: pa.DataType, number: int) -> None:
     refused(sqlite[0], kind, number)
+
+
+DUCKDB_INFINITIES = [(pa.date32(), -(2**31) + 1), (pa.timestamp("us"), 2**63 - 1), (pa.timestamp("us"), -(2**63) + 1)]
+
+
+@pytest.mark.parametrize(("kind", "number"), [*BEYOND_BOTH, *DUCKDB_INFINITIES])
+def test_time_that_duckdb_does_not_have_is_refused_by_name(tmp_path: Path, kind: pa.DataType, number: int) -> None:
+    with opened_router(f"duckdb:///{tmp_path}/values.duckdb") as router:
+        refused(router, kind, number)
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(5, 10), pa.decimal128(5, -3)])
+def test_decimal_of_another_scale_is_kept(postgres: Any, kind: pa.DataType) -> None:
+    router, read = postgres
+    value = Decimal(12345).scaleb(-kind.scale)
+    table = pa.table({"id": [1], "price": pa.array([f"{value:f}"]).cast(kind)})
+    for mode in ("append", "upsert"):
+        (row,) = read(delivered(router, table, mode=mode))
+        assert row["price"] == value
 
 
 def test_type_without_a_form_names_the_column(sqlite: Any) -> None:

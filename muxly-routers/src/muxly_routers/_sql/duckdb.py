@@ -45,6 +45,7 @@ WHERE table_catalog = current_database() AND table_schema = COALESCE(?, current_
 _LOCKED = "Could not set lock"
 _HOLDER = re.compile(r"held in (.+?) \(PID (\d+)\)")
 _PATTERNS: tuple[tuple[FaultKind, re.Pattern[str]], ...] = (
+    ("table", re.compile(r"conflict target|Cannot change the type|depends? on it")),
     ("denied", re.compile(r"Permission denied|read-only")),
     ("retry", re.compile(r"No space left|[Cc]onflict|Could not write|interrupted|Connection already closed")),
     ("stale", re.compile(r"does not exist|already exists|does not have a column|not found in FROM")),

@@ -58,6 +58,7 @@ def _error(fault: Fault, where: str) -> Exception:
         return muxly.StreamError(f"{where}: {column}{fault.message}; {fault.advice}")
     if fault.kind == "denied":
         return muxly.RouteError(
-            f"{where}: {fault.message}; give this user the right to it, or correct the user and password in url"
+            f"{where}: {fault.message}; give this user the right to it, or correct user and password, database and "
+            "options in url"
         )
     return muxly.RouteError(f"{where}: {column}{fault.message}")
