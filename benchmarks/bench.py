@@ -128,10 +128,8 @@ def plugins_imported(tools: Tools) -> list[str]:
 
 
 def _versions(tools: Tools) -> dict[str, str]:
-    found = versions(
-        tools.muxly, ("muxly-core", "pyarrow", "arro3-io", "sqlalchemy", "adbc-driver-postgresql", "boto3")
-    )
-    return found if tools.dlt is None else found | versions(tools.dlt, ("dlt",))
+    found = versions(tools.muxly, ("muxly-core", "pyarrow", "arro3-io", "sqlalchemy", "psycopg", "boto3"))
+    return found if tools.dlt is None else found | versions(tools.dlt, ("dlt", "adbc-driver-postgresql"))
 
 
 def _arguments() -> argparse.Namespace:

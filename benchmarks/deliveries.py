@@ -32,12 +32,11 @@ def works(tools: Tools, servers: Servers, count: int, times: int) -> list[Work]:
 
 def postgres(tools: Tools, servers: Servers, count: int, times: int) -> Work:
     """Arrow to PostgreSQL: the client's CPU seconds, and the server's."""
-    copy = [tools.program("python"), str(CONTENDERS / "binary_copy.py"), str(tools.arrow(count)), servers.postgres_url]
-    contenders = [
-        _muxly(tools, "Muxly", "postgres", tools.arrow(count), {"warehouse": _sql(servers.postgres_url)}),
-        Contender(name="binary COPY by hand", folder=tools.folder / "copy", commands=[copy]),
-    ]
+    contenders = [_muxly(tools, "Muxly", "postgres", tools.arrow(count), {"warehouse": _sql(servers.postgres_url)})]
     if tools.dlt is not None:
+        script, source = str(CONTENDERS / "binary_copy.py"), str(tools.arrow(count))
+        copy = [tools.dlt_program("python"), script, source, servers.postgres_url]
+        contenders.append(Contender(name="ADBC's COPY by hand", folder=tools.folder / "copy", commands=[copy]))
         contenders.append(_dlt(tools, "dlt, ADBC", count, [("parquet", servers.postgres_url)]))
     on_server = tuple(_on_postgres(one, servers) for one in contenders)
     return Work(

@@ -199,9 +199,9 @@ TARGETS = (
         what="to PostgreSQL, CPU of Muxly / dlt's ADBC load", limit=0.5, reached=_ratio("postgres", "Muxly", DLT_ADBC)
     ),
     Target(
-        what="to PostgreSQL, the server's CPU, Muxly / binary COPY by hand",
+        what="to PostgreSQL, the server's CPU, Muxly / ADBC's COPY by hand",
         limit=1.1,
-        reached=_ratio("postgres", "Muxly", "binary COPY by hand", "server_cpu_seconds"),
+        reached=_ratio("postgres", "Muxly", "ADBC's COPY by hand", "server_cpu_seconds"),
     ),
     Target(
         what="a tenth upserted / appended in PostgreSQL, CPU of client and server",

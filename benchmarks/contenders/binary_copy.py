@@ -1,4 +1,4 @@
-"""The limit of PostgreSQL: reads Arrow and hands it to one binary COPY through ADBC, with nothing around it."""
+"""Reads Arrow and hands it to one binary COPY through ADBC, with nothing around it."""
 
 from __future__ import annotations
 

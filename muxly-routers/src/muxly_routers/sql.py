@@ -1,8 +1,8 @@
 """The router ``sql``: tables of a SQL database.
 
 Each delivery is one transaction: its records, and the delivery's id, digest and receipt in
-``_muxly_deliveries``. A repeat finds its id there and is answered as the first time. PostgreSQL and
-SQLite are written through ADBC, MySQL and DuckDB through bulk paths of their own, any other database
+``_muxly_deliveries``. A repeat finds its id there and is answered as the first time. PostgreSQL,
+SQLite, MySQL, MariaDB and DuckDB are each written by the fastest way they have, any other database
 through SQLAlchemy.
 """
 

@@ -1,10 +1,10 @@
-"""PostgreSQL: binary COPY from Arrow through ADBC, and all else over the same connection."""
+"""PostgreSQL: what it says differently, and which of its types hold Arrow's."""
 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,12 +12,11 @@ from pyarrow import types
 
 from muxly_routers._extras import needs
 from muxly_routers._sql import faults, values
-from muxly_routers._sql.adbc import AdbcSession, is_driver_error
 from muxly_routers._sql.dialect import Dialect
 from muxly_routers._sql.terms import CHANGE_IT, SEQUENCE, Column, Fault, Form, Merge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sqlalchemy import URL
 
@@ -41,17 +40,17 @@ _SIMPLE = {
     pa.uint64(): "numeric(20,0)",
     pa.float32(): "real",
     pa.float64(): "double precision",
-    pa.date32(): "date",
     pa.string(): "text",
     pa.large_string(): "text",
     pa.binary(): "bytea",
     pa.large_binary(): "bytea",
 }
-_CAST_FIRST = {pa.float16(): pa.float32(), pa.date64(): pa.date32()}
+_CAST_FIRST = {pa.float16(): pa.float32()}
 
-# Microseconds from 1970 of 4714-11-24 BC and of the end of 294276: what a timestamp holds. Checked here,
-# for beyond it the driver breaks off without saying which column it was.
-_FIRST_MOMENT, _LAST_MOMENT = -210_866_803_200_000_000, 9_224_318_015_999_999_999
+# Days and microseconds from 1970 of 4714-11-24 BC, of 5874897-12-31, and of the last moment that Arrow has.
+# Checked here, for beyond them another moment would be written, or infinity.
+_FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_042_905
+_FIRST_MOMENT, _LAST_MOMENT = -210_866_803_200_000_000, 2**63 - 1
 
 _WHOLE = ("smallint", "integer", "bigint")
 _TEXTLIKE = re.compile(r"(text|character varying|character|citext|uuid|json|jsonb|xml|inet|cidr|macaddr)\b")
@@ -71,28 +70,6 @@ _NOT_RETRIED_CONNECTIONS = re.compile(
     r"unrecognized configuration parameter"
 )
 
-_COLUMNS = """
-SELECT a.attname::text, format_type(a.atttypid, a.atttypmod)
-FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = COALESCE($1::text, current_schema()) AND c.relname = $2::text
-  AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attnum
-"""
-_TABLES = """
-SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = COALESCE($1::text, current_schema()) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-"""
-# Within this transaction only, so that a pool that gives each transaction another connection does no harm.
-_SETTINGS = """
-SELECT set_config('lock_timeout', $1::text, true), CASE WHEN current_setting('synchronous_commit') = 'off'
-THEN set_config('synchronous_commit', 'on', true) END
-"""
-_MAY_CREATE = """
-SELECT CASE WHEN EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = COALESCE($1::text, current_schema()))
-THEN has_schema_privilege(COALESCE($1::text, current_schema()), 'CREATE')
-ELSE has_database_privilege(current_database(), 'CREATE') END
-"""
-
 
 class Postgres(Dialect):
     """The words of PostgreSQL."""
@@ -102,9 +79,9 @@ class Postgres(Dialect):
 
     def open(self, url: URL, waits: Waits) -> Session:
         with needs("postgres"):
-            import adbc_driver_postgresql
+            from muxly_routers._sql.postgres_session import PostgresSession
 
-        return _Session(self, adbc_driver_postgresql._driver_path(), lambda: {"uri": _uri(url, waits)}, waits)
+        return PostgresSession(self, lambda: _uri(url, waits), waits.lock_seconds)
 
     def reserved(self, name: str, *, table: bool = False) -> bool:
         return not table and name in _SYSTEM_COLUMNS
@@ -123,17 +100,16 @@ class Postgres(Dialect):
         return _time_form(kind) or _json_form(kind)
 
     def fault(self, error: Exception) -> Fault | None:
-        if not is_driver_error(error):
+        from psycopg import Error
+
+        if not isinstance(error, Error):
             return None
-        state = getattr(error, "sqlstate", None)
-        parts = getattr(error, "details", None) or ()
-        details = {_text(key): _text(value) for key, value in parts}
-        message = details.get("PG_DIAG_MESSAGE_PRIMARY") or _said(str(error))
+        said, state = error.diag, error.sqlstate
+        message = said.message_primary or _said(str(error))
         if state is None:
-            refused = isinstance(error, OSError) is False and _NOT_RETRIED_CONNECTIONS.search(str(error))
-            return Fault("denied" if refused else "retry", message)
-        copied = _COPY_COLUMN.search(details.get("PG_DIAG_CONTEXT", ""))
-        column = details.get("PG_DIAG_COLUMN_NAME") or (copied[1] if copied else None)
+            return Fault("denied" if _NOT_RETRIED_CONNECTIONS.search(str(error)) else "retry", message)
+        copied = _COPY_COLUMN.search(said.context or "")
+        column = said.column_name or (copied[1] if copied else None)
         # A message that breaks off inside a column was made for another type than the column has now.
         kind = "stale" if state == "08P01" and column else faults.kind_of_state(state, message)
         return Fault(kind, f"{message} (SQLSTATE {state})", column, _ADVICE.get(state, CHANGE_IT))
@@ -175,48 +151,6 @@ class Postgres(Dialect):
         ]
 
 
-class _Session(AdbcSession):
-    # COPY cannot be told of every statement, and its errors come late, while the answer is read.
-    asking: ClassVar[Mapping[str, str]] = {"adbc.postgresql.use_copy": "false"}
-
-    def __init__(self, words: Postgres, driver: str, options: Callable[[], Mapping[str, str]], waits: Waits) -> None:
-        super().__init__(driver, options)
-        self._words = words
-        self._lock_timeout = f"{waits.lock_seconds}s"
-
-    def begin(self) -> None:
-        super().begin()
-        self.query(_SETTINGS, self._lock_timeout)
-
-    def interrupt(self) -> None:
-        # Never a commit: while it waits for a standby, to be cancelled would be to succeed without one.
-        if self._kept.acquire(blocking=False):
-            try:
-                if self._connection is not None:
-                    with suppress(self._adbc.Error):
-                        self._connection.cancel()
-            finally:
-                self._kept.release()
-
-    def hold(self, place: Place) -> None:
-        self.execute(f"LOCK TABLE {self._words.at(place)} IN ROW EXCLUSIVE MODE")
-
-    def columns(self, place: Place) -> dict[str, str]:
-        return dict(self.query(_COLUMNS, place.schema, place.table))
-
-    def tables(self, schema: str | None) -> list[str]:
-        return [name for (name,) in self.query(_TABLES, schema)]
-
-    def has_schema(self, schema: str) -> bool:
-        return bool(self.query("SELECT 1 FROM pg_namespace WHERE nspname = $1::text", schema))
-
-    def version(self) -> str:
-        return f"PostgreSQL {self.query('SHOW server_version')[0][0]}"
-
-    def may_create(self, schema: str | None) -> bool:
-        return bool(self.query(_MAY_CREATE, schema)[0][0])
-
-
 def _uri(url: URL, waits: Waits) -> str:
     """The address as libpq reads it, with time limits where it has none of its own."""
     limits = {
@@ -224,10 +158,12 @@ def _uri(url: URL, waits: Waits) -> str:
         "tcp_user_timeout": "30000",
         "keepalives_idle": "30",
         "application_name": "muxly",
+        "client_encoding": "UTF8",
     }
     query = {key: ",".join(one) if isinstance(one, tuple) else one for key, one in url.query.items()}
-    plain = url.set(drivername="postgresql", query={**limits, **query})
-    return plain.render_as_string(hide_password=False)
+    plain = url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
+    # A plus sign, which SQLAlchemy writes there for a space, libpq takes as it is.
+    return f"{plain}?{urlencode({**limits, **query}, quote_via=quote)}"
 
 
 def _decimal_form(kind: pa.DataType) -> Form:
@@ -245,6 +181,8 @@ def _time_form(kind: pa.DataType) -> Form | None:
         zone = "without" if kind.tz is None else "with"
         wire = pa.timestamp("us", kind.tz)
         return Form(f"timestamp {zone} time zone", wire, _in_range(wire))
+    if types.is_date(kind):
+        return Form("date", pa.date32(), _on_calendar)
     if types.is_time(kind):
         return Form("time without time zone", pa.time64("us"), values.times)
     if types.is_duration(kind):
@@ -255,11 +193,18 @@ def _time_form(kind: pa.DataType) -> Form | None:
 def _in_range(wire: pa.DataType) -> Callable[[pa.Array], pa.Array]:
     def converted(array: pa.Array) -> pa.Array:
         cast = array.cast(wire)
-        beyond = "a timestamp outside the years 4713 BC to 294276"
+        beyond = "a timestamp before the year 4714 BC"
         values.check_range(cast.view(pa.int64()), _FIRST_MOMENT, _LAST_MOMENT, beyond)
         return cast
 
     return converted
+
+
+def _on_calendar(array: pa.Array) -> pa.Array:
+    cast = array.cast(pa.date32())
+    beyond = "a date outside the years 4714 BC to 5874897"
+    values.check_range(cast.view(pa.int32()), _FIRST_DAY, _LAST_DAY, beyond)
+    return cast
 
 
 def _json_form(kind: pa.DataType) -> Form | None:
@@ -296,11 +241,7 @@ def _digits(type: str) -> tuple[int, int] | None:
     return (int(found[1]) - int(found[2]), int(found[2])) if found else None
 
 
-def _text(part: str | bytes) -> str:
-    return part if isinstance(part, str) else part.decode(errors="replace")
-
-
 def _said(text: str) -> str:
-    """What the server said, without the statement that the driver puts before it."""
+    """What the server said, without what the driver puts before it."""
     found = _SAID.search(text)
     return found[1] if found else text.partition("\n")[0]
