@@ -39,8 +39,8 @@ def test_line_is_not_repeated_while_nothing_changes() -> None:
 
 def test_run_tells_its_progress_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lines, "look_seconds", 0.1)
-    slow = pipeline({"good": route(), "bad": refusing(required=False)}, records=2000, batch_seconds=0.05)
-    file = project(tmp_path, {"daily": {**slow, "segment_bytes": 1, "segment_seconds": 0}})
+    slow = pipeline({"good": route(), "bad": refusing(required=False)}, records=1000, batch_seconds=0.05)
+    file = project(tmp_path, {"daily": {**slow, "segment_bytes": 5000, "segment_seconds": 0}})
     result = muxly("run", file)
     line = r"^daily: numbers: [\d,]+ read; good: [\d,]+ delivered, [\d,]+ waiting; bad: 0 delivered, stopped$"
     assert re.search(line, result.stderr, re.MULTILINE)

@@ -201,18 +201,20 @@ class Extraction:
                 self._readings -= 1
 
     def _reading(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> Reading:
-        from muxly._runner.reading import Reading  # loads pyarrow, which a run with nothing new does not need
+        from muxly._runner.pieces import Pieces  # loads pyarrow, which a run with nothing new does not need
+        from muxly._runner.reading import Reading
 
-        return Reading(
-            self._active,
-            self._committer,
-            self._intakes.of,
+        intake_of = self._intakes.of
+        pieces = Pieces(
+            self._active.ledger,
+            intake_of,
             stream=stream,
             plan=plan,
             partition=partition,
             allowed=self._allowed,
             on_count=self.outcomes.count,
         )
+        return Reading(self._active, self._committer, intake_of, pieces, stream=stream, plan=plan, partition=partition)
 
     def _take_all(self, reading: Reading, stream: Stream, partition: StoredPartition) -> None:
         planned = Partition(partition.id, partition.start, payload=partition.payload, records=partition.records)

@@ -11,7 +11,6 @@ from muxly._ids import new_id
 from muxly._runner import repeats, schemas
 from muxly._runner.committer import FinishedGroup
 from muxly._runner.groups import BATCH_BYTES, GroupBuilder
-from muxly._runner.pieces import Pieces
 from muxly._runner.segment_keys import segment_key
 from muxly.component import Notice
 from muxly.errors import StoppedError
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from muxly._runner.active import ActiveRun
     from muxly._runner.committer import Committer
     from muxly._runner.intakes import Intake
-    from muxly._runner.pieces import Piece
+    from muxly._runner.pieces import Piece, Pieces
     from muxly.batch import Batch, Cursor
     from muxly.store.rows import Letter, StoredPartition, StoredPlan
     from muxly.stream import Stream
@@ -42,11 +41,10 @@ class Reading:
         active: The run.
         committer: Seals the groups.
         intake_of: How a stream is taken in, by its name.
+        pieces: Takes the batches apart.
         stream: The stream being read.
         plan: The plan.
         partition: The partition.
-        allowed: How many of so many more records of a stream are taken.
-        on_count: Told stream, records, repeats and rejected records of each batch.
     """
 
     def __init__(
@@ -54,24 +52,14 @@ class Reading:
         active: ActiveRun,
         committer: Committer,
         intake_of: Callable[[str], Intake],
+        pieces: Pieces,
         *,
         stream: Stream,
         plan: StoredPlan,
         partition: StoredPartition,
-        allowed: Callable[[str, int], int],
-        on_count: Callable[[str, int, int, int], None],
     ) -> None:
-        self._active, self._committer, self._intake_of = active, committer, intake_of
+        self._active, self._committer, self._intake_of, self._pieces = active, committer, intake_of, pieces
         self._stream, self._plan, self._partition = stream, plan, partition
-        self._pieces = Pieces(
-            active.ledger,
-            intake_of,
-            stream=stream,
-            plan=plan,
-            partition=partition,
-            allowed=allowed,
-            on_count=on_count,
-        )
         self.id = new_id()
         self.cursor: Cursor = partition.cursor
         self._reached: Cursor = None
