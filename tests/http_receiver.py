@@ -11,15 +11,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
-import struct
 import threading
 from collections import deque
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from attrs import field, frozen
+
+from tests.loopback import Loopback, reset
 
 if TYPE_CHECKING:
     import ssl
@@ -108,26 +109,19 @@ class Receiver:
         self.tls = tls
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._connections: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
         self._arrived = threading.Condition(self._lock)
         self.accepted = 0
+        self._numbers = count(1)
 
     def __enter__(self) -> Self:
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port: int = self._listening.getsockname()[1]
-        self._start(self._accept)
+        self._loopback = Loopback(self._serve, tls=self.tls, refuses=self._refuses)
+        self.port = self._loopback.port
+        self._loopback.__enter__()
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._closing.set()
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        with self._lock:
-            for connection in self._connections:
-                _end(connection)
-        for thread in list(self._threads):
-            thread.join(10)
+        self._loopback.__exit__()
 
     @property
     def url(self) -> str:
@@ -151,49 +145,27 @@ class Receiver:
         with self._lock:
             return list({one.id: one for one in reversed(self.applied)}.values())[::-1]
 
-    def wait_for(self, count: int, *, seconds: float = 20.0) -> None:
+    def wait_for(self, requests: int, *, seconds: float = 20.0) -> None:
         """Wait until so many requests have come in whole.
 
         Raises:
             AssertionError: They have not in time.
         """
         with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.seen) >= count, seconds), f"only {len(self.seen)} requests"
+            assert self._arrived.wait_for(lambda: len(self.seen) >= requests, seconds), (
+                f"only {len(self.seen)} requests"
+            )
 
-    def _start(self, call: Callable[..., None], *arguments: Any) -> None:
-        thread = threading.Thread(target=call, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def _refuses(self) -> bool:
+        self.accepted += 1
+        refused = self.reset_on_accept > 0
+        self.reset_on_accept -= refused
+        return refused
 
-    def _accept(self) -> None:
-        while not self._closing.is_set():
-            try:
-                connection, _address = self._listening.accept()
-            except OSError:
-                return
-            with self._lock:
-                self.accepted += 1
-                number, refused = self.accepted, self.reset_on_accept > 0
-                self.reset_on_accept -= refused
-                self._connections.append(connection)
-            if refused:
-                _reset(connection)
-            else:
-                self._start(self._serve, connection, number)
-
-    def _serve(self, connection: socket.socket, number: int) -> None:
-        try:
-            # A server without it keeps the last part of an answer back for 40 ms.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            speaking = connection if self.tls is None else self.tls.wrap_socket(connection, server_side=True)
-            with self._lock:
-                self._connections.append(speaking)
-            while self._exchange(speaking, number):
-                pass
-        except OSError:
+    def _serve(self, connection: socket.socket) -> None:
+        number = next(self._numbers)
+        while self._exchange(connection, number):
             pass
-        finally:
-            _end(connection)
 
     def _exchange(self, connection: socket.socket, number: int) -> bool:
         """One request and its answer; whether the connection lives on."""
@@ -205,7 +177,7 @@ class Receiver:
             if breaking:
                 self._script.popleft()
         if breaking:
-            _reset(connection)
+            reset(connection)
             return False
         seen = _request(connection, head, number)
         if seen is None:
@@ -223,7 +195,7 @@ class Receiver:
     def _answer(self, connection: socket.socket, reply: Reply) -> bool:
         content = reply.content
         if reply.cut == "lost":
-            _reset(connection)
+            reset(connection)
             return False
         if reply.cut in ("answer", "close"):
             connection.sendall(content[: max(1, len(content) - max(1, len(reply.body) // 2))])
@@ -231,7 +203,7 @@ class Receiver:
             self._closing.wait()
             return False
         if reply.cut == "answer":
-            _reset(connection)
+            reset(connection)
         elif reply.cut is None:
             self._send(connection, content, reply.drip_seconds)
         return reply.cut is None and reply.raw is None
@@ -270,18 +242,6 @@ def _request(connection: socket.socket, begun: bytes, number: int) -> Seen | Non
         left -= len(piece)
     method, path, _version = first.split(" ")
     return Seen(method, path, headers, b"".join(pieces), number)
-
-
-def _reset(connection: socket.socket) -> None:
-    """End a connection so that the other side sees a reset and not an end."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
-def _end(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-    connection.close()
 
 
 def records(seen: Iterable[Seen]) -> list[Any]:

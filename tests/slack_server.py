@@ -9,22 +9,20 @@ Slack's own words.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-import struct
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from attrs import define, field
 
+from tests.loopback import Loopback, handled_by, reset
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = ["CHANNEL", "Fault", "SlackServer", "problems"]
 
@@ -90,26 +88,21 @@ class SlackServer:
         self.released = threading.Event()
         self._lock = threading.RLock()
         self._last_ts = 0
-        self._http = _Http(self, tls)
+        self.loopback = Loopback(handled_by(_Handler, self), tls=tls)
         self._scheme = "http" if tls is None else "https"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.loopback.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.released.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join(10)
+        self.loopback.__exit__()
 
     @property
     def root(self) -> str:
         """Scheme, host and port."""
-        return f"{self._scheme}://127.0.0.1:{self._http.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self.loopback.port}"
 
     @property
     def base_url(self) -> str:
@@ -408,32 +401,14 @@ _METHODS: dict[str, Callable[[SlackServer, dict[str, Any]], Answer]] = {
 # --- HTTP
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, slack: SlackServer, tls: ssl.SSLContext | None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.slack, self._tls = slack, tls
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        return (connection if self._tls is None else self._tls.wrap_socket(connection, server_side=True)), address
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     @property
     def slack(self) -> SlackServer:
-        return cast("_Http", self.server).slack
+        return cast("SlackServer", self.server)
 
     def do_POST(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            self._serve()
-
-    do_GET = do_POST  # noqa: N815 - the name that http.server calls
-
-    def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = urlsplit(self.path).path
         method = _method(path)
@@ -444,6 +419,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._go_wrong(fault)
             return
         self._send(status, headers, answer)
+
+    do_GET = do_POST  # noqa: N815 - the name that http.server calls
 
     def _done(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if method == "upload":
@@ -486,8 +463,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = fault.body if isinstance(fault.body, str) else json.dumps(fault.body)
             self._send(fault.status, fault.headers, body.encode())
         elif fault.way == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
+            reset(self.connection)
         elif fault.way == "hang":
             self.slack.released.wait(60)
         else:

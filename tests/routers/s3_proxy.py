@@ -5,15 +5,16 @@ from __future__ import annotations
 import http.client
 import re
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Literal, Self
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from attrs import define, frozen
 
+from tests.loopback import Loopback, handled_by
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
 __all__ = ["Fault", "Proxy", "Seen"]
 
@@ -83,27 +84,16 @@ class Proxy:
         self.seen: list[Seen] = []
         self.closing = threading.Event()
         self._lock = threading.Lock()
-        proxy = self
-
-        class Handler(_Handler):
-            owner = proxy
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._loopback = Loopback(handled_by(_Handler, self))
+        self.url = f"http://127.0.0.1:{self._loopback.port}"
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._loopback.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._loopback.__exit__()
 
     def reset(self) -> None:
         """Forget all faults and what was seen; answers that stall end."""
@@ -136,9 +126,12 @@ class Proxy:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    owner: Proxy
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # an answer goes out in one piece
+
+    @property
+    def owner(self) -> Proxy:
+        return cast("Proxy", self.server)
 
     def handle_expect_100(self) -> bool:
         # At once: who waits for it waits a second.

@@ -205,7 +205,7 @@ def test_file_of_a_digest_whose_answer_was_dropped_comes_all_the_same(attempt: T
 
 
 def test_closed_port_is_no_uncertainty(attempt: Try) -> None:
-    attempt.server._http.server_close()
+    attempt.server.loopback.stop_listening()
     one = numbers(2)
     for _ in range(3):
         with pytest.raises(muxly.RetryableError, match=r"no connection to 127\.0\.0\.1") as caught:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request
 
@@ -13,6 +13,7 @@ import trustme
 
 import muxly
 from muxly_routers._slack.wire import UnansweredError, Wire
+from tests.loopback import Loopback
 from tests.slack_server import Fault, SlackServer
 
 if TYPE_CHECKING:
@@ -156,23 +157,14 @@ def test_large_body_has_more_time() -> None:
     assert Wire(20.0).deadline_seconds(128 << 20) == 20 + 1024
 
 
-def slow_headers(listener: socket.socket, stop: threading.Event) -> None:
-    connection, _address = listener.accept()
-    with connection:
-        connection.sendall(b"HTTP/1.1 200 OK\r\n")
-        try:
-            while not stop.wait(0.02):
-                connection.sendall(b"x")
-        except OSError:
-            return
+def slow_headers(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.02)
 
 
 def test_deadline_ends_an_answer_whose_headers_never_end() -> None:
-    stop = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=slow_headers, args=(listener, stop))
-        thread.start()
-        told = unanswered(f"http://127.0.0.1:{listener.getsockname()[1]}/api/", Wire(0.3))
-        assert told == "auth.test: no whole answer from 127.0.0.1 in time"
-        stop.set()
-        thread.join()
+    with Loopback(slow_headers) as server:
+        told = unanswered(f"http://127.0.0.1:{server.port}/api/", Wire(0.3))
+    assert told == "auth.test: no whole answer from 127.0.0.1 in time"

@@ -19,7 +19,7 @@ import muxly
 from muxly.testing import delivery
 from muxly_routers._sql import mysql_load
 from tests.routers.sql_database import ORDERS, interrupted, numbered, opened_router
-from tests.tcp_proxy import TcpProxy, proxy_to
+from tests.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def database(mariadb_server: MariaDb, mariadb_database: str) -> Database:
 @pytest.fixture
 def proxy(database: Database) -> Iterator[TcpProxy]:
     """Between the router and the server."""
-    with proxy_to(("127.0.0.1", database.server.port)) as proxy:
+    with TcpProxy(("127.0.0.1", database.server.port)) as proxy:
         yield proxy
 
 

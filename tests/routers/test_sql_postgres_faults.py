@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 import muxly
 from muxly.testing import delivery
 from tests.routers.sql_database import ORDERS, Database, interrupted, numbered, opened_router
-from tests.tcp_proxy import TcpProxy, proxy_to
+from tests.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def database(postgres_url: str) -> Database:
 def proxy(database: Database) -> Iterator[TcpProxy]:
     """Between the router and the server."""
     folder = make_url(database.url).query["host"]
-    with proxy_to(f"{folder}/.s.PGSQL.5432") as proxy:
+    with TcpProxy(f"{folder}/.s.PGSQL.5432") as proxy:
         yield proxy
 
 
