@@ -58,9 +58,9 @@ def fast(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def test_file_that_is_locked_too_long_is_tried_again(tmp_path: Path) -> None:
+def test_file_that_is_locked_too_long_is_tried_again(tmp_path: Path, fast: bool) -> None:
     path = tmp_path / "records.db"
-    with opened_router(f"sqlite:///{path}", lock_seconds=1) as router:
+    with opened_router(f"sqlite:///{path}", fast_path=fast, lock_seconds=1) as router:
         router.deliver(numbered([1]))
         with held_by_another_process(path), pytest.raises(muxly.RetryableError, match="locked"):
             router.deliver(numbered([2]))
@@ -95,10 +95,12 @@ def test_run_that_stops_does_not_wait_for_a_lock(tmp_path: Path) -> None:
 
 def test_routers_of_one_process_take_turns(tmp_path: Path, fast: bool) -> None:
     path, errors = tmp_path / "records.db", list[Exception]()
+    (tmp_path / "link").symlink_to(tmp_path)
 
     def deliver(number: int) -> None:
+        way = path if number % 2 else tmp_path / "link" / "records.db"
         try:
-            with opened_router(f"sqlite:///{path}", fast_path=fast, lock_seconds=1) as router:
+            with opened_router(f"sqlite:///{way}", fast_path=fast, lock_seconds=1) as router:
                 for turn in range(5):
                     router.deliver(numbered([number * 10 + turn]))
         except Exception as error:  # noqa: BLE001 (shown by the test)

@@ -6,20 +6,16 @@ never changed here, for databases do that in too many ways.
 
 from __future__ import annotations
 
-import contextlib
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 import sqlalchemy as sa
-from pyarrow import types
 from sqlalchemy import exc
-from sqlalchemy.pool import NullPool
 
 import muxly
-from muxly_routers._sql import faults, files, values
+from muxly_routers._sql import faults, files, generic_types
 from muxly_routers._sql.dialect import Dialect
-from muxly_routers._sql.session import Session
+from muxly_routers._sql.generic_session import GenericSession
 from muxly_routers._sql.terms import SEQUENCE, Column, Fault, Form, Merge, Place
 
 if TYPE_CHECKING:
@@ -28,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
     from sqlalchemy.types import TypeEngine
 
-    from muxly_routers._sql.session import Waits
+    from muxly_routers._sql.session import Session, Waits
 
 __all__ = ["Generic"]
 
@@ -45,7 +41,6 @@ _KINDS: tuple[type[TypeEngine[Any]], ...] = (
     sa.JSON,
     sa.String,
 )
-_KEY_LENGTH = 255
 _MARKS = {"qmark": "?", "format": "%s", "numeric": ":{}", "named": ":p{}", "pyformat": "%(p{})s"}
 
 
@@ -69,7 +64,7 @@ class Generic(Dialect):
     def open(self, url: URL, waits: Waits) -> Session:
         if self.name == "sqlite":
             files.make_folder(files.file_of(url))
-        return _Session(self, url)
+        return GenericSession(self, url, waits)
 
     def written_alone(self, url: URL) -> str | None:
         return files.written_alone(url) if self.name == "sqlite" else None
@@ -103,11 +98,11 @@ class Generic(Dialect):
 
     def binding(self, wire: pa.DataType) -> Callable[[Any], Any]:
         """How a Python value is made ready for the driver."""
-        type = _bound_type(wire)
-        return type.dialect_impl(self._words).bind_processor(self._words) or _same_value
+        type = generic_types.bound_type(wire)
+        return type.dialect_impl(self._words).bind_processor(self._words) or (lambda value: value)
 
     def form(self, kind: pa.DataType, *, key: bool = False) -> Form | None:
-        found = _type_of(kind, self._words, key=key)
+        found = generic_types.type_of(kind, self._words, key=key)
         return None if found is None else Form(self.spelled(found[0]), found[1], found[2])
 
     def fault(self, error: Exception) -> Fault | None:
@@ -188,89 +183,6 @@ class Generic(Dialect):
         return f"({greater} OR ({self.same(fresh, stale)} AND {later}))"
 
 
-class _Session(Session):
-    def __init__(self, words: Generic, url: URL) -> None:
-        self._words = words
-        self._engine = _engine(url)
-        self._connection: sa.Connection | None = self._engine.connect()
-        self._begun = False
-
-    def begin(self) -> None:
-        self._opened().begin()
-        self._begun = True
-        if self._words.name == "sqlite":
-            # Its driver would begin only before a change of records, and leave new tables out.
-            self._opened().exec_driver_sql("BEGIN IMMEDIATE")
-
-    def commit(self) -> None:
-        self._begun = False
-        self._opened().commit()
-
-    def rollback(self) -> None:
-        self._begun = False
-        self._opened().rollback()
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(exc.SQLAlchemyError):
-                connection.close()
-            self._engine.dispose()
-
-    def execute(self, sql: str, *parameters: Any) -> None:
-        with self._in_transaction() as connection:
-            connection.exec_driver_sql(sql, self._words.parameters(parameters))
-
-    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        with self._in_transaction() as connection:
-            return [tuple(row) for row in connection.exec_driver_sql(sql, self._words.parameters(parameters))]
-
-    def load(self, place: Place, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
-        # Not an insert of SQLAlchemy's: it loses its way where a column's name looks like a placeholder.
-        names, words = batches.schema.names, self._words
-        marks = ", ".join(words.parameter(number) for number in range(1, len(names) + 1))
-        insert = f"INSERT INTO {words.at(place)} ({words.listed(names)}) VALUES ({marks})"
-        binding = [words.binding(field.type) for field in batches.schema]
-        with self._in_transaction() as connection:
-            for batch in batches:
-                columns = [map(bind, column.to_pylist()) for bind, column in zip(binding, batch.columns, strict=True)]
-                rows = [words.parameters(row) for row in zip(*columns, strict=True)]
-                if rows:
-                    connection.exec_driver_sql(insert, rows)
-
-    def columns(self, place: Place) -> dict[str, str]:
-        with self._in_transaction() as connection, contextlib.suppress(exc.NoSuchTableError):
-            found = sa.inspect(connection).get_columns(place.table, place.schema)
-            return {one["name"]: self._words.spelled(one["type"]) for one in found}
-        return {}
-
-    def tables(self, schema: str | None) -> list[str]:
-        with self._in_transaction() as connection:
-            looking = sa.inspect(connection)
-            return [*looking.get_table_names(schema), *looking.get_view_names(schema)]
-
-    def has_schema(self, schema: str) -> bool:
-        with self._in_transaction() as connection:
-            return bool(sa.inspect(connection).has_schema(schema))
-
-    def version(self) -> str:
-        numbers = self._opened().dialect.server_version_info or ()
-        return f"{self._words.name} {'.'.join(map(str, numbers))}".strip()
-
-    def _opened(self) -> sa.Connection:
-        if self._connection is None:
-            raise OSError("the connection is closed")
-        return self._connection
-
-    @contextlib.contextmanager
-    def _in_transaction(self) -> Any:
-        """The connection; outside of a transaction each call is one."""
-        connection = self._opened()
-        yield connection
-        if not self._begun:
-            connection.commit()
-
-
 def _dialect(url: URL) -> sa.Dialect:
     try:
         return url.get_dialect()()
@@ -280,95 +192,3 @@ def _dialect(url: URL) -> sa.Dialect:
             "package that brings the dialect",
             path=("url",),
         ) from error
-
-
-def _engine(url: URL) -> sa.Engine:
-    try:
-        return sa.create_engine(url, poolclass=NullPool)
-    except ModuleNotFoundError as error:
-        raise muxly.PluginError(
-            f"{url.drivername} needs the package {error.name}, which is not installed; run: pip install {error.name}"
-        ) from error
-
-
-def _type_of(
-    kind: pa.DataType, words: sa.Dialect, *, key: bool
-) -> tuple[TypeEngine[Any], pa.DataType, Callable[[pa.Array], pa.Array]] | None:
-    """The SQL type, the Arrow type that becomes the driver's Python objects, and the way there."""
-    text = sa.Unicode(_KEY_LENGTH) if key else sa.UnicodeText()
-    if types.is_boolean(kind):
-        return sa.Boolean(), kind, _unchanged
-    if types.is_integer(kind) and not types.is_uint64(kind):
-        return sa.BigInteger(), kind, _unchanged
-    if types.is_floating(kind):
-        return sa.Double(), pa.float64(), values.cast_to(pa.float64())
-    if types.is_uint64(kind) or types.is_decimal(kind):
-        return _exact_type(kind, words, text)
-    if values.is_text(kind):
-        return text, kind, _unchanged
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
-        return sa.LargeBinary(), kind, _unchanged
-    if types.is_nested(kind):
-        return (sa.UnicodeText(), pa.string(), values.as_json) if values.has_json(kind) else None
-    return _time_type(kind, words)
-
-
-def _bound_type(wire: pa.DataType) -> TypeEngine[Any]:
-    """What the driver is told of values that it has several forms for."""
-    if types.is_timestamp(wire):
-        return sa.DateTime(timezone=wire.tz is not None)
-    if types.is_decimal(wire):
-        return sa.Numeric(wire.precision, wire.scale)
-    known = ((types.is_date, sa.Date), (types.is_time, sa.Time), (types.is_boolean, sa.Boolean))
-    return next((made() for is_kind, made in known if is_kind(wire)), sa.types.NullType())
-
-
-def _same_value(value: Any) -> Any:
-    return value
-
-
-def _unchanged(array: pa.Array) -> pa.Array:
-    return array
-
-
-def _exact_type(
-    kind: pa.DataType, words: sa.Dialect, text: TypeEngine[Any]
-) -> tuple[TypeEngine[Any], pa.DataType, Callable[[pa.Array], pa.Array]]:
-    """Numbers that must not become floats: as text, where the driver would make them so."""
-    wire = pa.decimal128(20, 0) if types.is_uint64(kind) else kind
-    number = sa.Numeric(wire.precision, wire.scale)
-    bound = number.dialect_impl(words).bind_processor(words)
-    if bound is not None and not isinstance(bound(Decimal(1)), Decimal):
-        return text, pa.string(), values.as_text
-    return number, wire, values.cast_to(wire)
-
-
-def _time_type(
-    kind: pa.DataType, words: sa.Dialect
-) -> tuple[TypeEngine[Any], pa.DataType, Callable[[pa.Array], pa.Array]] | None:
-    if types.is_date(kind):
-        return sa.Date(), pa.date32(), values.days
-    if types.is_time(kind):
-        if words.name == "oracle":  # which has no type for a time of day
-            return sa.Unicode(18), pa.string(), lambda array: values.as_text(values.in_day(array))
-        return sa.Time(), pa.time64("us"), values.times
-    if types.is_duration(kind):
-        return sa.BigInteger(), pa.int64(), lambda array: array.cast(pa.duration("us")).cast(pa.int64())
-    if not types.is_timestamp(kind):
-        return None
-    moment = _moment(words, zoned=kind.tz is not None)
-    if kind.tz is not None and moment.compile(dialect=words) == _moment(words, zoned=False).compile(dialect=words):
-        # This database has no times with a zone; their text has one.
-        return sa.UnicodeText(), pa.string(), values.moments_text
-    return moment, pa.timestamp("us", None if kind.tz is None else "UTC"), values.moments
-
-
-def _moment(words: sa.Dialect, *, zoned: bool) -> TypeEngine[Any]:
-    """The type of a timestamp with microseconds; the usual one has less in two databases."""
-    if words.name == "oracle":
-        return sa.TIMESTAMP(timezone=zoned)
-    if words.name == "mssql":
-        from sqlalchemy.dialects import mssql
-
-        return mssql.DATETIMEOFFSET() if zoned else mssql.DATETIME2()  # type: ignore[no-untyped-call]
-    return sa.DateTime(timezone=zoned)
