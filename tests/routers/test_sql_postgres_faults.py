@@ -202,6 +202,23 @@ def test_wrong_address_stops_the_route(database: Database, parts: dict[str, str]
         router.deliver(numbered([1]))
 
 
+def test_options_of_the_url_reach_the_server(database: Database) -> None:
+    database.run("CREATE SCHEMA mine")
+    plain = make_url(database.url)
+
+    def with_options(options: str) -> str:
+        return plain.update_query_dict({"options": options}).render_as_string(hide_password=False)
+
+    with opened_router(with_options("-c search_path=mine")) as router:
+        router.deliver(numbered([1]))
+    assert [row["id"] for row in database.rows(schema="mine")] == [1]
+    with (
+        opened_router(with_options("-c no_such_setting=1")) as router,
+        pytest.raises(muxly.RouteError, match="unrecognized configuration parameter"),
+    ):
+        router.deliver(numbered([2]))
+
+
 def test_server_that_is_not_there_is_tried_again() -> None:
     with opened_router("postgresql://me:canary@127.0.0.1:9/shop") as router:
         with pytest.raises(muxly.RetryableError, match=r"127\.0\.0\.1:9/shop") as caught:
@@ -316,6 +333,34 @@ def test_table_that_a_view_depends_on_is_not_replaced(database: Database) -> Non
         database.run("DROP VIEW seen")
         router.complete(ORDERS, 2)
     assert database.ids() == [2]
+
+
+def test_table_that_is_published_without_an_identity_stops_its_stream(database: Database) -> None:
+    with opened_router(database.url) as router:
+        router.deliver(numbered([1], mode="overwrite"))
+        database.run("CREATE PUBLICATION seen FOR TABLE orders")
+        with pytest.raises(muxly.StreamError, match=r"replica identity.*55000.*; change the table"):
+            router.deliver(numbered([2], mode="overwrite"))
+        database.run("ALTER TABLE orders REPLICA IDENTITY FULL")
+        router.deliver(numbered([2], mode="overwrite"))
+    assert database.ids() == [2]
+
+
+def test_type_of_the_name_of_a_table_stops_its_stream(database: Database) -> None:
+    database.run("CREATE TYPE orders AS ENUM ('new', 'paid')")
+    with (
+        opened_router(database.url) as router,
+        pytest.raises(muxly.StreamError, match=r'type "orders" already exists.*rename it'),
+    ):
+        router.deliver(numbered([1]))
+
+
+def test_key_that_comes_twice_is_a_bad_record_whatever_the_table_is_called(database: Database) -> None:
+    stream = muxly.Stream("jpg_files", ("id",))
+    with opened_router(database.url, primary_keys=True) as router:
+        router.deliver(numbered([1], stream=stream))
+        with pytest.raises(muxly.RejectedError, match="jpg_files_pkey"):
+            router.deliver(numbered([1], stream=stream))
 
 
 def test_record_without_a_key_is_refused(database: Database) -> None:
