@@ -8,6 +8,8 @@ It reads one JSON object a line from stdin and answers with one on stdout.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import signal
@@ -105,6 +107,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
         "pending": sum(route.pending for route in result.routes.values()),
         "delivered": {name: route.delivered for name, route in result.routes.items()},
         "sealed": {name: stream.sealed for name, stream in result.streams.items()},
+        "modules": sorted(sys.modules),
     }
 
 
@@ -131,15 +134,20 @@ def in_a_child(order: dict[str, Any]) -> dict[str, Any]:
     return {"killed": os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL}
 
 
-def main() -> None:
-    """Serve orders until stdin ends. Modules are loaded before the first fork; no thread is started."""
-    import pyarrow.compute
-    import pyarrow.parquet
-    import sqlalchemy.dialects.sqlite
+def import_too(modules: list[str]) -> None:
+    """Import what a child imported, so that the next one need not: that is most of what it would do."""
+    for name in modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
-    del pyarrow, sqlalchemy
+
+def main() -> None:
+    """Serve orders until stdin ends. No thread is started: all children are forks."""
     for line in sys.stdin:
-        print(json.dumps(in_a_child(json.loads(line))), flush=True)
+        answer = in_a_child(json.loads(line))
+        modules = answer.pop("modules", [])
+        print(json.dumps(answer), flush=True)
+        import_too(modules)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -11,10 +12,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import define
+
+if TYPE_CHECKING:
+    import duckdb
 
 FIRST, SECOND = 60, 80
 SHAPES = ("append", "overwrite")
@@ -51,16 +55,21 @@ def killable() -> Iterator[Killable]:
         process.stdin.close()
 
 
-def records_seen(folder: Path, route: str, stream: str) -> Counter[int]:
-    """The ids that another tool finds in what a route wrote, without any knowledge of Muxly."""
+@functools.cache
+def reader() -> duckdb.DuckDBPyConnection:
+    """Another tool, which reads for all tests: to make one takes longer than to read."""
     import duckdb
 
+    return duckdb.connect()
+
+
+def records_seen(folder: Path, route: str, stream: str) -> Counter[int]:
+    """The ids that another tool finds in what a route wrote, without any knowledge of Muxly."""
     files = [str(one) for one in Path(folder, route, stream).rglob("*") if one.is_file() and ".muxly" not in one.parts]
     if not files:
         return Counter()
-    reader = "read_parquet" if route == "lake" else "read_json_auto"
-    with duckdb.connect() as database:
-        found = database.execute(f"SELECT id FROM {reader}({files!r})").fetchall()
+    function = "read_parquet" if route == "lake" else "read_json_auto"
+    found = reader().execute(f"SELECT id FROM {function}({files!r})").fetchall()
     return Counter(number for (number,) in found)
 
 
