@@ -13,6 +13,7 @@ import pytest
 
 import muxly
 from muxly.testing import delivery, fake_records
+from muxly_routers._sql import mysql_session
 from muxly_routers.sql import Sql
 
 if TYPE_CHECKING:
@@ -325,6 +326,22 @@ def test_url_may_not_have_options_that_do_more(opened: Callable[..., Sql], maria
     name = query.partition("=")[0]
     with pytest.raises(muxly.ConfigurationError, match=f"the URL has the option '{name}'"):
         opened(f"{mariadb_url}?{query}").deliver(delivery([{"id": 1}], "orders"))
+
+
+def test_streams_are_kept_apart_where_tables_have_small_letters_only(
+    opened: Callable[..., Sql], shown: Callable[[str], list[list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A server of this kind is one on Windows, or one in the clouds; it cannot be told while it runs.
+    asked = mysql_session._SETTINGS.replace("@@lower_case_table_names = 1", "1")
+    monkeypatch.setattr(mysql_session, "_SETTINGS", asked)
+    for run in range(2):
+        router = opened()
+        for number, name in enumerate(("Orders", "orders", "ORDERS")):
+            router.deliver(delivery([{"id": 10 * run + number}], name))
+    tables = [name for (name,) in shown("SHOW TABLES") if not name.startswith("_muxly_")]
+    assert all(name == name.lower() for name in tables)
+    found = [[number for (number,) in shown(f"SELECT id FROM {name} ORDER BY id")] for name in tables]
+    assert sorted(found) == [["0", "10"], ["1", "11"], ["2", "12"]]
 
 
 @pytest.mark.parametrize("query", ["read_timeout=soon", "read_timeout=1&read_timeout=2"])

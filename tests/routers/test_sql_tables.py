@@ -90,3 +90,16 @@ def test_text_without_a_length_is_no_key(target: Target) -> None:
         target.run("ALTER TABLE named MODIFY name VARCHAR(100)")
         router.deliver(delivery([{"name": "b"}], named, mode="upsert"))
     assert sorted(row["name"] for row in target.run("SELECT name FROM named")) == ["a", "b"]
+
+
+@only("sqlite", "sqlalchemy", "mariadb", "duckdb")
+def test_view_shows_the_new_generation(target: Target) -> None:
+    with target.opened() as router:
+        for generation in (1, 2, 3):
+            router.begin(ORDERS, generation)
+            if generation < 3:
+                router.deliver(numbered([generation], mode="replace", generation=generation))
+            router.complete(ORDERS, generation)
+            if generation == 1:
+                target.run("CREATE VIEW seen AS SELECT id FROM orders WHERE id > 0")
+            assert target.ids("seen") == ([generation] if generation < 3 else [])

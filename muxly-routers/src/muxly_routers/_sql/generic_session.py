@@ -10,6 +10,7 @@ from sqlalchemy import exc
 from sqlalchemy.pool import NullPool
 
 import muxly
+from muxly_routers._sql import sqlite
 from muxly_routers._sql.session import Session
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class GenericSession(Session):
         self._engine = _engine(url, {"timeout": waits.lock_seconds} if words.name == "sqlite" else {})
         self._connection: sa.Connection | None = self._engine.connect()
         self._begun = False
+        if words.name == "sqlite":
+            self.execute(sqlite.BY_NAME)
 
     def begin(self) -> None:
         self._opened().begin()

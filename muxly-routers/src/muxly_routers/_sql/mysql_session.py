@@ -52,7 +52,7 @@ _TOO_LONG = 1153
 # A statement that is not safe for a replica, words that will go one day: no value is touched by these.
 _HARMLESS_WARNINGS = {1287, 1592, 1681, 3719}
 
-_SETTINGS = "SELECT VERSION(), @@max_allowed_packet, @@local_infile"
+_SETTINGS = "SELECT VERSION(), @@max_allowed_packet, @@local_infile, @@lower_case_table_names = 1"
 _COLUMNS = """
 SELECT c.column_name, c.column_type, {is_json} FROM information_schema.columns AS c
 WHERE c.table_schema = COALESCE(%s, DATABASE()) AND c.table_name = %s ORDER BY c.ordinal_position
@@ -147,7 +147,8 @@ class _Session(Session):
         Raises:
             RouteError: It is too old.
         """
-        version, packet_bytes, local_infile = self.query(_SETTINGS)[0]
+        version, packet_bytes, local_infile, small_letters = self.query(_SETTINGS)[0]
+        self.small_letters = bool(small_letters)
         product = "MariaDB" if "mariadb" in version.lower() else "MySQL"
         self._server = _Server(product, version.partition("-")[0], packet_bytes, local_infile=bool(local_infile))
         numbers = tuple(int(part) for part in re.findall(r"\d+", self._server.version)[:3])

@@ -39,6 +39,9 @@ class Session(ABC):
     ``close`` may be called after any error, and more than once.
     """
 
+    small_letters: bool = False
+    """Whether the database keeps the names of tables in small letters only."""
+
     @abstractmethod
     def begin(self) -> None:
         """Start a transaction; between transactions nothing is kept open at the server."""

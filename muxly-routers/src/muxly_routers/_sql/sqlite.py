@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
-__all__ = ["Sqlite"]
+__all__ = ["BY_NAME", "Sqlite"]
 
 T = TypeVar("T")
+
+BY_NAME = "PRAGMA legacy_alter_table = ON"
+"""Lets a table be renamed while a view waits for one of that name."""
 
 _ONE_WAIT_SECONDS = 0.05
 _NUMBERS = {"INTEGER", "REAL", "BOOLEAN", "BIGINT", "INT", "SMALLINT", "DOUBLE", "FLOAT"}
@@ -119,6 +122,7 @@ class _Session(AdbcSession):
             # EXTRA also keeps the last commit when the power goes; FULL does so with a write-ahead log only.
             self.query("PRAGMA synchronous = EXTRA")
             self.query("PRAGMA busy_timeout = 0")
+            self.query(BY_NAME)
         except BaseException:
             self.close()
             raise

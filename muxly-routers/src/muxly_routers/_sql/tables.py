@@ -94,11 +94,16 @@ class Tables:
         """Where the table of that name is, or will be."""
         known = self._named.get((schema, name))
         if known is None:
-            folds = self._dialect.folded("A", table=True) == self._dialect.folded("a", table=True)
-            there = self._session.tables(schema) if folds else ()
-            known = names.assigned([name], there, self._dialect, table=True)[name]
-            self._named[schema, name] = known
+            known = self._named[schema, name] = self._name(schema, name)
         return Place(schema, known)
+
+    def _name(self, schema: str | None, name: str) -> str:
+        if self._session.small_letters and name != name.lower():
+            # It would not be found again as it is, and be taken for that of a stream in small letters.
+            return names.hashed(name, self._dialect, table=True).lower()
+        folds = self._dialect.folded("A", table=True) == self._dialect.folded("a", table=True)
+        there = self._session.tables(schema) if folds else ()
+        return names.assigned([name], there, self._dialect, table=True)[name]
 
     def make_schema(self, schema: str | None) -> None:
         """Make the schema, if it is not there."""
