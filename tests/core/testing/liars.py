@@ -279,6 +279,18 @@ class TestUpsertsByArrival(Router):
     kind = UpsertsByArrival
 
 
+class GoesByArrival(ChaosRouter):
+    """Takes of equals what came last."""
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
+        delivery.sequences, delivery.positions = None, lambda: itertools.repeat(0)
+        return super().deliver(delivery)
+
+
+class TestGoesByArrival(Router):
+    kind = GoesByArrival
+
+
 class TestTrustsWhatIsNotAcknowledged(Summed):
     kind = AddsToWhatItSees
 

@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from muxly._runner import fingerprint
-from muxly._runner.subscriptions import check_modes, matches, rules_of
+from muxly._runner.subscriptions import check_modes, is_narrowed, matches, rules_of
 from muxly.errors import ConfigurationError
-from muxly.store import versions
+from muxly.store import positions, versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -87,10 +87,30 @@ def _selection_problems(
 ) -> Iterator[ConfigurationError]:
     from muxly._runner.selection import selection_problems  # loads pyarrow, for routes that select only
 
-    known = {one.name: (one, _schema(one, ledger)) for one in streams}
+    narrowed = _narrowed(ledger)
+    known = {one.name: (one, one.schema if one.name in narrowed else _schema(one, ledger)) for one in streams}
     for problem in selection_problems(route, known, {one.name: modes[one.name][route.name] for one in streams}):
         message = f"route {route.name!r}: {problem}"
         yield ConfigurationError(message, path=("routes", route.name, *problem.path))
+
+
+def _narrowed(ledger: Ledger | None) -> set[str]:
+    """Streams that may have more columns than the ledger knows, for nobody asked for the others."""
+    kept = {} if ledger is None else positions.definitions(ledger)
+    return {name for name, one in kept.items() if is_narrowed(one)}
+
+
+def check_filter(pipeline: Pipeline, route: Route, streams: Iterable[Stream], ledger: Ledger) -> None:
+    """Check a route's filter once more, when its streams have been read: one mistake leaves out every record.
+
+    Raises:
+        ConfigurationError: A column that none of the route's streams has, or types that do not go together.
+    """
+    from muxly._runner.selection import where_problems
+
+    served = [one for one in streams if matches(one.name, route.streams) and rules_of(pipeline, one.name) is not None]
+    for problem in where_problems(route, [_schema(one, ledger) for one in served]):
+        raise ConfigurationError(f"route {route.name!r}: {problem}", path=("routes", route.name, *problem.path))
 
 
 def _schema(stream: Stream, ledger: Ledger | None) -> pa.Schema | None:

@@ -9,11 +9,11 @@ from attrs import evolve
 
 from muxly._runner.subscriptions import mode_of, rules_of
 from muxly.batch import Rejected
-from muxly.errors import RejectedError, RouteError, StoppedError
+from muxly.errors import ConfigurationError, RejectedError, RouteError, StoppedError
 from muxly.pipeline import StreamRules
 from muxly.retry import Patience
 from muxly.router import Receipt
-from muxly.store import acknowledging, deliveries, generations, log, positions, retention
+from muxly.store import acknowledging, deliveries, generations, log, positions, retention, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +42,7 @@ class Desk:
         rules = rules_of(self._active.pipeline, stream.name) or StreamRules()
         self._mode: Mode = mode_of(self._route, stream, rules)
         self._options = route_options(self._route, self._mode)
+        self._checked_filter = False
         if self._mode == "replace":
             self._supersede()
 
@@ -69,6 +70,7 @@ class Desk:
 
     def deliver_next(self) -> bool:
         """Deliver the next delivery to its end; False if nothing waits."""
+        self._check_filter()
         limits = self._route.batch
         stored = self._patience().call(
             lambda: deliveries.following(
@@ -86,11 +88,27 @@ class Desk:
         from muxly._runner.prepared import DamagedSegmentError, PreparedDelivery  # loads pyarrow
 
         try:
-            self.deliver(PreparedDelivery(self._active, stored, self._route, self._stream))
+            prepared = PreparedDelivery(self._active, stored, self._route, self._stream)
         except DamagedSegmentError as error:
             retention.quarantine(self._ledger, error.segment)
             raise log.quarantined(self._stream.name, error.segment.position, str(error)) from error
+        except (ConfigurationError, RouteError):
+            # A filter that fails now has failed before, so no router has seen this delivery: let go of, it is
+            # made anew with the filter as it was mended.
+            deliveries.withdraw(self._ledger, stored)
+            raise
+        self.deliver(prepared)
         return True
+
+    def _check_filter(self) -> None:
+        """Look at the filter before a delivery keeps it, once the columns of the stream are known."""
+        if self._route.where is None or self._checked_filter:
+            return
+        if versions.newest_schema(self._ledger, self._stream.name) is not None:
+            from muxly._runner.checks import check_filter  # loads pyarrow
+
+            check_filter(self._active.pipeline, self._route, list(self._active.streams.values()), self._ledger)
+            self._checked_filter = True
 
     def deliver(self, prepared: Prepared) -> None:
         """Try a delivery until it is acknowledged, split, or given up for this run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from muxly._runner.subscriptions import definition, is_refused, matches, routes_of
+from muxly._runner.subscriptions import definition, is_narrowed, is_refused, matches, routes_of
 from muxly.component import Notice
 from muxly.errors import ConfigurationError
 from muxly.store import backlog, positions
@@ -59,10 +59,11 @@ def register(active: ActiveRun, streams: Mapping[str, Stream], known: frozenset[
         replayed: A route that is about to be set back: it does not begin at the head.
     """
     names = {**active.streams, **streams}
+    before = positions.definitions(active.ledger)
     late = positions.register(
         active.ledger,
         {name: routes_of(active.pipeline, name) for name in names},
-        {name: _definition(active.pipeline, stream, known) for name, stream in streams.items()},
+        {name: _definition(active.pipeline, one, known, before.get(name, {})) for name, one in streams.items()},
     )
     for one in late:
         if one.route != replayed:
@@ -73,6 +74,11 @@ def register(active: ActiveRun, streams: Mapping[str, Stream], known: frozenset[
             active.run.notice(Notice("route_added", message, level="info", stream=one.stream))
 
 
-def _definition(pipeline: Pipeline, stream: Stream, known: frozenset[str]) -> dict[str, Any]:
-    refused = is_refused(pipeline, stream.name, known)
-    return {**definition(stream), "refused": True} if refused else definition(stream)
+def _definition(
+    pipeline: Pipeline, stream: Stream, known: frozenset[str], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    marks = {
+        "refused": is_refused(pipeline, stream.name, known),
+        "narrowed": is_narrowed(before) or stream.columns is not None,
+    }
+    return {**definition(stream), **{mark: True for mark, here in marks.items() if here}}

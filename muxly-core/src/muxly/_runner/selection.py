@@ -16,13 +16,13 @@ from muxly.errors import ConfigurationError
 from muxly.pipeline import Columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from muxly.pipeline import Route
     from muxly.router import Mode
     from muxly.stream import Stream
 
-__all__ = ["Selection", "check_selection", "selection_problems"]
+__all__ = ["Selection", "check_selection", "selection_problems", "where_problems"]
 
 _ALL = Columns()
 
@@ -195,10 +195,10 @@ def selection_problems(
     yield from _unknown_columns(route, known)
     for name, (stream, schema) in streams.items():
         yield from _mode_problems(route, None if schema is None else schema.names, stream, modes[name])
-    yield from _where_problems(route, [schema for _, schema in streams.values()])
+    yield from where_problems(route, [schema for _, schema in streams.values()])
 
 
-def _where_problems(route: Route, schemas: list[pa.Schema | None]) -> Iterator[ConfigurationError]:
+def where_problems(route: Route, schemas: Sequence[pa.Schema | None]) -> Iterator[ConfigurationError]:
     """The expression must be right for one of the streams; for the others missing columns are null."""
     if route.where is None:
         return

@@ -120,6 +120,11 @@ def is_taken(kept: Mapping[str, Any]) -> bool:
     return not kept.get("refused")
 
 
+def is_narrowed(kept: Mapping[str, Any]) -> bool:
+    """Whether some run has read only some columns of a stream, by what the ledger keeps of it."""
+    return bool(kept.get("narrowed"))
+
+
 def definition(stream: Stream) -> dict[str, Any]:
     """What the ledger keeps of a stream, to deliver its backlog while the source is away."""
     kept = {key: getattr(stream, key) for key in _KEYS}

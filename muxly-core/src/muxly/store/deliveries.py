@@ -199,6 +199,18 @@ def _change(connection: Connection, delivery: StoredDelivery, **changes: Any) ->
         raise FencedError(f"the delivery {delivery.id} was ended by somebody else")
 
 
+def withdraw(ledger: Ledger, delivery: StoredDelivery) -> None:
+    """Take back a delivery that no router has seen; its records wait, and are chosen again.
+
+    One of several parts stays: they came of an attempt.
+    """
+    with ledger.write() as connection:
+        same = (*_is(ledger, delivery.route, delivery.stream), deliveries.c.letters.is_(None))
+        ids = connection.execute(select(deliveries.c.id).where(*same)).scalars().all()
+        if ids == [delivery.id] and not delivery.marked:
+            connection.execute(deliveries.delete().where(deliveries.c.id == delivery.id))
+
+
 def split(ledger: Ledger, delivery: StoredDelivery, parts: Sequence[StoredDelivery]) -> list[StoredDelivery]:
     """Put parts in the place of a delivery, each under an id of its own, before any is tried.
 

@@ -76,7 +76,8 @@ class CollectingRouter(Router):
     def batches(self, stream: str = "numbers") -> list[pa.RecordBatch]:
         """Every batch that was kept of a stream, as it came."""
         stored = self._destination.entries()
-        return [batch for entry, batches in stored if entry.stream == stream for batch in batches()]
+        kept = [batch for entry, batches in stored if entry.stream == stream for batch in batches()]
+        return [one.drop_columns(contents.SEQUENCE) if contents.SEQUENCE in one.schema.names else one for one in kept]
 
     def clear(self) -> None:
         """Forget what was delivered."""
@@ -123,7 +124,7 @@ class CollectingRouter(Router):
         if self.mark_every and delivery.mode == "append":
             self._keep_parts(delivery, kept, refused)
         elif kept == 0:
-            self._destination.add(entry_of(delivery, left_out=refused), delivery.batches())
+            self._destination.add(entry_of(delivery, left_out=refused), _kept_batches(delivery))
 
     def start(self, stream: Stream, generation: int) -> None:
         """Begin a generation; what is visible stays visible."""
@@ -176,6 +177,15 @@ class CollectingRouter(Router):
     @property
     def _destination(self) -> Destination:
         return self._place.destination
+
+
+def _kept_batches(delivery: Delivery) -> Iterator[pa.RecordBatch]:
+    """The batches; of an upsert with the place of each record, which decides between equals."""
+    if delivery.mode != "upsert":
+        yield from delivery.batches()
+        return
+    for sequences, batch in delivery.sequenced():
+        yield batch.append_column(contents.SEQUENCE, sequences)
 
 
 def call_of(delivery: Delivery) -> Call:

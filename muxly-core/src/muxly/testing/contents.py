@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 TOMBSTONE = "_deleted_at"
+SEQUENCE = "_muxly_sequence"
+"""The column of a kept batch that says where each record stood in its stream's log; readers do not see it."""
 
 
 def visible(entries: Sequence[Stored], stream: str) -> list[Record]:
@@ -21,7 +23,7 @@ def visible(entries: Sequence[Stored], stream: str) -> list[Record]:
     for entry, batches in mine:
         if entry.kind == "delivery" and (entry.mode != "replace" or entry.generation == newest):
             found = _apply(found, entry, list(records(entry, batches())))
-    return found
+    return [{name: value for name, value in record.items() if name != SEQUENCE} for record in found]
 
 
 def visible_generation(entries: Sequence[Stored], stream: str) -> int | None:
@@ -50,7 +52,7 @@ def _apply(found: list[Record], entry: Entry, new: list[Record]) -> list[Record]
 
 
 def _upsert(found: list[Record], entry: Entry, new: list[Record]) -> list[Record]:
-    """By primary key; the greater cursor field wins, and the later one of equals."""
+    """By primary key; the greater cursor field wins, and of equals what stood later in the log."""
     merged = {_value(record, entry.primary_key): record for record in found}
     for record in new:
         key = _value(record, entry.primary_key)
@@ -60,10 +62,10 @@ def _upsert(found: list[Record], entry: Entry, new: list[Record]) -> list[Record
 
 
 def _older(record: Record, other: Record, cursor_field: str | None) -> bool:
-    if cursor_field is None:
-        return False
-    mine, theirs = record.get(cursor_field), other.get(cursor_field)
-    return theirs is not None and (mine is None or mine < theirs)
+    mine, theirs = (None if cursor_field is None else one.get(cursor_field) for one in (record, other))
+    if mine == theirs:
+        return bool(record.get(SEQUENCE, 0) < other.get(SEQUENCE, 0))
+    return theirs is not None and (mine is None or bool(mine < theirs))
 
 
 def _value(record: Mapping[str, Any], key: tuple[str, ...]) -> tuple[str, ...]:

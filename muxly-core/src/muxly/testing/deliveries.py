@@ -33,6 +33,7 @@ def delivery(  # noqa: PLR0913 (a delivery has so many facts)
     replaces: Iterable[Any] = (),
     state: Any = None,
     delivered: int = 0,
+    position: int = 0,
     on_mark: Callable[[int], None] = lambda count: None,
 ) -> Delivery:
     """A delivery as the runner makes them.
@@ -49,6 +50,7 @@ def delivery(  # noqa: PLR0913 (a delivery has so many facts)
         replaces: As in ``Delivery``; a value that is no tuple becomes one.
         state: As in ``Delivery``.
         delivered: As in ``Delivery``.
+        position: Of the segment that holds all of it, in the stream's log; 0 = it stands in none.
         on_mark: As in ``Delivery``.
 
     Raises:
@@ -66,6 +68,8 @@ def delivery(  # noqa: PLR0913 (a delivery has so many facts)
         state=state,
         delivered=delivered,
         source=batches.__iter__,
+        positions=lambda: itertools.repeat(position),
+        bounds=((position, 0), (position, sum(batch.num_rows for batch in batches))),
         on_mark=on_mark,
     )
 

@@ -37,13 +37,13 @@ class RouterModes(RouterTrials):
         alive = [record for record in self.arrived() if record.get("_deleted_at") is None]
         return {self.identity(record): record.get("text") for record in alive}
 
-    def _changed(self, versions: Iterable[tuple[int, int]], **facts: Any) -> Delivery:
+    def _changed(self, versions: Iterable[tuple[int, int]], *, position: int = 0, **facts: Any) -> Delivery:
         """Records with numbers and versions; the text names both."""
         records = [
             {**self.record(number), "text": f"{number} v{version}", "version": version, **facts}
             for number, version in versions
         ]
-        return delivery(records, self.stream, mode="upsert")
+        return delivery(records, self.stream, mode="upsert", position=position)
 
     def test_upsert_keeps_the_newest_of_each_key(self, made: Component, run: Run) -> None:
         """New keys are added, known ones are changed."""
@@ -69,6 +69,14 @@ class RouterModes(RouterTrials):
         self.deliver_reopened(made, run, self._changed([(1, 5)]))
         self.deliver_reopened(made, run, self._changed([(1, 4)]))
         expect(self._texts() == {"1": "1 v5"}, "the greater cursor field wins, whatever comes first", self._texts())
+
+    def test_upsert_of_equals_goes_by_the_place_in_the_log(self, made: Component, run: Run) -> None:
+        """A dead letter that is replayed is no newer than what followed it."""
+        self.need("upsert")
+        for position in (2, 1, 3):
+            self.deliver_reopened(made, run, self._changed([(1, 5)], position=position, text=f"at {position}"))
+            kept = f"at {max(2, position)}"
+            expect(self._texts() == {"1": kept}, "of equal cursor fields the later in the log wins", self._texts())
 
     def test_upsert_repeated_changes_nothing(self, made: Component, run: Run) -> None:
         """The same id again."""
