@@ -15,8 +15,6 @@ from typing import Any
 
 import muxly
 from muxly.testing import delivery
-from muxly_routers._formats import text as _loaded_once_so_that_a_child_only_has_to_write  # noqa: F401
-from muxly_routers._local import output as _loaded_too  # noqa: F401
 from muxly_routers._local import rename
 from muxly_routers.file import File
 
@@ -72,6 +70,8 @@ def in_child(work: Any) -> bool:
 
 
 def main(folder: Path) -> None:
+    # Loads once, for all children, whatever writing needs.
+    replace(folder / "loaded", "01A", "01A", "old")
     before = folder / "before"
     in_child(lambda: replace(before, "01A", "01A", "old"))
     number, finished = 0, False
