@@ -112,7 +112,7 @@ def bench(session: nox.Session) -> None:
     wheels = folder / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     session.run_install("uv", "build", "--quiet", "--all-packages", "--no-sources", "--wheel", f"--out-dir={wheels}")
-    extras = {"muxly_routers": "[postgres,prometheus,s3]"}
+    extras = {"muxly_routers": "[duckdb,mysql,postgres,prometheus,s3]"}
     built = (f"{path}{extras.get(path.name.split('-')[0], '')}" for path in wheels.glob("*.whl"))
     muxly = _measured(session, folder / "muxly", *built)
     adbc = ("adbc-driver-manager>=1.11,<2", "adbc-driver-postgresql>=1.11,<2")

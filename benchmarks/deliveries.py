@@ -23,7 +23,7 @@ def works(tools: Tools, servers: Servers, count: int, times: int) -> list[Work]:
         small(tools, servers, times * 3),
         series(tools, times),
         s3(tools, servers, times * 2),
-        sqlite(tools, count, times),
+        databases(tools, servers, count, times),
         postgres(tools, servers, count, times),
         upsert(tools, servers, count, times),
         fan_out(tools, servers, count, times),
@@ -79,11 +79,27 @@ def _add_records(tools: Tools, folder: Path, count: int, number: int | None) -> 
     write(start + 2 * new, folder / "in" / f"{number}.arrow", start)
 
 
-def sqlite(tools: Tools, count: int, times: int) -> Work:
-    """Arrow to a SQLite file."""
-    muxly = _muxly(tools, "Muxly", "sqlite", tools.arrow(count), {"local": _sql("sqlite:///orders.db")})
-    title = f"{count:,} records x 12 columns, Arrow to SQLite"
-    return Work(key="sqlite", title=title, contenders=(muxly,), times=times)
+def databases(tools: Tools, servers: Servers, count: int, times: int) -> Work:
+    """Arrow to the databases beside PostgreSQL."""
+    urls = {"SQLite": "sqlite:///orders.db", "DuckDB": "duckdb:///orders.duckdb"}
+    contenders = [
+        _muxly(tools, f"Muxly to {name}", name.lower(), tools.arrow(count), {"local": _sql(url)})
+        for name, url in urls.items()
+    ]
+    if servers.mariadb is not None:
+        router = _sql(servers.mariadb.url)
+        muxly = _muxly(tools, "Muxly to MariaDB", "mariadb", tools.arrow(count), {"warehouse": router})
+        contenders.append(_on_mariadb(muxly, servers))
+    title = f"{count:,} records x 12 columns, Arrow to other databases"
+    return Work(key="databases", title=title, contenders=tuple(contenders), times=times)
+
+
+def _on_mariadb(contender: Contender, servers: Servers) -> Contender:
+    from attrs import evolve
+
+    mariadb = servers.mariadb
+    assert mariadb is not None
+    return evolve(contender, before=lambda number: mariadb.empty(), server_cpu_seconds=servers.mariadb_cpu_seconds)
 
 
 def fan_out(tools: Tools, servers: Servers, count: int, times: int) -> Work:

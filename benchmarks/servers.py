@@ -13,6 +13,7 @@ from attrs import frozen
 sys.path.append(str(Path(__file__).absolute().parents[1] / "docs" / "examples" / "fan-out"))
 
 from destinations.programs import BUCKET, HOST, PASSWORD, USER, Postgres, Program, SeaweedFS, free_ports
+from mariadb import MariaDb
 
 __all__ = ["BUCKET", "PASSWORD", "USER", "Servers", "serving"]
 
@@ -23,6 +24,8 @@ class Servers:
 
     postgres: Postgres
     s3: SeaweedFS
+    mariadb: MariaDb | None
+    """None = it is not on this machine."""
 
     @property
     def postgres_url(self) -> str:
@@ -51,6 +54,11 @@ class Servers:
         """User and system, of all its processes until now, those that have ended included."""
         return _cpu_seconds(self.postgres)
 
+    def mariadb_cpu_seconds(self) -> float:
+        """The same of MariaDB."""
+        assert self.mariadb is not None
+        return _cpu_seconds(self.mariadb)
+
 
 def _cpu_seconds(program: Program) -> float:
     first, *others = program.processes()
@@ -67,13 +75,15 @@ def _cpu_seconds(program: Program) -> float:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Servers]:
-    """Both servers, on ports that are free."""
-    postgres_port, s3_port = free_ports(2)
-    servers = Servers(postgres=Postgres(folder, postgres_port), s3=SeaweedFS(folder, s3_port))
+    """All of them, on ports that are free."""
+    postgres_port, s3_port, mariadb_port = free_ports(3)
+    mariadb = MariaDb(folder, mariadb_port) if MariaDb.installed() else None
+    servers = Servers(postgres=Postgres(folder, postgres_port), s3=SeaweedFS(folder, s3_port), mariadb=mariadb)
+    programs = [one for one in (servers.postgres, servers.s3, mariadb) if one is not None]
     with ExitStack() as ending:
-        for one in (servers.postgres, servers.s3):
+        for one in programs:
             ending.callback(one.stop)
             one.start()
-        for one in (servers.postgres, servers.s3):
+        for one in programs:
             one.wait()
         yield servers
