@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 
 import muxly
@@ -218,6 +219,14 @@ def test_odd_streams_have_odd_titles_and_plain_file_names(post: Any, slack_serve
     assert "<!channel>" not in json.dumps(message["blocks"])
     (file,) = slack_server.files.values()
     assert re.fullmatch(r"[\w.-]{1,100}\.csv", file["name"])
+
+
+@pytest.mark.parametrize("options", [{"message": "{at}"}, {"digest": Digest(rows=1)}])
+def test_value_without_a_form_is_the_records_fault(post: Any, slack_server: SlackServer, options: Any) -> None:
+    records = pa.table({"at": pa.array([2**62], pa.timestamp("s"))})
+    with pytest.raises(muxly.RejectedError, match=r"column 'at': a value of type timestamp\[s\] has no form"):
+        post(records, **options)
+    assert slack_server.posted() == []
 
 
 def test_message_for_each_record_is_escaped(post: Any, slack_server: SlackServer) -> None:

@@ -58,7 +58,7 @@ class Posted(RouterConformance):
 
     def slow(self, tmp_path: Path) -> Slack:
         self.server.clear()
-        self.server.faults.append(Fault("chat.postMessage", status=429, headers={"Retry-After": "1"}, times=2))
+        self.server.faults.append(Fault("chat.postMessage", status=429, headers={"Retry-After": "1"}))
         return self.bot()
 
 

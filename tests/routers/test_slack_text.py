@@ -113,7 +113,7 @@ VALUES = st.one_of(
 
 @given(st.lists(st.text(), min_size=1, max_size=25, unique=True), st.data())
 def test_every_table_is_one_that_slack_takes(columns: list[str], data: st.DataObject) -> None:
-    records = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(columns, VALUES)), max_size=30))
+    records = data.draw(st.lists(st.fixed_dictionaries(dict.fromkeys(columns, VALUES)), max_size=8))
     block = table.block(columns, records)
     assert problems({"text": "t", "blocks": [block]}) == []
     Block.parse(block).validate_json()  # type: ignore[union-attr]

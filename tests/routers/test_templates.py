@@ -99,7 +99,7 @@ def test_place_alone_is_the_value_as_json_has_it(source: Any, expected: Any) -> 
 
 
 def test_decimal_alone_becomes_what_the_caller_says() -> None:
-    assert rendered(["{price}", "{price}!"], decimal=float) == [12.3, "12.30!"]
+    assert rendered(["{price}", "{price}!"], number=float) == [12.3, "12.30!"]
 
 
 @pytest.mark.parametrize(

@@ -132,23 +132,28 @@ def test_decimals_have_all_their_digits(receiver: Receiver, decimals: Any) -> No
     assert found == [f'{{"price":{one},"all":[{",".join(texts)}]}}'.encode() for one in texts]
 
 
-def test_not_a_number_is_counted(receiver: Receiver) -> None:
+@pytest.mark.parametrize("template", [None, {"id": "{id}", "x": "{x}"}])
+def test_not_a_number_is_counted(receiver: Receiver, template: Any) -> None:
     noticed: list[muxly.Notice] = []
     measured: list[tuple[str, float, str | None]] = []
     run = muxly.Run("01R", "p", route="r", on_notice=noticed.append, on_measure=lambda *one: measured.append(one))
-    with opened(receiver, run) as router:
+    with opened(receiver, run, template=template) as router:
         for _ in range(2):
             router.deliver(delivery([{"id": 1, "x": float("nan")}, {"id": 2, "x": float("inf")}], ORDERS))
     assert [one.code for one in noticed] == ["nonfinite_as_null"]
     assert measured == [("nonfinite_as_null", 2, "orders")] * 2
 
 
-def test_value_without_a_form_in_json_is_rejected_alone(receiver: Receiver) -> None:
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [(None, "years 1 to 9999"), ({"id": "{id}", "at": "{at}"}, "column 'at': a value of type timestamp")],
+)
+def test_value_without_a_form_in_json_is_rejected_alone(receiver: Receiver, template: Any, why: str) -> None:
     far = pa.array([0, 2**62, 0, 0], pa.timestamp("s"))
     records = pa.table({"id": [0, 1, 2, 3], "at": far})
-    with opened(receiver) as router:
+    with opened(receiver, template=template) as router:
         receipt = router.deliver(delivery(records, ORDERS))
-    assert [(one.index, "years 1 to 9999" in one.reason) for one in receipt.rejected] == [(1, True)]
+    assert [(one.index, why in one.reason) for one in receipt.rejected] == [(1, True)]
     assert sent(receiver) == [[0, 2, 3]]
 
 

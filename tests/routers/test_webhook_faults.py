@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-BOMB = gzip.compress(bytes(64 << 20))
+BOMB = gzip.compress(bytes(8 << 20))
 
 
 def refusing(bad: set[int], status: int = 422) -> Callable[[Seen], Reply]:

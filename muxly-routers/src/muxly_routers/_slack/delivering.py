@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import muxly
 from muxly_routers._formats import Csv, Encoding, Parquet, resolve
+from muxly_routers._rows import rows
 from muxly_routers._slack.digest import DigestLook, Gathered, digest
 from muxly_routers._slack.notifying import Rules, State, decide
 from muxly_routers._slack.report_messages import held_message, telling_message
@@ -39,7 +40,8 @@ def encoding_of(attach: str) -> Encoding | None:
 def post_records(delivery: muxly.Delivery, outbox: Outbox, template: MessageTemplate) -> None:
     """Post a message for each record; each is kept as delivered before the next is posted."""
     check_fields(template.whole, delivery.schema, delivery.stream.name)
-    for number, record in enumerate(delivery.records(), start=delivery.delivered):
+    records = (record for batch in delivery.batches() for record in rows(batch))
+    for number, record in enumerate(records, start=delivery.delivered):
         outbox.post(template.render(record), str(number), upto=number + 1)
         outbox.mark(number + 1, str(number))
 
@@ -72,7 +74,7 @@ def post_reports(delivery: muxly.Delivery, outbox: Outbox, rules: Rules, now: da
     if problem is not None:
         raise muxly.StreamError(f"the stream {delivery.stream.name} {problem}, or set template: digest")
     before = delivery.state.get("runs", {}) if isinstance(delivery.state, dict) else {}
-    records = [one for batch in delivery.source() for one in batch.to_pylist()]
+    records = [one for batch in delivery.source() for one in rows(batch)]
     decision = decide(reports(records), before, rules, now, told=delivery.delivered)
     if decision.held:
         outbox.post(held_message(decision.held, decision.held_more), "held")
@@ -85,7 +87,7 @@ def post_reports(delivery: muxly.Delivery, outbox: Outbox, rules: Rules, now: da
 
 
 def _gather(
-    delivery: muxly.Delivery, rows: int, encoding: Encoding | None, file: Any
+    delivery: muxly.Delivery, most: int, encoding: Encoding | None, file: Any
 ) -> tuple[int, list[dict[str, Any]]]:
     """Count the records, keep the first ones, and write all of them into the file; one pass, batch by batch."""
     count, first = 0, list[dict[str, Any]]()
@@ -95,8 +97,8 @@ def _gather(
             encoder = encoding.open(delivery.schema, file, digest=delivery.digest)
         if encoder is not None:
             encoder.write(batch)
-        if len(first) < rows:
-            first += batch.slice(0, rows - len(first)).to_pylist()
+        if len(first) < most:
+            first += rows(batch.slice(0, most - len(first)))
         count += batch.num_rows
     if encoder is not None:
         encoder.finish()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
 from muxly_routers._templates import values
 from muxly_routers._templates.places import Place, pieces
-from muxly_routers._templates.values import decimal_text
+from muxly_routers._templates.values import Number, number_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +70,7 @@ class Template:
         record: Mapping[str, Any],
         *,
         escape: Escape | None = None,
-        decimal: Callable[[Decimal], Any] = decimal_text,
+        number: Callable[[Number], Any] = number_json,
     ) -> Any:
         """The template with the record's values in their places.
 
@@ -81,13 +80,13 @@ class Template:
         Args:
             record: Python values, as ``Delivery.records`` gives them.
             escape: Applied to each text that a value brings in, and to nothing else.
-            decimal: What becomes of a decimal that stands alone; default all its digits as text.
+            number: What becomes of a decimal, of NaN and of infinity that stand alone; default text and null.
 
         Raises:
             UnknownFieldError: The record lacks a field.
             ValueError: A format does not fit the value.
         """
-        return _rendered(self._node, record, _Writing(escape or _as_it_is, decimal))
+        return _rendered(self._node, record, _Writing(escape or _as_it_is, number))
 
 
 @frozen
@@ -98,7 +97,7 @@ class _Text:
 @frozen
 class _Writing:
     escape: Escape
-    decimal: Callable[[Decimal], Any]
+    number: Callable[[Number], Any]
 
 
 def _as_it_is(text: str, before: str) -> str:
@@ -140,7 +139,7 @@ def _filled(found: tuple[str | Place, ...], record: Mapping[str, Any], writing: 
         value = _value(place, record)
         if value is None:
             return place.fallback
-        return values.as_json(value, text=lambda text: writing.escape(text, ""), decimal=writing.decimal)
+        return values.as_json(value, text=lambda text: writing.escape(text, ""), number=writing.number)
     written = ""
     for piece in found:
         written += piece if isinstance(piece, str) else _as_text(piece, record, writing, written)

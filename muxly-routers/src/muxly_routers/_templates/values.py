@@ -14,7 +14,10 @@ from muxly_routers._templates.places import is_date_format
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_json", "as_text", "decimal_text", "formatted", "scalar_text"]
+__all__ = ["Number", "as_json", "as_text", "decimal_text", "formatted", "number_json", "scalar_text"]
+
+Number = Decimal | float
+"""A number that JSON has no form for, or no exact one."""
 
 _LONGEST_NUMBER = 400
 
@@ -43,28 +46,28 @@ def as_text(value: Any) -> str:
         return value
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    plain = as_json(value, text=str, decimal=decimal_text)
+    plain = as_json(value, text=str, number=number_json)
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
-def as_json(value: Any, *, text: Callable[[str], str], decimal: Callable[[Decimal], Any]) -> Any:
+def as_json(value: Any, *, text: Callable[[str], str], number: Callable[[Number], Any]) -> Any:
     """A value as JSON has it: null, true, a number, a text, a list or an object.
 
     Args:
         value: A Python value, as Arrow gives it.
         text: Applied to each text in it.
-        decimal: What becomes of a decimal.
+        number: What becomes of a decimal, of NaN and of infinity.
     """
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value if math.isfinite(value) else number(value)
     if isinstance(value, Decimal):
-        return decimal(value)
+        return number(value)
     if isinstance(value, dict):
-        return {text(str(key)): as_json(one, text=text, decimal=decimal) for key, one in value.items()}
+        return {text(str(key)): as_json(one, text=text, number=number) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [as_json(one, text=text, decimal=decimal) for one in value]
+        return [as_json(one, text=text, number=number) for one in value]
     return text(scalar_text(value))
 
 
@@ -79,6 +82,11 @@ def scalar_text(value: Any) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return str(value)
+
+
+def number_json(value: Number) -> str | None:
+    """A decimal as text; null for NaN and infinity."""
+    return decimal_text(value) if isinstance(value, Decimal) else None
 
 
 def decimal_text(value: Decimal) -> str:

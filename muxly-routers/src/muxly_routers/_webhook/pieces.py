@@ -13,6 +13,7 @@ from attrs import frozen
 import muxly
 from muxly_routers._formats import Encoding
 from muxly_routers._formats.text import TextEncoder
+from muxly_routers._rows import rows
 from muxly_routers._templates import values
 
 if TYPE_CHECKING:
@@ -147,25 +148,36 @@ class TemplatePieces:
         as_text: Whether a template that is a text gives the text itself, and not a JSON string.
     """
 
-    nonfinite = 0
-
     def __init__(self, template: Template, decimals: Decimals, *, as_text: bool) -> None:
-        self._template, self._as_text = template, as_text
-        self._number = _exact if decimals == "number" else values.decimal_text
+        self._template, self._decimals, self._as_text = template, decimals, as_text
+        self.nonfinite = 0
 
     def of(self, batch: pa.RecordBatch) -> Iterator[Piece]:
         """The records of a batch, in their order."""
-        for record in batch.to_pylist():
-            try:
-                found = self._template.render(record, decimal=self._number)
-            except ValueError as error:
+        try:
+            records = rows(batch)
+        except muxly.RejectedError as error:
+            if batch.num_rows == 1:
                 yield Refusal(str(error))
-                continue
-            yield (found if self._as_text and isinstance(found, str) else _json(found)).encode()
+                return
+            half = batch.num_rows // 2
+            yield from self.of(batch.slice(0, half))
+            yield from self.of(batch.slice(half))
+            return
+        yield from (self._piece(record) for record in records)
 
+    def _piece(self, record: dict[str, Any]) -> Piece:
+        try:
+            found = self._template.render(record, number=self._number)
+        except ValueError as error:
+            return Refusal(str(error))
+        return (found if self._as_text and isinstance(found, str) else _json(found)).encode()
 
-def _exact(value: Decimal) -> Decimal:
-    return value
+    def _number(self, value: values.Number) -> Any:
+        if isinstance(value, float):
+            self.nonfinite += 1
+            return None
+        return value if self._decimals == "number" else values.decimal_text(value)
 
 
 def _json(value: Any) -> str:
