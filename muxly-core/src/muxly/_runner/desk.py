@@ -9,11 +9,11 @@ from attrs import evolve
 
 from muxly._runner.subscriptions import mode_of, rules_of
 from muxly.batch import Rejected
-from muxly.errors import ConfigurationError, RejectedError, RouteError, StoppedError
+from muxly.errors import RejectedError, RouteError, StoppedError
 from muxly.pipeline import StreamRules
 from muxly.retry import Patience
 from muxly.router import Receipt
-from muxly.store import acknowledging, deliveries, generations, log, positions, retention, versions
+from muxly.store import acknowledging, deliveries, generations, log, positions, retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +70,6 @@ class Desk:
 
     def deliver_next(self) -> bool:
         """Deliver the next delivery to its end; False if nothing waits."""
-        self._check_filter()
         limits = self._route.batch
         stored = self._patience().call(
             lambda: deliveries.following(
@@ -81,6 +80,7 @@ class Desk:
                 records=limits.records,
                 bytes=limits.bytes,
                 whole_groups=self._mode == "overwrite",
+                check=self._check_filter,
             )
         )
         if stored is None:
@@ -92,23 +92,22 @@ class Desk:
         except DamagedSegmentError as error:
             retention.quarantine(self._ledger, error.segment)
             raise log.quarantined(self._stream.name, error.segment.position, str(error)) from error
-        except (ConfigurationError, RouteError):
-            # A filter that fails now has failed before, so no router has seen this delivery: let go of, it is
-            # made anew with the filter as it was mended.
+        except RouteError:
+            # A filter that fails on a value fails each time, so no router has seen this delivery: taken back,
+            # it is made anew with the filter as it was mended.
             deliveries.withdraw(self._ledger, stored)
             raise
         self.deliver(prepared)
         return True
 
     def _check_filter(self) -> None:
-        """Look at the filter before a delivery keeps it, once the columns of the stream are known."""
+        """Look at the filter before a delivery keeps it, now that the columns of the stream are known."""
         if self._route.where is None or self._checked_filter:
             return
-        if versions.newest_schema(self._ledger, self._stream.name) is not None:
-            from muxly._runner.checks import check_filter  # loads pyarrow
+        from muxly._runner.checks import check_filter
 
-            check_filter(self._active.pipeline, self._route, list(self._active.streams.values()), self._ledger)
-            self._checked_filter = True
+        check_filter(self._active.pipeline, self._route, list(self._active.streams.values()), self._ledger)
+        self._checked_filter = True
 
     def deliver(self, prepared: Prepared) -> None:
         """Try a delivery until it is acknowledged, split, or given up for this run."""

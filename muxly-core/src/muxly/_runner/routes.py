@@ -74,9 +74,7 @@ def register(active: ActiveRun, streams: Mapping[str, Stream], known: frozenset[
             active.run.notice(Notice("route_added", message, level="info", stream=one.stream))
 
 
-def _definition(
-    pipeline: Pipeline, stream: Stream, known: frozenset[str], before: Mapping[str, Any]
-) -> dict[str, Any]:
+def _definition(pipeline: Pipeline, stream: Stream, known: frozenset[str], before: Mapping[str, Any]) -> dict[str, Any]:
     marks = {
         "refused": is_refused(pipeline, stream.name, known),
         "narrowed": is_narrowed(before) or stream.columns is not None,

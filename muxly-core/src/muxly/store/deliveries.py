@@ -15,7 +15,7 @@ from muxly.store.rows import StoredDelivery, StoredSegment
 from muxly.store.tables import deliveries, segments
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -34,6 +34,7 @@ def following(
     records: int | None,
     bytes: int,
     whole_groups: bool,
+    check: Callable[[], None] = lambda: None,
 ) -> StoredDelivery | None:
     """The delivery to work on: the open one, or the next, stored now.
 
@@ -45,6 +46,7 @@ def following(
         records: At most so many records in a new one.
         bytes: At most so many bytes in a new one.
         whole_groups: Whether a new one is exactly one group.
+        check: Called before a new one is stored; what it raises leaves nothing behind.
 
     Returns:
         None = nothing waits.
@@ -64,6 +66,7 @@ def following(
             return None
         if waiting[0].state == "quarantined":
             raise log.quarantined(stream, waiting[0].position)
+    check()
     with ledger.write() as connection:
         waiting, offset = _pass_dropped(connection, ledger, here, waiting)
         chosen = choose(waiting, offset, records=records, bytes=bytes, whole_groups=whole_groups)
