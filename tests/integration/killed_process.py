@@ -16,12 +16,16 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import muxly
 from muxly.testing import FakeConnector
 from muxly_routers.file import File
+
+Run = Callable[[dict[str, Any]], dict[str, Any]]
+"""What a child does with an order, and what it answers; under `modules`, what it has imported."""
 
 AUDITED = ("os.link", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.symlink", "sqlite3.connect")
 WRAPPED = ("fsync", "fdatasync", "write", "pwrite", "writev")
@@ -111,7 +115,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def in_a_child(order: dict[str, Any]) -> dict[str, Any]:
+def in_a_child(run: Run, order: dict[str, Any]) -> dict[str, Any]:
     """Fork, run, and tell what came of it; ``{"killed": true}`` if nothing did."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -141,14 +145,14 @@ def import_too(modules: list[str]) -> None:
             importlib.import_module(name)
 
 
-def main() -> None:
+def serve(run: Run) -> None:
     """Serve orders until stdin ends. No thread is started: all children are forks."""
     for line in sys.stdin:
-        answer = in_a_child(json.loads(line))
+        answer = in_a_child(run, json.loads(line))
         modules = answer.pop("modules", [])
         print(json.dumps(answer), flush=True)
         import_too(modules)
 
 
 if __name__ == "__main__":
-    main()
+    serve(run)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,13 @@ import muxly.config
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.integration.forked_commands import Commands
+
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "docs" / "examples" / "quickstart"
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<facts>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
+_OURS = re.compile(r"muxly [^$`;|&<>*?(){}#]*")
 _INSTALLS = re.compile(r"(pip|uv|uvx|git|docker) ")
 # What a run says of itself every few seconds, on a busy machine.
 _PROGRESS = re.compile(r"\S+: \S+: [\d,]+ (of [\d,]+ )?read; .* (waiting|stopped)$")
@@ -72,10 +76,12 @@ class Reader:
 
     Args:
         folder: Where the page begins; made.
+        commands: What runs the commands of Muxly.
         environ: What commands see.
     """
 
     folder: Path
+    commands: Commands
     environ: dict[str, str] = field(factory=dict)
     _names: dict[str, Any] = field(factory=lambda: {"__name__": "page"})
     _place: Path = field(init=False)
@@ -150,6 +156,20 @@ class Reader:
             return
         if _INSTALLS.match(command):
             return
+        code, output = self._muxly(command) if _OURS.fullmatch(command) else self._shell(command)
+        assert code == 0, f"{command}\n{output}"
+        said = [_plain(line) for line in output.splitlines() if line.strip() and not _PROGRESS.match(line)]
+        assert _says(said, [_plain(line) for line in expected]), f"$ {command}\n{output}\nnot:\n{expected}"
+
+    def _muxly(self, command: str) -> tuple[int, str]:
+        """Exit code and output of a command of Muxly."""
+        said = self.folder.with_name("said")
+        said.unlink(missing_ok=True)
+        code = self.commands.run(shlex.split(command)[1:], self._place, self.environ, said)
+        return code, said.read_text(encoding="utf-8")
+
+    def _shell(self, command: str) -> tuple[int, str]:
+        """Exit code and output of any other command; it may go to another folder."""
         state = f'{command}\nstatus=$?; pwd > "$HOME/.place"; exit $status'
         done = subprocess.run(
             ["bash", "-c", state],
@@ -161,10 +181,8 @@ class Reader:
             timeout=120,
             check=False,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}"
         self._place = Path((self.folder / ".place").read_text(encoding="utf-8").strip())
-        said = [_plain(line) for line in done.stdout.splitlines() if line.strip() and not _PROGRESS.match(line)]
-        assert _says(said, [_plain(line) for line in expected]), f"$ {command}\n{done.stdout}\nnot:\n{expected}"
+        return done.returncode, done.stdout
 
     def _install(self, project: str) -> None:
         """Build and install a distribution of the page where its commands find it."""

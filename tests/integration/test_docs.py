@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 import pytest
@@ -16,7 +16,11 @@ import muxly.config
 from muxly import _plugins, hookspecs
 from muxly.cli._app import app
 from muxly.cli._exits import ExitCode
+from tests.integration.forked_commands import Commands
 from tests.integration.snippets import ROOT, Reader, snippets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DOCS = ROOT / "docs"
 PAGES = [
@@ -37,9 +41,18 @@ def headings(page: str) -> set[str]:
     return set(re.findall(r"^#+ `?([^`\n]+)`?$", text, re.MULTILINE))
 
 
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Commands]:
+    """Runs the commands of all pages."""
+    with Commands() as process:
+        yield process
+
+
 @pytest.mark.parametrize("path", PAGES, ids=name)
-def test_snippets_do_what_the_page_says(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reader = Reader(tmp_path / "reader")
+def test_snippets_do_what_the_page_says(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: Commands
+) -> None:
+    reader = Reader(tmp_path / "reader", commands)
     monkeypatch.syspath_prepend(str(tmp_path / "reader"))
     for snippet in snippets(path.read_text(encoding="utf-8")):
         try:
@@ -77,19 +90,19 @@ def test_every_exit_code_has_a_heading() -> None:
     assert {f"{code.value}: {code.name}" for code in ExitCode} <= headings("exit-codes.md")
 
 
-def commands(command: click.Command, path: str) -> list[str]:
+def every_command(command: click.Command, path: str) -> list[str]:
     found = [path]
     if isinstance(command, click.Group):
         with click.Context(command) as context:
             for one in command.list_commands(context):
                 child = command.get_command(context, one)
                 assert child is not None
-                found += commands(child, f"{path} {one}")
+                found += every_command(child, f"{path} {one}")
     return found
 
 
 def test_every_command_has_a_heading() -> None:
-    assert set(commands(app, "muxly")) <= headings("cli.md")
+    assert set(every_command(app, "muxly")) <= headings("cli.md")
 
 
 def test_every_option_of_a_component_has_a_heading() -> None:

@@ -5,18 +5,14 @@ It reads one JSON object a line from stdin and answers with one on stdout.
 
 from __future__ import annotations
 
-import importlib
-import json
-import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
 import muxly
 from muxly.testing import FakeConnector
 from muxly_routers.prometheus import Metric, Prometheus
-from tests.integration.killed_process import Steps
+from tests.integration.killed_process import Steps, serve
 
 RECORDS = 60
 
@@ -46,41 +42,8 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
     steps = Steps(order["die_before"])
     steps.install()
     result = muxly.run(pipeline(Path(order["folder"])), home=Path(order["folder"], "home"))
-    return {"steps": steps.count, "state": result.state, "error": result.error}
-
-
-def main() -> None:
-    """Serve orders until stdin ends."""
-    # What a run loads is loaded once, before the first fork; no thread is started.
-    for name in (
-        "duckdb",
-        "muxly._runner.execution",
-        "muxly._runner.prepared",
-        "muxly._runner.where",
-        "muxly_routers._http.client",
-        "muxly_routers._prometheus.outlets",
-        "pyarrow.compute",
-        "sqlalchemy.dialects.sqlite",
-    ):
-        importlib.import_module(name)
-    for line in sys.stdin:
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reading)
-            tell = os.write  # before it is wrapped: the answer is no step
-            try:
-                tell(writing, json.dumps(run(json.loads(line))).encode())
-            except BaseException:  # noqa: BLE001 (the parent is told whatever it is)
-                tell(writing, json.dumps({"state": "raised", "error": traceback.format_exc()}).encode())
-            finally:
-                os._exit(0)
-        os.close(writing)
-        with os.fdopen(reading, "rb") as answers:
-            answer = answers.read().decode()
-        os.waitpid(child, 0)
-        print(answer or json.dumps({"killed": True}), flush=True)
+    return {"steps": steps.count, "state": result.state, "error": result.error, "modules": sorted(sys.modules)}
 
 
 if __name__ == "__main__":
-    main()
+    serve(run)
