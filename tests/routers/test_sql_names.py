@@ -126,9 +126,14 @@ def test_template_that_would_mix_streams_is_refused(template: str, problem: str)
         Sql(url=muxly.Secret("sqlite:///unused.db"), table=template)
 
 
+def columns_of(number: int) -> list[str]:
+    """All the names in the first table, in each other the table's own, and that of the cursor."""
+    return HOSTILE if number == 0 else list(dict.fromkeys(["%s", HOSTILE[number]]))
+
+
 def hostile_records(number: int) -> pa.Table:
-    """A record whose columns have all the names, each with a text of its own."""
-    columns = {name: pa.array([f"{number} {index}"]) for index, name in enumerate(HOSTILE)}
+    """A record with a text of its own in each column."""
+    columns = {name: pa.array([f"{number} {name!r}"]) for name in columns_of(number)}
     return pa.table({"id": pa.array([number]), **columns})
 
 
@@ -156,7 +161,7 @@ def quoted(name: str) -> str:
 
 def deliver_all(router: Any, mode: Any) -> None:
     for number, name in enumerate(HOSTILE):
-        stream = muxly.Stream(name, ("id", "select"), overwrite_key=('quo"te',), cursor_field="%s")
+        stream = muxly.Stream(name, ("id", name), overwrite_key=(name,), cursor_field="%s")
         generation = 1 if mode == "replace" else None
         if generation:
             router.begin(stream, generation)
@@ -169,7 +174,7 @@ def check_rows(rows: list[Any]) -> None:
     assert len(rows) == len(HOSTILE)
     for row in rows:
         texts = {value for value in row if isinstance(value, str)}
-        assert texts == {f"{row[0]} {index}" for index in range(len(HOSTILE))}
+        assert texts == {f"{row[0]} {name!r}" for name in columns_of(row[0])}
 
 
 @pytest.mark.parametrize("mode", ["append", "upsert", "overwrite", "replace"])

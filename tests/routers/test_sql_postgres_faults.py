@@ -38,7 +38,8 @@ def through(proxy: TcpProxy, database: Database) -> str:
 
 
 def kill_backends(database: Database) -> None:
-    database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'muxly'")
+    mine = "application_name = 'muxly' AND datname = current_database()"  # other workers have their own
+    database.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")
 
 
 @pytest.mark.parametrize("mode", ["append", "upsert", "overwrite"])
@@ -90,7 +91,7 @@ def test_connection_that_breaks_between_two_deliveries_is_made_anew(database: Da
 
 
 def waits_for_a_lock(database: Database) -> bool:
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'muxly' AND wait_event_type = 'Lock'"
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     return bool(database.run(waiting))
 
 
