@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from records import write
 from servers import BUCKET, PASSWORD, USER, Servers
 from works import CONTENDERS, Contender, Tools, Work
@@ -95,8 +96,6 @@ def databases(tools: Tools, servers: Servers, count: int, times: int) -> Work:
 
 
 def _on_mariadb(contender: Contender, servers: Servers) -> Contender:
-    from attrs import evolve
-
     mariadb = servers.mariadb
     assert mariadb is not None
     return evolve(contender, before=lambda number: mariadb.empty(), server_cpu_seconds=servers.mariadb_cpu_seconds)
@@ -193,7 +192,6 @@ def _dlt(tools: Tools, name: str, count: int, runs: list[tuple[str, str | None]]
 
 def _on_postgres(contender: Contender, servers: Servers) -> Contender:
     """The same, on an empty database, with what the server used."""
-    from attrs import evolve
 
     def before(number: int | None) -> None:
         servers.empty_postgres()
