@@ -20,6 +20,7 @@ from muxly.component import Run
 from muxly.testing import delivery
 from muxly.testing.watching import WatchedRun
 from muxly_routers._prometheus import remote, wire
+from muxly_routers._ulids import made_at_ms
 from muxly_routers.prometheus import Metric, Prometheus
 from tests.http_receiver import Receiver, Reply, Seen
 
@@ -114,7 +115,7 @@ def test_request_of_a_slice_is_that_slice() -> None:
 
 def test_time_of_a_delivery_is_that_of_its_id() -> None:
     # The example of the ULID specification.
-    assert remote.delivery_time("01ARZ3NDEKTSV4RRFFQ69G5FAV") == 1_469_922_850_259
+    assert made_at_ms("01ARZ3NDEKTSV4RRFFQ69G5FAV") == 1_469_922_850_259
 
 
 _times = itertools.count(int(datetime.now(UTC).timestamp() * 1000))
@@ -252,7 +253,7 @@ def test_deliveries_of_one_millisecond_and_of_a_clock_set_back_arrive(
     total, newest = f"{new_name()}_total", new_name()
     metrics = {total: Metric(column="n", labels=["k"], type="counter"), newest: Metric(column="n", labels=["k"])}
     one = sending(prometheus_server.write_url, metrics)
-    start = remote.delivery_time(id_of_now())
+    start = made_at_ms(id_of_now())
     for number, late in enumerate((0, 0, 0, 5)):
         id = f"{ulid(start - late)[:10]}{number:016d}"
         one.deliver(delivery([{"k": "a", "n": number}], "orders", id=id, state=one.state))
@@ -281,6 +282,18 @@ RECORDS = [{"k": str(number), "n": number} for number in range(5000)]
 
 def url(receiver: Receiver) -> str:
     return f"http://127.0.0.1:{receiver.port}/api/v1/write"
+
+
+@pytest.mark.parametrize("way", ["remote_write", "pushgateway"])
+def test_answer_that_repeats_a_secret_does_not_show_it(receiver: Receiver, way: str) -> None:
+    receiver.respond = lambda seen: Reply(404, f"no {seen.path} for {seen.headers['authorization']}".encode())
+    to: dict[str, Any] = {way: Secret(f"http://127.0.0.1:{receiver.port}/tenants/hunter2-hunter2/write")}
+    router, run = Prometheus(metrics=METRICS, bearer=Secret("the-token"), **to), WatchedRun()
+    router.open(run)
+    with pytest.raises(muxly.RouteError, match=r"answered 404: no \*\*\* for Bearer \*\*\*"):
+        router.deliver(delivery(RECORDS[:1], "orders", id=id_of_now()))
+    router.close()
+    run.end()
 
 
 def test_request_has_the_headers_that_the_specification_asks_for(

@@ -16,8 +16,9 @@ import muxly
 from muxly.testing import delivery
 from muxly.testing.watching import WatchedRun
 from muxly_routers._slack import refusals
-from muxly_routers._slack.outbox import created_at, is_new
+from muxly_routers._slack.outbox import is_new
 from muxly_routers._slack.wire import UnansweredError
+from muxly_routers._ulids import made_at_ms
 from muxly_routers.slack import QuietHours, RunEvents, Slack
 from tests.slack_server import CHANNEL, Fault
 
@@ -467,13 +468,14 @@ def test_secrets_are_in_no_error(attempt: Try, caplog: pytest.LogCaptureFixture)
 
 def test_only_a_delivery_of_this_run_is_known_to_be_new() -> None:
     made = "01M84H56N00TVV5H4RD6DG0JHT"
-    at = created_at(made)
+    at = made_at_ms(made) / 1000
     assert datetime.fromtimestamp(at, UTC).year == 2026
     assert is_new(made, at - 1, at + 1)
     assert not is_new(made, at + 1, at + 2), "an earlier run made it"
     assert not is_new(made, at - 2, at - 1), "the clock was moved back"
     assert not is_new("not a ULID", 0.5, at)
-    assert created_at("01M84H56N0") == 0.0
+    assert made_at_ms("01M84H56N0") == 0
+    assert made_at_ms("01M84H56N00TVV5H4RD6DG0JHU") == 0, "a ULID has no U"
 
 
 def test_new_delivery_is_not_looked_up(attempt: Try) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import muxly
+from muxly_routers._http.hidden import Hidden, parts_of, paths_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from muxly_routers._http.client import Answer, Client
 
-__all__ = ["failure", "reachable"]
+__all__ = ["failure", "hidden", "reachable"]
 
 _LATER = {408, 425, 429}
 
@@ -33,6 +34,18 @@ def failure(answer: Answer, place: str) -> muxly.MuxlyError:
     if 300 <= answer.status < 400:
         return muxly.RouteError(f"{said}; redirects are not followed: write the URL that it leads to")
     return muxly.RouteError(f"{said}; see the URL of this route and what the server wants")
+
+
+def hidden(asked: str, url: muxly.Secret, authorization: muxly.Secret | None) -> Hidden:
+    """What an answer may repeat and no message may show.
+
+    Args:
+        asked: The URL of the request.
+        url: The user's, which it begins with.
+        authorization: The header that says who we are.
+    """
+    words = [] if authorization is None else authorization.reveal().split(" ", 1)
+    return Hidden.of([*paths_of(asked), *parts_of(url.reveal()), *words])
 
 
 def reachable(client: Client, option: str) -> Iterator[muxly.Notice]:

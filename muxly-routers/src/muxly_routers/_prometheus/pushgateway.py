@@ -15,7 +15,7 @@ from attrs import frozen
 
 import muxly
 from muxly_routers._http.outgoing import Outgoing
-from muxly_routers._prometheus.answers import failure, reachable
+from muxly_routers._prometheus.answers import failure, hidden, reachable
 from muxly_routers._prometheus.exposition import CONTENT_TYPES, Exposed, render
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Pushgateway:
         headers = {"content-type": CONTENT_TYPES["text"]}
         if self.authorization is not None:
             headers["authorization"] = self.authorization.reveal()
-        return Outgoing(method="PUT", url=url, headers=headers, body=body)
+        repeated = hidden(url, self.url, self.authorization)
+        return Outgoing(method="PUT", url=url, headers=headers, body=body, hidden=repeated)
 
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the gateway answers at all."""

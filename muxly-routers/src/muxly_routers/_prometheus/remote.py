@@ -19,12 +19,13 @@ import muxly
 from muxly_routers._extras import needs
 from muxly_routers._http.outgoing import Outgoing
 from muxly_routers._prometheus import wire
-from muxly_routers._prometheus.answers import failure
+from muxly_routers._prometheus.answers import failure, hidden
+from muxly_routers._ulids import made_at_ms
 
 if TYPE_CHECKING:
     from muxly_routers._http.client import Answer, Client
 
-__all__ = ["Progress", "RemoteWrite", "delivery_time", "distinct", "of_one_time", "sample_time"]
+__all__ = ["Progress", "RemoteWrite", "distinct", "of_one_time", "sample_time"]
 
 REQUEST_SAMPLES = 2_000
 """So many samples go into one request, as Prometheus' own senders have it."""
@@ -38,7 +39,6 @@ _LATE = re.compile(
     r"out.of.order|duplicate.(sample|timestamp)|out of bounds|too.old|already exists|newer sample", re.IGNORECASE
 )
 _HOUR = 3_600_000
-_DIGITS = {digit: number for number, digit in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 
 
 def sample_time(delivery: str, before: int) -> int:
@@ -51,16 +51,8 @@ def sample_time(delivery: str, before: int) -> int:
         delivery: Its id.
         before: The time of the samples before; an hour and more ahead it is that of a clock that was wrong.
     """
-    made = delivery_time(delivery)
+    made = made_at_ms(delivery)
     return made if before - made >= _HOUR else max(made, before + 1)
-
-
-def delivery_time(id: str) -> int:
-    """When a delivery was made, in milliseconds since 1970: the first 48 bits of its ULID."""
-    time = 0
-    for digit in id[:10]:
-        time = time << 5 | _DIGITS[digit]
-    return time
 
 
 @define
@@ -150,7 +142,8 @@ class RemoteWrite:
         headers = dict(_HEADERS)
         if self.authorization is not None:
             headers["authorization"] = self.authorization.reveal()
-        return Outgoing(url=self.url.reveal(), headers=headers, body=body)
+        repeated = hidden(self.url.reveal(), self.url, self.authorization)
+        return Outgoing(url=self.url.reveal(), headers=headers, body=body, hidden=repeated)
 
     def close(self) -> None:
         """Close the connections."""

@@ -13,6 +13,7 @@ from muxly.retry import RateBucket
 from muxly_routers._slack.destination import Part, Seen
 from muxly_routers._slack.refusals import RateLimitedError
 from muxly_routers._slack.wire import ThreadGoneError, UnansweredError
+from muxly_routers._ulids import made_at_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +21,10 @@ if TYPE_CHECKING:
     from muxly_routers._slack.destination import Destination
     from muxly_routers._slack.message import Message
 
-__all__ = ["Manner", "Outbox", "created_at", "is_new"]
+__all__ = ["Manner", "Outbox", "is_new"]
 
 T = TypeVar("T")
 
-_ALPHABET = {letter: value for value, letter in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 # Slack's clock and ours may differ.
 _CLOCKS_SECONDS = 300.0
 # A longer wait is left to the runner, which shows it.
@@ -156,7 +156,7 @@ class Outbox:
 
     def _look_up(self) -> Seen:
         """Find what of the delivery is at Slack already."""
-        since = max(0.0, created_at(self._delivery.id) - _CLOCKS_SECONDS)
+        since = max(0.0, made_at_ms(self._delivery.id) / 1000 - _CLOCKS_SECONDS)
         threads, thread = self._manner.threads, self._thread or self._last_thread()
         seen = self._destination.seen(self._part(""), since=since, threads=threads, thread=thread)
         if isinstance(seen, str):
@@ -204,17 +204,6 @@ class _WhileRunning:
         return self.file.seek(place)
 
 
-def created_at(delivery: str) -> float:
-    """The Unix time in a ULID; 0 for an id that is none."""
-    try:
-        number = 0
-        for letter in delivery[:10]:
-            number = number * 32 + _ALPHABET[letter]
-    except KeyError:
-        return 0.0
-    return number / 1000 if len(delivery) == 26 else 0.0
-
-
 def is_new(delivery: str, run_started_at: float, now: float) -> bool:
     """Whether a delivery was made in this run, so that no earlier run can have posted anything of it.
 
@@ -223,4 +212,4 @@ def is_new(delivery: str, run_started_at: float, now: float) -> bool:
         run_started_at: Unix time.
         now: Unix time; an id from the future tells nothing.
     """
-    return run_started_at <= created_at(delivery) <= now
+    return run_started_at <= made_at_ms(delivery) / 1000 <= now
