@@ -197,6 +197,18 @@ def test_jsonl_keeps_decimals_exact() -> None:
     assert json.loads(wide)["c"] == 10**75
 
 
+def test_csv_counts_only_the_nonfinite_numbers_that_become_null() -> None:
+    """Those inside of JSON; a dot in the name of a column makes nothing nested."""
+    nan = float("nan")
+    batch = pa.record_batch({"a.b[]": [nan], "inside": [{"x": nan, "more": [nan, 1.0]}]})
+    sink = Bytes()
+    encoder = encoding("csv", line_end="lf").open(batch.schema, sink, digest="d1")
+    encoder.write(batch)
+    encoder.finish()
+    assert bytes(sink.content).splitlines()[1:] == [b'NaN,"{""x"":null,""more"":[null,1.0]}"']
+    assert encoder.nonfinite == 2
+
+
 def test_jsonl_writes_nonfinite_numbers_as_null_and_counts_them() -> None:
     nan = float("nan")
     batch = pa.record_batch({"a": [1.0, nan, None], "b": [[nan], [float("inf"), 2.0], []]})

@@ -11,7 +11,7 @@ from attrs import frozen
 
 import muxly
 from muxly_routers import _layout
-from muxly_routers._formats.columns import is_text
+from muxly_routers._formats.columns import check_years, is_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ __all__ = ["Partitions", "overwrite_keys", "value_folders"]
 
 Folders = tuple[str, ...]
 
+_MOST_CODES = 1 << 62
 _SHAPES = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
 
 
@@ -89,9 +90,13 @@ class Partitions:
 
 def _codes(indices: list[pa.Array], sizes: list[int]) -> pa.Array:
     """One number for each record, equal for records of one folder."""
-    codes = indices[0].cast(pa.int64())
+    codes, count = indices[0].cast(pa.int64()), sizes[0]
     for more, size in zip(indices[1:], sizes[1:], strict=True):
-        codes = pc.add(pc.multiply(codes, size), more.cast(pa.int64()))
+        if count * size > _MOST_CODES:
+            # Of many levels only few combinations are there: these are counted anew.
+            dense = codes.dictionary_encode()
+            codes, count = dense.indices.cast(pa.int64()), len(dense.dictionary)
+        codes, count = pc.add(pc.multiply(codes, size), more.cast(pa.int64())), count * size
     return codes
 
 
@@ -132,6 +137,7 @@ def _texts(key: _layout.PartitionKey, column: pa.Array) -> pa.DictionaryArray:
         column = column.cast(column.type.value_type)
     if pa.types.is_run_end_encoded(column.type):
         column = pc.run_end_decode(column)
+    column = _in_utc(key, column)
     if key.part is not None:
         column = _floor(key, column)
     elif not _names_folders(column.type):
@@ -143,6 +149,30 @@ def _texts(key: _layout.PartitionKey, column: pa.Array) -> pa.DictionaryArray:
     values = encoded.dictionary
     texts = pc.strftime(values, _SHAPES[key.part]) if key.part else _plain(values)
     return pa.DictionaryArray.from_arrays(encoded.indices, texts)
+
+
+def _in_utc(key: _layout.PartitionKey, column: pa.Array) -> pa.Array:
+    """Dates and times in types that Python has, and times with a zone in UTC, whatever their zone is called.
+
+    Raises:
+        RejectedError: One has no four-digit year, or is told in nanoseconds where it names a folder itself.
+    """
+    kind = column.type
+    if pa.types.is_date64(kind):
+        column = column.cast(pa.date32())
+    if pa.types.is_timestamp(kind):
+        zone = "UTC" if kind.tz is not None else None
+        column = column.cast(pa.timestamp(kind.unit, zone))
+        if kind.unit == "ns" and key.part is None:
+            try:
+                column = column.cast(pa.timestamp("us", zone))
+            except pa.ArrowInvalid as error:
+                raise muxly.RejectedError(
+                    f"partition_by: column {key.column!r}: a time with nanoseconds names no folder; "
+                    f"use hour({key.column})"
+                ) from error
+    check_years(key.column, column)
+    return column
 
 
 def _names_folders(kind: pa.DataType) -> bool:
@@ -168,7 +198,7 @@ def _floor(key: _layout.PartitionKey, column: pa.Array) -> pa.Array:
                 f"partition_by: {key.part}({key.column}) needs a date or a time, and the column is {kind}"
             )
         if column.type.tz is not None:
-            column = column.cast(pa.timestamp(column.type.unit, "UTC")).cast(pa.timestamp(column.type.unit))
+            column = column.cast(pa.timestamp(column.type.unit))
         return pc.floor_temporal(column, unit=key.part)
     except pa.ArrowInvalid as error:
         raise muxly.RejectedError(f"partition_by: {key.part}({key.column}): {error}") from error

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
     from muxly_routers._formats.encoding import Format
 
-__all__ = ["Conversion", "conversion", "is_text", "leaves"]
+__all__ = ["Conversion", "check_years", "conversion", "is_text", "leaves"]
 
 _UTC = {"UTC", "Etc/UTC", "+00:00", "Z"}
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+# 0001-01-01 and 9999-12-31 in days from 1970: what RFC 3339 has a form for.
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
+_SECONDS = 86_400
 
 
 class _UnwritableError(Exception):
@@ -169,3 +173,22 @@ def leaves(place: str, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:
         yield from leaves(f"{place}[]", column.flatten())
     else:
         yield place, column
+
+
+def check_years(place: str, leaf: pa.Array) -> None:
+    """Refuse times that have no four-digit year, for which neither writers nor Python have a form.
+
+    Raises:
+        RejectedError: There is one.
+    """
+    kind = leaf.type
+    if pa.types.is_date32(kind):
+        first, last, numbers = _FIRST_DAY, _LAST_DAY, leaf.view(pa.int32())
+    elif pa.types.is_timestamp(kind):
+        unit = _PER_SECOND[kind.unit] * _SECONDS
+        first, last, numbers = _FIRST_DAY * unit, (_LAST_DAY + 1) * unit - 1, leaf.view(pa.int64())
+    else:
+        return
+    ends = pc.min_max(numbers).as_py()
+    if ends["min"] is not None and (ends["min"] < first or ends["max"] > last):
+        raise muxly.RejectedError(f"column {place!r}: a {kind} outside the years 1 to 9999 has no text form")

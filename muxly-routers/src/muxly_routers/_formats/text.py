@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import muxly
 from muxly_routers._formats import columns, compression, csv, jsonl
 
 if TYPE_CHECKING:
@@ -19,11 +18,6 @@ __all__ = ["TextEncoder"]
 # threads, whose turn comes only between two parts because arro3 holds the GIL, never wait long.
 _PART_ROWS = 8_192
 _PART_BYTES = 8 * 1024 * 1024
-
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-# 0001-01-01 and 9999-12-31 in days from 1970: what RFC 3339 has a form for.
-_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
-_SECONDS = 86_400
 
 
 class TextEncoder:
@@ -55,7 +49,7 @@ class TextEncoder:
     def _write_part(self, part: pa.RecordBatch) -> None:
         for name, column in zip(part.schema.names, part.columns, strict=True):
             for place, leaf in columns.leaves(name, column):
-                self._look_at(place, leaf)
+                self._look_at(place, leaf, inside=place != name)
         if self._encoding.format == "jsonl":
             self._sink.write(jsonl.lines(part))
         else:
@@ -63,25 +57,11 @@ class TextEncoder:
             self._sink.write(csv.lines(part, self._encoding, header=header))
         self._begun = True
 
-    def _look_at(self, place: str, leaf: pa.Array) -> None:
+    def _look_at(self, place: str, leaf: pa.Array, *, inside: bool) -> None:
         kind = leaf.type
         if pa.types.is_floating(kind):
-            if self._encoding.format == "jsonl" or "[]" in place or "." in place:
+            # CSV itself has a text for them, the JSON inside of it has none.
+            if inside or self._encoding.format == "jsonl":
                 self.nonfinite += pc.sum(pc.invert(pc.is_finite(leaf))).as_py() or 0
         elif pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-            _check_years(place, leaf)
-
-
-def _check_years(place: str, leaf: pa.Array) -> None:
-    """Refuse times that have no four-digit year: the writers would put an error text in their place."""
-    kind = leaf.type
-    if pa.types.is_date32(kind):
-        first, last, numbers = _FIRST_DAY, _LAST_DAY, leaf.view(pa.int32())
-    elif pa.types.is_timestamp(kind):
-        unit = _PER_SECOND[kind.unit] * _SECONDS
-        first, last, numbers = _FIRST_DAY * unit, (_LAST_DAY + 1) * unit - 1, leaf.view(pa.int64())
-    else:
-        return
-    ends = pc.min_max(numbers).as_py()
-    if ends["min"] is not None and (ends["min"] < first or ends["max"] > last):
-        raise muxly.RejectedError(f"column {place!r}: a {kind} outside the years 1 to 9999 has no text form")
+            columns.check_years(place, leaf)
