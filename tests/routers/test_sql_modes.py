@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from muxly_routers.sql import Sql
     from tests.fixtures_mariadb import MariaDb
 
 KEYED = muxly.Stream("keyed", ("id",), cursor_field="changed")
@@ -28,9 +29,27 @@ DEAD = datetime(2026, 1, 1, tzinfo=UTC)
 STREAMS = count()
 
 
+@attrs.frozen
+class Lasting:
+    """A database for many examples, which take other streams, with routers that stay open.
+
+    Args:
+        target: The database.
+        routers: By what they do with deleted records.
+    """
+
+    target: Target
+    routers: dict[str, Sql]
+
+
+@pytest.fixture(scope="module")
+def lasting(lasting_target: Target) -> Iterator[Lasting]:
+    with lasting_target.opened(deletes="soft") as soft, lasting_target.opened(deletes="hard") as hard:
+        yield Lasting(lasting_target, {"soft": soft, "hard": hard})
+
+
 @pytest.fixture(scope="module", params=KINDS)
-def lasting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """A database for many examples, which take other streams."""
+def lasting_target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     if request.param == "mariadb":
         server: MariaDb = request.getfixturevalue("mariadb_server")
         server.run("CREATE DATABASE muxly_modes")
@@ -83,7 +102,7 @@ def changed(stream: muxly.Stream, position: int, changes: list[Change], only: in
     order=st.randoms(use_true_random=False),
 )
 def test_newest_record_of_each_key_is_left_whatever_comes_first(
-    lasting: Target, deletes: str, deliveries: list[list[Change]], order: Any
+    lasting: Lasting, deletes: str, deliveries: list[list[Change]], order: Any
 ) -> None:
     stream = attrs.evolve(KEYED, name=f"keyed_{deletes}_{next(STREAMS)}")
     made = [changed(stream, position, changes) for position, changes in enumerate(deliveries)]
@@ -94,11 +113,10 @@ def test_newest_record_of_each_key_is_left_whatever_comes_first(
         if order.random() < 1 / 2
     ]
     order.shuffle(made)
-    with lasting.opened(deletes=deletes) as router:
-        for one in made:
-            router.deliver(one)
-    schema = "modes." if "schema" in lasting.options else ""
-    rows = lasting.run(f'SELECT * FROM {schema}"{stream.name}"')
+    for one in made:
+        lasting.routers[deletes].deliver(one)
+    schema = "modes." if "schema" in lasting.target.options else ""
+    rows = lasting.target.run(f'SELECT * FROM {schema}"{stream.name}"')
     wanted = newest(deliveries)
     alive = {row["id"]: row["text"] for row in rows if row["_deleted_at"] is None}
     assert alive == {key: text for key, (text, dead) in wanted.items() if not dead}
