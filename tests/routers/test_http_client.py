@@ -18,16 +18,19 @@ import trustme
 
 import muxly
 from muxly_routers._http import retry_after
-from muxly_routers._http.client import Answer, Client, Limits, site
+from muxly_routers._http.client import Client, Limits
 from muxly_routers._http.content import UnreadableAnswerError, decoded
 from muxly_routers._http.egress import Guard, forbidden, system_lookup
 from muxly_routers._http.outgoing import Outgoing
 from muxly_routers._http.tls import Tls
+from muxly_routers._http.urls import site
 from tests.http_receiver import Receiver, Reply, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from muxly_routers._http.answer import Answer
 
 GUARD = Guard(on=True)
 QUICK = Limits(connect_seconds=0.5, read_seconds=0.5, total_seconds=0.5)
@@ -258,6 +261,13 @@ def test_bomb_in_a_bomb_is_cut() -> None:
 )
 def test_content_is_decoded(coding: str, content: bytes, expected: bytes) -> None:
     assert decoded(content, coding, 1000) == (expected, False)
+
+
+@pytest.mark.parametrize(
+    ("coding", "content"), [("gzip", gzip.compress(b"plain")), ("deflate", zlib.compress(b"plain"))]
+)
+def test_content_that_ends_early_is_not_taken_for_whole(coding: str, content: bytes) -> None:
+    assert decoded(content[:-3], coding, 1000) == (b"plain", True)
 
 
 @pytest.mark.parametrize(
@@ -548,7 +558,11 @@ def test_guarded_client_uses_no_proxy(
     assert receiver.accepted == 0
 
 
-def test_unknown_kind_of_proxy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1080")
-    with pytest.raises(muxly.ConfigurationError, match=r"proxy with socks5://, .* NO_PROXY"):
+@pytest.mark.parametrize(
+    ("proxy", "problem"),
+    [("socks5://127.0.0.1:1080", "with socks5://, which"), ("http://[::1", "that is no URL"), ("http://", "with http")],
+)
+def test_proxy_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, proxy: str, problem: str) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(muxly.ConfigurationError, match=rf"names a proxy {problem}.* NO_PROXY"):
         Client("http://away.example/")

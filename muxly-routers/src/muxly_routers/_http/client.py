@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
 import httpx2
-from attrs import evolve, field, frozen
+from attrs import frozen
 
 import muxly
-from muxly_routers._http import content, retry_after
+from muxly_routers._http import content
+from muxly_routers._http.answer import Answer
 from muxly_routers._http.egress import Guard, Lookup
 from muxly_routers._http.hidden import Hidden
 from muxly_routers._http.network import Deadline, Network, TlsRefusedError
 from muxly_routers._http.tls import Tls, context
+from muxly_routers._http.urls import checked_url, proxy_of, site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from muxly_routers._http.outgoing import Outgoing
 
-__all__ = ["Answer", "Client", "Limits", "checked_url", "site"]
+__all__ = ["Client", "Limits"]
 
 # Many servers end idle connections after a minute; one that they end just as we use it costs a repeat.
 _IDLE_SECONDS = 30.0
@@ -47,46 +48,6 @@ class Limits:
     answer_bytes: int = 1024 * 1024
     connections: int = 1
     grace_seconds: float = 5.0
-
-
-@frozen
-class Answer:
-    """What a server answered.
-
-    Args:
-        status: The HTTP status.
-        headers: By name in small letters.
-        body: The content without its coding, at most ``answer_bytes``.
-        whole: Whether the body is all of it, and could be decoded.
-        hidden: What of it no message may show.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    whole: bool = True
-    hidden: Hidden = field(factory=Hidden)
-
-    @property
-    def retry_after(self) -> float | None:
-        """How many seconds the server asks us to wait, 0 to one hour; None = it does not say."""
-        return retry_after.seconds(self.headers.get("retry-after"))
-
-    @property
-    def excerpt(self) -> str:
-        """The beginning of the body in one line, for an error's message."""
-        return self.shown(self.body.decode("utf-8", "replace"))
-
-    def shown(self, said: str) -> str:
-        """A text out of the body in one line, for an error's message."""
-        return self.hidden.shown(said)
-
-
-def site(url: str | httpx2.URL) -> str:
-    """Scheme, host and port of a URL: what may be shown of one whose path may be a secret."""
-    parts = httpx2.URL(url)
-    port = "" if parts.port is None else f":{parts.port}"
-    return f"{parts.scheme}://{parts.host}{port}"
 
 
 class Client:
@@ -124,7 +85,7 @@ class Client:
         self.site = site(self._url)
         self._deadline = Deadline(stopping, self._limits.grace_seconds)
         self._network = Network(guard, self._deadline, lookup)
-        self._proxy = None if guard.on else _proxy(self._url)
+        self._proxy = None if guard.on else proxy_of(self._url)
         self._pool = httpcore2.ConnectionPool(
             ssl_context=self._context,
             proxy=self._proxy,
@@ -144,7 +105,7 @@ class Client:
         try:
             response = self._pool.handle_request(self._request(outgoing))
             try:
-                return evolve(self._answer(response), hidden=outgoing.hidden)
+                return self._answer(response, outgoing.hidden)
             finally:
                 response.close()
         except _FAILURES as error:
@@ -174,7 +135,7 @@ class Client:
             },
         )
 
-    def _answer(self, response: httpcore2.Response) -> Answer:
+    def _answer(self, response: httpcore2.Response, hidden: Hidden) -> Answer:
         limit = self._limits.answer_bytes
         raw, cut = _up_to(response.iter_stream(), limit)
         headers = dict(httpx2.Headers(response.headers).items())
@@ -182,7 +143,7 @@ class Client:
             body, more = content.decoded(raw, headers.get("content-encoding", ""), limit)
         except content.UnreadableAnswerError:
             body, more = b"", True
-        return Answer(response.status, headers, body, whole=not (cut or more))
+        return Answer(response.status, headers, body, whole=not (cut or more), hidden=hidden)
 
     def probe(self) -> None:
         """Connect, and go through the TLS handshake, without any request; through a proxy, only to it.
@@ -213,51 +174,6 @@ class Client:
     def close(self) -> None:
         """Close all connections."""
         self._pool.close()
-
-
-def checked_url(url: str | muxly.Secret) -> httpx2.URL:
-    """A URL that requests can be made to.
-
-    Raises:
-        ConfigurationError: It is none; neither the message nor this frame shows it, for it may be a secret.
-    """
-    problem = _problem(_text(url))
-    if problem is not None:
-        raise muxly.ConfigurationError(problem, path=("url",))
-    return httpx2.URL(_text(url))
-
-
-def _text(url: str | muxly.Secret) -> str:
-    return url if isinstance(url, str) else url.reveal()
-
-
-def _problem(url: str) -> str | None:
-    try:
-        parsed = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        return f"this is no URL: {error}"
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        return "this is no URL that begins with http:// or https:// and names a host"
-    if parsed.userinfo:
-        return "a user or password in the URL is sent nowhere and shows in logs; use basic or bearer"
-    return None
-
-
-def _proxy(url: httpx2.URL) -> httpcore2.Proxy | None:
-    """The proxy that the environment names for that URL, as curl and most programs take it."""
-    named = getproxies()
-    found = named.get(url.scheme) or named.get("all")
-    if not found or proxy_bypass(f"{url.host}:{url.port or ''}".rstrip(":")):
-        return None
-    proxy = httpx2.URL(found if "://" in found else f"http://{found}")
-    if proxy.scheme not in ("http", "https"):
-        raise muxly.ConfigurationError(
-            f"the environment names a proxy with {proxy.scheme}://, which is not supported; use one with http:// or "
-            f"https://, or put {url.host} into NO_PROXY",
-            path=("url",),
-        )
-    auth = (proxy.username, proxy.password) if proxy.userinfo else None
-    return httpcore2.Proxy(str(proxy.copy_with(userinfo=b"")), auth=auth)
 
 
 def _up_to(pieces: Iterator[bytes], limit: int) -> tuple[bytes, bool]:

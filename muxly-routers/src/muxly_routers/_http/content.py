@@ -24,7 +24,7 @@ def decoded(raw: bytes, codings: str, limit: int) -> tuple[bytes, bool]:
         limit: Most bytes to return, and to hold at any time beside a small piece.
 
     Returns:
-        The content, and whether it was cut at the limit.
+        The content, and whether it was cut, at the limit or by whoever sent it.
 
     Raises:
         UnreadableAnswerError: It cannot be decoded.
@@ -58,7 +58,7 @@ def _inflated(content: bytes, limit: int, window: int) -> tuple[bytes, bool]:
         found = inflating.decompress(content, limit + 1)
     except zlib.error as error:
         raise UnreadableAnswerError(f"it is not compressed as it says: {error}") from error
-    return found[:limit], len(found) > limit
+    return found[:limit], len(found) > limit or not inflating.eof
 
 
 def _by_arrow(content: bytes, codec: str, limit: int) -> tuple[bytes, bool]:

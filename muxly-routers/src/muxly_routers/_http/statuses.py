@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import muxly
 
 if TYPE_CHECKING:
-    from muxly_routers._http.client import Answer
+    from muxly_routers._http.answer import Answer
 
 __all__ = ["Meaning", "error_of", "meaning"]
 

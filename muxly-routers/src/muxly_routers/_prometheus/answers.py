@@ -10,7 +10,8 @@ from muxly_routers._http.hidden import Hidden, parts_of, paths_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muxly_routers._http.client import Answer, Client
+    from muxly_routers._http.answer import Answer
+    from muxly_routers._http.client import Client
 
 __all__ = ["failure", "hidden", "reachable"]
 

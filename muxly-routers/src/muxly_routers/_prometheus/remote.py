@@ -23,7 +23,8 @@ from muxly_routers._prometheus.answers import failure, hidden
 from muxly_routers._ulids import made_at_ms
 
 if TYPE_CHECKING:
-    from muxly_routers._http.client import Answer, Client
+    from muxly_routers._http.answer import Answer
+    from muxly_routers._http.client import Client
 
 __all__ = ["Progress", "RemoteWrite", "distinct", "of_one_time", "sample_time"]
 

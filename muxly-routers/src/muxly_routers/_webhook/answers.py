@@ -11,7 +11,7 @@ import muxly
 from muxly_routers._http.statuses import meaning
 
 if TYPE_CHECKING:
-    from muxly_routers._http.client import Answer
+    from muxly_routers._http.answer import Answer
 
 __all__ = ["PerRecord", "pointer_parts"]
 

@@ -14,7 +14,8 @@ from muxly_routers._webhook import signatures
 
 if TYPE_CHECKING:
     import muxly
-    from muxly_routers._http.client import Answer, Client
+    from muxly_routers._http.answer import Answer
+    from muxly_routers._http.client import Client
 
 __all__ = ["Requests", "Signing"]
 

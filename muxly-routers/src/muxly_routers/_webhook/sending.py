@@ -14,7 +14,7 @@ from muxly_routers._http.statuses import error_of, meaning
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from muxly_routers._http.client import Answer
+    from muxly_routers._http.answer import Answer
     from muxly_routers._webhook.answers import PerRecord
     from muxly_routers._webhook.spans import Form, Span
 
