@@ -73,3 +73,14 @@ def test_column_that_is_not_there_is_refused_when_all_are_known(tmp_path: Path) 
     run(tmp_path, router).raise_for_status()
     with pytest.raises(muxly.ConfigurationError, match=r"there is no column 'amuont'; did you mean 'amount'\?"):
         run(tmp_path, router, columns=muxly.Columns(include=["id", "amuont"]))
+
+
+def test_column_that_is_included_and_not_there_is_told_once(tmp_path: Path) -> None:
+    router = CollectingRouter()
+    columns = muxly.Columns(include=["id", "amuont"])
+    for since in (1, 4):
+        result = run(tmp_path, router, since=since, columns=columns)
+        assert result.state == "succeeded"
+        (notice,) = result.notices
+        assert notice.code == "column_missing"
+        assert "includes the column 'amuont', which nothing that was read has had so far" in notice.message

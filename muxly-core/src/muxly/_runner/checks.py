@@ -108,9 +108,31 @@ def check_filter(pipeline: Pipeline, route: Route, streams: Iterable[Stream], le
     """
     from muxly._runner.selection import where_problems
 
-    served = [one for one in streams if matches(one.name, route.streams) and rules_of(pipeline, one.name) is not None]
-    for problem in where_problems(route, [_schema(one, ledger) for one in served]):
+    for problem in where_problems(route, _schemas(pipeline, route, streams, ledger)):
         raise ConfigurationError(f"route {route.name!r}: {problem}", path=("routes", route.name, *problem.path))
+
+
+def missing_columns(pipeline: Pipeline, route: Route, streams: Iterable[Stream], ledger: Ledger) -> Iterator[str]:
+    """What to tell of columns that a route includes and that none of its streams has had so far."""
+    from muxly._runner.contract import DELETED_AT
+
+    known = {DELETED_AT}
+    for schema in _schemas(pipeline, route, streams, ledger):
+        if schema is None:
+            return
+        known.update(schema.names)
+    for name in (route.columns.include if route.columns is not None else None) or ():
+        if name not in known:
+            yield (
+                f"route {route.name!r} includes the column {name!r}, which nothing that was read has had so far; "
+                "correct `include` if that is a mistake"
+            )
+
+
+def _schemas(pipeline: Pipeline, route: Route, streams: Iterable[Stream], ledger: Ledger) -> list[pa.Schema | None]:
+    """What is known of the streams that a route delivers."""
+    served = (one for one in streams if matches(one.name, route.streams) and rules_of(pipeline, one.name) is not None)
+    return [_schema(one, ledger) for one in served]
 
 
 def _schema(stream: Stream, ledger: Ledger | None) -> pa.Schema | None:

@@ -9,6 +9,7 @@ from attrs import evolve
 
 from muxly._runner.subscriptions import mode_of, rules_of
 from muxly.batch import Rejected
+from muxly.component import Notice
 from muxly.errors import RejectedError, RouteError, StoppedError
 from muxly.pipeline import StreamRules
 from muxly.retry import Patience
@@ -42,7 +43,7 @@ class Desk:
         rules = rules_of(self._active.pipeline, stream.name) or StreamRules()
         self._mode: Mode = mode_of(self._route, stream, rules)
         self._options = route_options(self._route, self._mode)
-        self._checked_filter = False
+        self._looked_at = False
         if self._mode == "replace":
             self._supersede()
 
@@ -80,7 +81,7 @@ class Desk:
                 records=limits.records,
                 bytes=limits.bytes,
                 whole_groups=self._mode == "overwrite",
-                check=self._check_filter,
+                check=self._check_selection,
             )
         )
         if stored is None:
@@ -100,14 +101,18 @@ class Desk:
         self.deliver(prepared)
         return True
 
-    def _check_filter(self) -> None:
-        """Look at the filter before a delivery keeps it, now that the columns of the stream are known."""
-        if self._route.where is None or self._checked_filter:
+    def _check_selection(self) -> None:
+        """Look at columns and filter before a delivery keeps them, now that the stream's columns are known."""
+        if self._looked_at or (self._route.where is None and self._route.columns is None):
             return
-        from muxly._runner.checks import check_filter
+        from muxly._runner.checks import check_filter, missing_columns
 
-        check_filter(self._active.pipeline, self._route, list(self._active.streams.values()), self._ledger)
-        self._checked_filter = True
+        known = self._active.pipeline, self._route, list(self._active.streams.values()), self._ledger
+        check_filter(*known)
+        for message in missing_columns(*known):
+            if all(one.message != message for one in self._active.notices):
+                self._active.run.notice(Notice("column_missing", message, stream=self._stream.name))
+        self._looked_at = True
 
     def deliver(self, prepared: Prepared) -> None:
         """Try a delivery until it is acknowledged, split, or given up for this run."""
