@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import muxly
+from muxly._runner.session import Home, open_session
+from muxly.store import letters
 from muxly.testing import CollectingRouter
 from tests.core.runner.test_rules_reading import scripted
 from tests.core.runner.test_run import pipeline
@@ -76,3 +78,37 @@ def test_next_plan_drops_the_ties_of_all_partitions(tmp_path: Path) -> None:
     result = run(tmp_path, reads, router)
     assert (result.state, result.streams["ties"].repeated) == ("succeeded", 3)
     assert delivered(router) == {"first": 3, "last": 3}
+
+
+def test_record_that_cannot_be_read_is_one_dead_letter_however_often_it_comes_again(tmp_path: Path) -> None:
+    bad = muxly.Rejected("no number", record="5;x", place="page 1")
+    other = muxly.Rejected("no number", record="5;y", place="page 1")
+
+    def reading(*rejected: muxly.Rejected) -> Any:
+        def batches(stream: muxly.Stream, partition: muxly.Partition, cursor: muxly.Cursor) -> Iterator[muxly.Batch]:
+            if partition.id == "a":
+                yield muxly.Batch([LAST], cursor=5, rejected=rejected)
+
+        return batches
+
+    router = CollectingRouter()
+    first = run(tmp_path, reading(bad, bad), router).streams["ties"]
+    assert (first.sealed, first.rejected, first.repeated) == (1, 2, 0)
+    again = run(tmp_path, reading(bad, bad), router).streams["ties"]
+    assert (again.sealed, again.rejected, again.repeated) == (0, 0, 3)
+    changed = run(tmp_path, reading(bad, other), router).streams["ties"]
+    assert (changed.sealed, changed.rejected, changed.repeated) == (0, 1, 2)
+    with open_session(Home(folder=tmp_path), "daily", command="test") as session:
+        assert [one.letter.record for one in letters.waiting(session.ledger)] == [b"5;x", b"5;x", b"5;y"]
+
+
+def test_values_that_the_contract_discards_are_kept_once(tmp_path: Path) -> None:
+    def batches(stream: muxly.Stream, partition: muxly.Partition, cursor: muxly.Cursor) -> Iterator[muxly.Batch]:
+        if partition.id == "a":
+            yield muxly.Batch([{**LAST, "new": 1} if cursor else LAST], cursor=5)
+
+    source = scripted([TIES], batches, plan)
+    rules = {"ties": {"new_columns": "discard_value"}}
+    chosen = pipeline(source, CollectingRouter(), parallel=1, route={"mode": "append"}, streams=rules)
+    rejected = [muxly.run(chosen, home=tmp_path).streams["ties"].rejected for _ in range(4)]
+    assert rejected == [0, 1, 0, 0]

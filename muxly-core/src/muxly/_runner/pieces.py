@@ -11,6 +11,7 @@ from muxly._runner import repeats
 from muxly.batch import Batch
 from muxly.errors import PluginError
 from muxly.store import plans
+from muxly.store.letters import unread_before
 from muxly.store.rows import Letter
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ class Pieces:
         table, version, refused = intake.schema.conform(table)
         kept, dropped = self._without_repeats(intake, table)
         table = kept.slice(0, self._allowed(name, kept.num_rows))
-        letters = [*letters, *(_letter_of(name, one) for one in refused)]
-        self._on_count(name, table.num_rows, dropped, len(letters))
+        found = [*letters, *(_letter_of(name, one) for one in refused)]
+        letters = self._without_known(intake, found)
+        self._on_count(name, table.num_rows, dropped + len(found) - len(letters), len(letters))
         return Piece(
             stream=name, version=version, table=table, replaces=_replaces(named, intake, table), letters=letters
         )
@@ -114,6 +116,14 @@ class Pieces:
             kept = repeats.drop_repeats(table, intake.stream, boundary)
             table, expected[number] = kept.table, kept.expected
         return table, records - table.num_rows
+
+    def _without_known(self, intake: Intake, letters: list[Letter]) -> list[Letter]:
+        """The letters that no earlier run has kept: what cannot be read comes again with the ties and the lookback."""
+        if not letters or not self._expected_of(intake.stream):
+            return letters
+        contents = [one.record for one in letters if one.record is not None]
+        known = unread_before(self._ledger, intake.stream.name, contents)
+        return [one for one in letters if (one.place, one.record) not in known]
 
     def _expected_of(self, stream: Stream) -> list[repeats.Boundary]:
         """What this reading may see again: what was sealed before its plan, and what its own partition has sealed.

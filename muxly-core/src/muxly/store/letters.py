@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from muxly.store.ledger import Ledger
 
 
+_RECORDS = 500  # far below what a database takes in one statement
+
+
 @frozen(kw_only=True)
 class StoredLetter:
     """A dead letter as it is stored.
@@ -99,6 +102,22 @@ def waiting(
         )
         for row in rows
     ]
+
+
+def unread_before(ledger: Ledger, stream: str, records: Sequence[bytes]) -> set[tuple[str | None, bytes]]:
+    """Which of these records earlier runs could not read either, each with its place."""
+    found: set[tuple[str | None, bytes]] = set()
+    with ledger.read() as connection:
+        for start in range(0, len(records), _RECORDS):
+            query = select(dead_letters.c.place, dead_letters.c.record).where(
+                dead_letters.c.pipeline == ledger.pipeline,
+                dead_letters.c.route == "",
+                dead_letters.c.stream == stream,
+                dead_letters.c.run != ledger.run,
+                dead_letters.c.record.in_(records[start : start + _RECORDS]),
+            )
+            found |= {(row.place, row.record) for row in connection.execute(query)}
+    return found
 
 
 def count(ledger: Ledger) -> dict[tuple[str, str], int]:
