@@ -430,6 +430,12 @@ def test_others_than_the_operator_bring_their_own_credentials(lake: Lake, option
         ({"prefix": "../x"}, "prefix is made of names and slashes"),
         ({"endpoint_url": "minio:9000"}, "endpoint_url begins with http:// or https://"),
         ({"endpoint_url": "https://user:password@minio"}, "holds no user or password"),
+        ({"endpoint_url": "http://minio_server:9000"}, "a host made of letters, digits, dots and hyphens"),
+        ({"endpoint_url": "https://a..b"}, "a host made of letters"),
+        ({"endpoint_url": "https://host:port"}, "perhaps a port after a colon"),
+        ({"endpoint_url": "https://host:0"}, "perhaps a port after a colon"),
+        ({"endpoint_url": "https://host:99999"}, "perhaps a port after a colon"),
+        ({"endpoint_url": "http://[::1"}, "or an address"),
         ({"part_bytes": 1024}, "part_bytes"),
         ({"format": "csv", "compression": "snappy"}, "csv is compressed with"),
         ({"folder": "raw"}, "files of different origin would be mixed"),
@@ -438,6 +444,17 @@ def test_others_than_the_operator_bring_their_own_credentials(lake: Lake, option
 def test_wrong_option_is_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=re.escape(problem)):
         S3(**{"bucket": "lake", **options})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://minio", "https://minio.example:9000/s3", "http://[::1]:9000", "http://10.0.0.1"]
+)
+def test_endpoint_that_the_sdk_takes_is_taken(url: str) -> None:
+    router = S3(bucket="lake", endpoint_url=url, anonymous=True)
+    run = muxly.Run("01A", "daily")
+    router.open(run)
+    assert router._bucket().client.meta.endpoint_url == url
+    run.end()
 
 
 @pytest.mark.parametrize(

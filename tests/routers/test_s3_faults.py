@@ -160,6 +160,17 @@ def test_answer_that_is_no_store_s_may_pass(lake: Lake, proxy: Proxy) -> None:
         lake.router().deliver(numbered(1))
 
 
+def test_answer_of_a_hostile_store_does_no_harm_where_it_is_shown(lake: Lake, proxy: Proxy) -> None:
+    shown = "A&#10;B" + "x" * 9000
+    body = f"<?xml version='1.0'?><Error><Code>Odd&#9;Code</Code><Message>{shown}</Message></Error>".encode()
+    proxy.faults.append(Fault(on=WRITING, status=400, body=body))
+    with pytest.raises(muxly.RouteError, match=r": A Bx{197} \(Odd Code, HTTP 400\); see what the store"):
+        lake.router().deliver(numbered(1))
+    proxy.faults.insert(0, Fault(on=r"list-type", times=9, status=200, body=b"<\x1b[2J" + b"y" * 9000))
+    with pytest.raises(muxly.RetryableError, match=r"^[ -~]{20,500}$"):
+        lake.router().deliver(numbered(1))
+
+
 def test_missing_bucket_is_named_with_the_next_step(seaweed: Store) -> None:
     with (
         Lake(seaweed) as lake,

@@ -30,6 +30,8 @@ __all__ = ["AssumeRole", "Csv", "Parquet", "S3"]
 
 _MIB = 1024 * 1024
 _BUCKET = re.compile(r"[a-z0-9][a-zA-Z0-9._-]{1,253}[a-zA-Z0-9]|arn:[A-Za-z0-9:/_-]+")
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_ENDPOINT = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{{1,5}}))?(?:/|$)")
 _PREFIX = re.compile(r"[A-Za-z0-9_=~%+@,()!'*.-]+")
 
 
@@ -48,8 +50,16 @@ def _check_prefix(instance: Any, attribute: Any, value: str) -> None:
 
 
 def _check_url(instance: Any, attribute: Any, value: str | None) -> None:
-    if value is not None and not re.match(r"https?://[^/@\s]+(/|$)", value):
+    if value is None:
+        return
+    if not re.match(r"https?://[^/@\s]+(/|$)", value):
         raise ValueError("endpoint_url begins with http:// or https://, and holds no user or password")
+    found = _ENDPOINT.match(value)
+    if found is None or int(found[1] or 1) not in range(1, 65536):
+        raise ValueError(
+            "endpoint_url names a host made of letters, digits, dots and hyphens, which is all that the SDK takes, or "
+            f"an address, and perhaps a port after a colon: {value!r} does not"
+        )
 
 
 class AssumeRole(muxly.Options):

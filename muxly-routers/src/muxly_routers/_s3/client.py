@@ -32,7 +32,8 @@ class Clients:
 
         Raises:
             PluginError: The SDK is not installed.
-            ConfigurationError: The options name no region, a profile that is not there, or the like.
+            ConfigurationError: The options name no region, a profile that is not there, an endpoint that
+                the SDK does not take, or the like.
         """
         with self._lock:
             if access not in self._clients:
@@ -59,7 +60,7 @@ def _client(access: Access) -> S3Client:
         import botocore.exceptions
     try:
         return _made(access)
-    except botocore.exceptions.BotoCoreError as error:
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise muxly.ConfigurationError(f"the options of the router s3 lead to no client: {error}") from error
 
 

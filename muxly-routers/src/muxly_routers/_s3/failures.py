@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import muxly
 from muxly_routers._http import retry_after
+from muxly_routers._http.hidden import Hidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,7 @@ _NEXT_STEP = {
     "QuotaExceeded": "make room there; the next run delivers what is pending",
     "XMinioStorageFull": "make room there; the next run delivers what is pending",
 }
+_HARMLESS = Hidden()
 # Longer than is waited for at once: only the runner's next attempt has new credentials.
 _RENEWED_SECONDS = 5.0
 _EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
@@ -95,7 +97,9 @@ def error_of(error: Exception, doing: str, place: str, renew: Callable[[], None]
     if isinstance(error, exceptions.ClientError):
         return _of_store(error, doing, place, renew)
     if isinstance(error, parsers.ResponseParserError):
-        return muxly.RetryableError(f"cannot {doing} {place}: the answer is not one of an S3 store: {error}")
+        return muxly.RetryableError(
+            f"cannot {doing} {place}: the answer is not one of an S3 store: {_HARMLESS.shown(str(error))}"
+        )
     return _of_sdk(error, doing, place)
 
 
@@ -132,7 +136,8 @@ def _lasting(message: str, code: str, status: int) -> muxly.RouteError:
 
 
 def _said(text: Any, code: str, status: int = 200) -> str:
-    return f"{str(text).strip()[:300] or 'the store refuses'} ({code or 'no code'}, HTTP {status})"
+    said = _HARMLESS.shown(str(text)) or "the store refuses"
+    return f"{said} ({_HARMLESS.shown(code) or 'no code'}, HTTP {status})"
 
 
 def _passes(code: str, status: int) -> bool:
