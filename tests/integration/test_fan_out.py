@@ -120,10 +120,24 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+def processes(folder: Path) -> int:
+    """How many processes work in a folder."""
+    import psutil
+
+    words = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
+    return sum(any(str(folder) in word for word in command) for command in words)
+
+
 @pytest.fixture
 def services(folder: Path) -> Iterator[Services]:
+    """All of them; they end without a trace, also one that hangs and one that is away."""
     with Services(folder / "services", ports_in_a_row(5)) as started:
         yield started
+        started.tell("freeze s3")
+        started.tell("stop webhook")
+        assert processes(folder) > 2
+        assert started.end() == 0
+        assert processes(folder) == 0
 
 
 @pytest.fixture
@@ -146,63 +160,18 @@ class Lake:
         self.away.rename(self.path)
 
 
+def freezer(route: str, services: Services) -> tuple[Callable[[], None], Callable[[], None]]:
+    """What makes the destination of a route hang, and what wakes it; a folder cannot."""
+    if route not in SERVICES:
+        return (lambda: None), (lambda: None)
+    return partial(services.tell, f"freeze {SERVICES[route]}"), partial(services.tell, f"thaw {SERVICES[route]}")
+
+
 def switch(route: str, services: Services, lake: Lake) -> tuple[Callable[[], None], Callable[[], None]]:
     """What takes the destination of a route away, and what brings it back."""
     if route == "lake":
         return lake.stop, lake.start
     return partial(services.tell, f"stop {SERVICES[route]}"), partial(services.tell, f"start {SERVICES[route]}")
-
-
-def test_destination_that_is_away_delays_its_own_route_only(services: Services, project: Project) -> None:
-    assert project.check() == {}
-    ran = project.run_command()
-    routes = set(ran.result["routes"])
-    assert (ran.code, ran.read()) == (0, RECORDS), ran.errors
-    assert ran.delivered() == dict.fromkeys(routes, RECORDS)
-    place, lake = Place(project, services), Lake(project)
-    assert place.records() == dict.fromkeys(routes, RECORDS)
-
-    total, behind = RECORDS, dict[str, int]()
-    for number, route in enumerate(["lake", *SERVICES], start=1):
-        unplug, plug = switch(route, services, lake)
-        unplug()
-        added = project.add_records(number, number)
-        ran = project.run(**ONCE)
-        plug()
-        # What comes later can only come out of the spool.
-        added.unlink()
-        total += number
-        assert ran.code == 3, ran.errors
-        assert ran.read() == number
-        assert ran.pending() == {route: number}
-        assert ran.route(route)["error"]
-        caught_up = {name: number + behind.get(name, 0) for name in routes - {route}}
-        assert {name: count for name, count in ran.delivered().items() if name != route} == caught_up
-        assert all(one["balanced"] for one in ran.result["routes"].values())
-        behind = {route: number}
-
-    ran = project.run_command()
-    assert (ran.code, ran.read(), ran.pending()) == (0, 0, {})
-    assert {name: count for name, count in ran.delivered().items() if count} == behind
-    assert place.records() == dict.fromkeys(routes, total)
-
-
-def test_destination_that_hangs_delays_its_own_route_only(services: Services, project: Project) -> None:
-    assert project.run().code == 0
-    total = RECORDS
-    for number, (route, service) in enumerate(SERVICES.items(), start=1):
-        services.tell(f"freeze {service}")
-        added = project.add_records(number, number)
-        ran = project.run(**ONCE, **PATIENCE)
-        services.tell(f"thaw {service}")
-        added.unlink()
-        total += number
-        assert ran.code == 3, ran.errors
-        assert ran.pending() == {route: number}
-        assert ran.route(route)["error"]
-    ran = project.run()
-    assert (ran.code, ran.read(), ran.pending()) == (0, 0, {}), ran.errors
-    assert Place(project, services).records() == dict.fromkeys(ran.result["routes"], total)
 
 
 PATIENCE: dict[str, object] = {
@@ -215,22 +184,42 @@ PATIENCE: dict[str, object] = {
 """A second of silence is enough to tell that a destination hangs."""
 
 
-def test_services_end_without_a_trace(folder: Path) -> None:
-    services = Services(folder / "services", ports_in_a_row(5))
-    with services:
-        services.tell("freeze s3")
-        services.tell("stop webhook")
-        assert started(folder) > 2
-        assert services.end() == 0
-    assert started(folder) == 0
+def test_destinations_that_are_away_or_hang_delay_their_own_routes_only(services: Services, project: Project) -> None:
+    """Two at a time, one of each kind and none twice in a row: the other four go on."""
+    ran = project.run_command()
+    routes = set(ran.result["routes"])
+    assert (ran.code, ran.read()) == (0, RECORDS), ran.errors
+    assert ran.delivered() == dict.fromkeys(routes, RECORDS)
+    place, lake = Place(project, services), Lake(project)
+    assert place.records() == dict.fromkeys(routes, RECORDS)
 
+    total, behind, order = RECORDS, dict[str, int](), ["lake", *SERVICES]
+    for number, (away, hanging) in enumerate(zip(order, order[3:] + order[:3], strict=True), start=1):
+        unplug, plug = switch(away, services, lake)
+        freeze, thaw = freezer(hanging, services)
+        unplug()
+        freeze()
+        added = project.add_records(number, number)
+        ran = project.run(**ONCE, **PATIENCE)
+        thaw()
+        plug()
+        # What comes later can only come out of the spool.
+        added.unlink()
+        total += number
+        late = {away, hanging} if hanging in SERVICES else {away}
+        assert ran.code == 3, ran.errors
+        assert ran.read() == number
+        assert ran.pending() == dict.fromkeys(late, number)
+        assert all(ran.route(route)["error"] for route in late)
+        caught_up = {name: number + behind.get(name, 0) for name in routes - late}
+        assert {name: count for name, count in ran.delivered().items() if name not in late} == caught_up
+        assert all(one["balanced"] for one in ran.result["routes"].values())
+        behind = ran.pending()
 
-def started(folder: Path) -> int:
-    """How many processes work in a folder."""
-    import psutil
-
-    words = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"])]
-    return sum(any(str(folder) in word for word in command) for command in words)
+    ran = project.run_command()
+    assert (ran.code, ran.read(), ran.pending()) == (0, 0, {}), ran.errors
+    assert {name: count for name, count in ran.delivered().items() if count} == behind
+    assert place.records() == dict.fromkeys(routes, total)
 
 
 def test_port_that_is_taken_is_named(folder: Path) -> None:
