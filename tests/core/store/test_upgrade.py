@@ -237,11 +237,9 @@ def test_process_killed_while_it_upgrades_leaves_the_old_or_the_new(store_url: s
 
 
 def _all_at_once(processes: int, url: str, scripts: Path, number: str) -> None:
-    command = [sys.executable, str(_PROGRAM), "open", url, str(scripts), number]
-    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(processes)]
-    for process in started:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+    command = [sys.executable, str(_PROGRAM), "race", url, str(scripts), number, str(processes)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def _die_everywhere(url: str, scripts: Path, number: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Run as a program by the tests: opens or upgrades a store, in as many processes and deaths as it is told.
 
-``open URL SCRIPTS HEAD``        open the store once, as a Muxly whose newest revision is HEAD
+``race URL SCRIPTS HEAD COUNT``  open the store in so many processes at once, as a Muxly whose newest revision is HEAD
 ``die URL SCRIPTS HEAD STEP``    for n = 1, 1 + STEP, ...: reset the store, open it in a child that is killed before
                                  its n-th statement, look at it, open it again; until a child lives; one JSON line each
 """
@@ -12,10 +12,11 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import alembic.command  # noqa: F401 - loaded once, before the forks
 from sqlalchemy import Engine, event, inspect, text
@@ -32,15 +33,36 @@ LATER = f"{int(TODAY) + 1:04}"
 
 def main(verb: str, url: str, scripts: str, number: str, step: str = "1") -> None:
     migrating.SCRIPTS = Path(scripts)
-    if verb == "open":
+    if verb == "race":
         revision.HEAD = number
-        open_store(url).dispose()
+        _race(url, int(step))
         return
     for statement in count(1, int(step)):
         seen = _die_at(statement, url, number)
         print(json.dumps({"statement": statement, **seen}))
         if not seen["killed"]:
             return
+
+
+def _race(url: str, processes: int) -> None:
+    """Children that have loaded all and wait for one word, so that they begin together."""
+    reading_end, writing_end = os.pipe()
+    children = [os.fork() or _open_when_told(url, reading_end, writing_end) for _ in range(processes)]
+    os.close(writing_end)
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    if any(statuses):
+        sys.exit(f"children ended with {statuses}")
+
+
+def _open_when_told(url: str, reading_end: int, writing_end: int) -> NoReturn:
+    os.close(writing_end)
+    os.read(reading_end, 1)  # ends when the parent closes the other end
+    try:
+        open_store(url).dispose()
+    except BaseException:  # noqa: BLE001 (told to the parent, whatever it is)
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
 def _die_at(statement: int, url: str, number: str) -> dict[str, Any]:
@@ -89,7 +111,8 @@ def _reset(url: str, *, empty: bool) -> None:
     path = path_of(engine)
     if path is not None:
         engine.dispose()
-        shutil.rmtree(path.parent, ignore_errors=True)
+        if _restored(path.parent, empty=empty):
+            return
     else:
         with engine.begin() as connection:
             metadata.drop_all(connection)
@@ -99,6 +122,18 @@ def _reset(url: str, *, empty: bool) -> None:
         engine = open_store(url)
         fill(engine)
         engine.dispose()
+        if path is not None:
+            shutil.copytree(path.parent, path.parent.with_name(f"{path.parent.name}-saved"))
+
+
+def _restored(folder: Path, *, empty: bool) -> bool:
+    """Put the store back as it was the first time; False if there is none to put back."""
+    shutil.rmtree(folder, ignore_errors=True)
+    saved = folder.with_name(f"{folder.name}-saved")
+    if empty or not saved.exists():
+        return False
+    shutil.copytree(saved, folder)
+    return True
 
 
 def fill(engine: Engine) -> None:
