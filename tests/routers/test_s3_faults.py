@@ -287,6 +287,26 @@ def test_upload_that_cannot_be_aborted_is_swept_by_a_later_run(lake: Lake, proxy
     assert (lake.uploads(), lake.notes()) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("at", "problem"),
+    [(PART, "the upload was aborted by somebody else"), (ENDING, "not all of an upload was accepted")],
+)
+def test_upload_that_somebody_else_aborts_is_made_again(lake: Lake, proxy: Proxy, at: str, problem: str) -> None:
+    """The run after this one took it for left over."""
+
+    def abort() -> None:
+        for one in lake.client.list_multipart_uploads(Bucket=lake.bucket).get("Uploads", []):
+            lake.client.abort_multipart_upload(Bucket=lake.bucket, Key=one["Key"], UploadId=one["UploadId"])
+
+    proxy.faults.append(Fault(on=at, how="pass", call=abort))
+    one = large()
+    with pytest.raises(muxly.RetryableError, match=problem):
+        lake.router(**PARTS).deliver(one)
+    assert (lake.keys(), lake.uploads(), lake.notes()) == ([], [], [])
+    lake.router(**PARTS).deliver(one)
+    assert len(lake.keys()) == 1
+
+
 CHILD = """
 import pickle, sys
 import muxly
