@@ -152,6 +152,13 @@ def test_lock_is_held_by_one_and_names_the_holder(tmp_path: Path) -> None:
     second.release()
 
 
+def test_lock_in_a_place_that_is_no_folder_says_what_to_look_at(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    lock = SpoolLock(tmp_path / "home" / "spool" / "daily.lock", pipeline="daily", holder="a")
+    with pytest.raises(muxly.SpoolError, match=r"cannot write to the spool .*/home/spool: Not a directory; .*`home:`"):
+        lock.acquire()
+
+
 def test_lock_ends_with_its_process(tmp_path: Path) -> None:
     path = tmp_path / "daily.lock"
     code = (

@@ -225,7 +225,11 @@ class FolderSpool:
 
 def failed(doing: str, folder: Path, error: OSError) -> SpoolError:
     """What the operating system refused, as a sentence with the next step."""
-    hint = "; make room there, or move the spool with `home:`" if error.errno == errno.ENOSPC else ""
+    hint = ""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        hint = "; make room there, or move the spool with `home:`"
+    elif error.errno in {errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS}:
+        hint = "; see whether the folder may be written, or move the spool with `home:`"
     return SpoolError(f"cannot {doing} the spool {folder}: {error.strerror}{hint}")
 
 
@@ -255,9 +259,13 @@ class SpoolLock:
 
         Raises:
             LeaseHeldError: Another process holds it; names the holder.
+            SpoolError: The folder cannot be made or written.
         """
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise failed("write to", self._path.parent, error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
