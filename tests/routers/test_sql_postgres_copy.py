@@ -46,7 +46,7 @@ def came_back(session: Session, array: pa.Array, *, as_text: bool = False) -> li
     session.load(Place(None, "loaded"), reader, temporary=True)
     cast = "::text" if as_text else ""
     found = [value for (value,) in session.query(f"SELECT value{cast} FROM loaded ORDER BY number")]
-    session.rollback()
+    session.execute("ROLLBACK")
     return found
 
 

@@ -141,6 +141,16 @@ def test_database_in_memory_is_refused(url: str, fast: bool) -> None:
         router.deliver(numbered([1]))
 
 
+def test_schema_is_refused(tmp_path: Path, fast: bool) -> None:
+    path = tmp_path / "records.db"
+    with (
+        opened_router(f"sqlite:///{path}", fast_path=fast, schema="raw") as router,
+        pytest.raises(muxly.ConfigurationError, match="sqlite has no schemas; leave schema: out"),
+    ):
+        router.deliver(numbered([1]))
+    assert not path.exists()
+
+
 def test_check_makes_nothing(tmp_path: Path, fast: bool) -> None:
     with opened_router(f"sqlite:///{tmp_path}/new/records.db", fast_path=fast) as router:
         (notice,) = router.check()

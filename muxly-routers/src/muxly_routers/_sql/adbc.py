@@ -57,9 +57,6 @@ class AdbcSession(Session):
         with self._kept:
             self.execute("COMMIT")
 
-    def rollback(self) -> None:
-        self.execute("ROLLBACK")
-
     def close(self) -> None:
         with self._kept:
             connection, self._connection = self._connection, None

@@ -152,9 +152,6 @@ class _Session(Session):
     def commit(self) -> None:
         self._connection.commit()
 
-    def rollback(self) -> None:
-        self._connection.rollback()
-
     def close(self) -> None:
         self._connection.close()
 

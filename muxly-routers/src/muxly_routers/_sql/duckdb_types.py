@@ -22,16 +22,12 @@ list, struct, map                      JSON
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyarrow import types
 
 from muxly_routers._sql import values
 from muxly_routers._sql.terms import Form
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["form", "widened"]
 
@@ -101,32 +97,18 @@ def _decimal_form(kind: pa.DataType) -> Form | None:
 def _time_form(kind: pa.DataType) -> Form | None:
     """Times in microseconds; what is finer is refused rather than cut."""
     if types.is_date(kind):
-        return Form("DATE", pa.date32(), _days)
+        beyond = "a date that DuckDB does not have"
+        return Form("DATE", pa.date32(), values.cast_within(pa.date32(), _FIRST_DAY, _LAST_DAY, beyond))
     if types.is_timestamp(kind):
         wire = pa.timestamp("us", kind.tz)
         name = "TIMESTAMP" if kind.tz is None else "TIMESTAMP WITH TIME ZONE"
-        return Form(name, wire, _moments(wire))
+        beyond = "a timestamp that DuckDB does not have"
+        return Form(name, wire, values.cast_within(wire, _FIRST_MOMENT, _LAST_MOMENT, beyond))
     if types.is_time(kind):
         return Form("TIME", pa.time64("us"), values.times)
     if types.is_duration(kind):
         return Form("INTERVAL", pa.duration("us"), values.cast_to(pa.duration("us")))
     return None
-
-
-def _days(array: pa.Array) -> pa.Array:
-    found = array.cast(pa.date32())
-    values.check_range(found.view(pa.int32()), _FIRST_DAY, _LAST_DAY, "a date that DuckDB does not have")
-    return found
-
-
-def _moments(wire: pa.DataType) -> Callable[[pa.Array], pa.Array]:
-    def converted(array: pa.Array) -> pa.Array:
-        found = array.cast(wire)
-        beyond = "a timestamp that DuckDB does not have"
-        values.check_range(found.view(pa.int64()), _FIRST_MOMENT, _LAST_MOMENT, beyond)
-        return found
-
-    return converted
 
 
 def _wider_number(there: str, wanted: str) -> str | None:

@@ -58,6 +58,7 @@ class Generic(Dialect):
         self._words = _dialect(url)
         self.name = self._words.name  # type: ignore[misc]
         self.longest_name = self._words.max_identifier_length  # type: ignore[misc]
+        self.schemas = self.name != "sqlite"  # type: ignore[misc]
         self.transactional = self.name in _TRANSACTIONAL  # type: ignore[misc]
         self._kinds: dict[str, type[TypeEngine[Any]]] = {}
 

@@ -52,10 +52,6 @@ class GenericSession(Session):
         self._begun = False
         self._opened().commit()
 
-    def rollback(self) -> None:
-        self._begun = False
-        self._opened().rollback()
-
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:

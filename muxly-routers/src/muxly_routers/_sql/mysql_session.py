@@ -165,10 +165,6 @@ class _Session(Session):
             raise pymysql.InternalError(1305, "the transaction ended before its time")
         self._connection.commit()
 
-    def rollback(self) -> None:
-        if self._connection.open:
-            self._connection.rollback()
-
     def close(self) -> None:
         with contextlib.suppress(pymysql.Error):
             self._connection.close()

@@ -44,6 +44,11 @@ class Output:
     def __init__(self, settings: Settings, run: muxly.Run) -> None:
         self._settings, self._run = settings, run
         self._dialect = dialects.dialect_of(settings.url, fast=settings.fast)
+        if settings.schema is not None and not self._dialect.schemas:
+            raise muxly.ConfigurationError(
+                f"{self._dialect.name} has no schemas; leave schema: out, and keep tables apart by table:",
+                path=("schema",),
+            )
         self._where = dialects.shown(settings.url)
         self._link: Link | None = None
         self._pruned = set[str]()

@@ -16,8 +16,6 @@ from muxly_routers._sql.dialect import Dialect
 from muxly_routers._sql.terms import CHANGE_IT, SEQUENCE, Column, Fault, Form, Merge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sqlalchemy import URL
 
     from muxly_routers._sql.session import Session, Waits
@@ -180,31 +178,17 @@ def _time_form(kind: pa.DataType) -> Form | None:
     if types.is_timestamp(kind):
         zone = "without" if kind.tz is None else "with"
         wire = pa.timestamp("us", kind.tz)
-        return Form(f"timestamp {zone} time zone", wire, _in_range(wire))
+        beyond = "a timestamp before the year 4714 BC"
+        in_range = values.cast_within(wire, _FIRST_MOMENT, _LAST_MOMENT, beyond)
+        return Form(f"timestamp {zone} time zone", wire, in_range)
     if types.is_date(kind):
-        return Form("date", pa.date32(), _on_calendar)
+        beyond = "a date outside the years 4714 BC to 5874897"
+        return Form("date", pa.date32(), values.cast_within(pa.date32(), _FIRST_DAY, _LAST_DAY, beyond))
     if types.is_time(kind):
         return Form("time without time zone", pa.time64("us"), values.times)
     if types.is_duration(kind):
         return Form("interval", pa.duration("us"), values.cast_to(pa.duration("us")))
     return None
-
-
-def _in_range(wire: pa.DataType) -> Callable[[pa.Array], pa.Array]:
-    def converted(array: pa.Array) -> pa.Array:
-        cast = array.cast(wire)
-        beyond = "a timestamp before the year 4714 BC"
-        values.check_range(cast.view(pa.int64()), _FIRST_MOMENT, _LAST_MOMENT, beyond)
-        return cast
-
-    return converted
-
-
-def _on_calendar(array: pa.Array) -> pa.Array:
-    cast = array.cast(pa.date32())
-    beyond = "a date outside the years 4714 BC to 5874897"
-    values.check_range(cast.view(pa.int32()), _FIRST_DAY, _LAST_DAY, beyond)
-    return cast
 
 
 def _json_form(kind: pa.DataType) -> Form | None:

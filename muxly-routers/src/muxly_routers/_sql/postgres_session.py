@@ -76,9 +76,6 @@ class PostgresSession(Session):
                 raise psycopg.OperationalError("the transaction ended before its time")
             self.execute("COMMIT")
 
-    def rollback(self) -> None:
-        self.execute("ROLLBACK")
-
     def close(self) -> None:
         with self._kept:
             self._connection.close()

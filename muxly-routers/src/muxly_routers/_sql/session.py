@@ -51,10 +51,6 @@ class Session(ABC):
         """Return only when all of the transaction is durable."""
 
     @abstractmethod
-    def rollback(self) -> None:
-        """Take everything since ``begin`` back."""
-
-    @abstractmethod
     def close(self) -> None:
         """Disconnect; a transaction that is open is taken back."""
 

@@ -18,6 +18,7 @@ __all__ = [
     "as_json",
     "as_text",
     "cast_to",
+    "cast_within",
     "check_range",
     "days",
     "digits",
@@ -97,6 +98,24 @@ def check_range(numbers: pa.Array, first: int, last: int, beyond: str) -> None:
     ends = pc.min_max(numbers).as_py()
     if ends["min"] is not None and (ends["min"] < first or ends["max"] > last):
         raise ValueError(beyond)
+
+
+def cast_within(kind: pa.DataType, first: int, last: int, beyond: str) -> Callable[[pa.Array], pa.Array]:
+    """A conversion by an exact cast to dates or timestamps, all of them between two.
+
+    Args:
+        kind: The type of dates, or one of timestamps.
+        first: As a number of that type.
+        last: As well.
+        beyond: The words of the ``ValueError`` about others.
+    """
+
+    def converted(array: pa.Array) -> pa.Array:
+        found = array.cast(kind)
+        check_range(found.view(pa.int32() if types.is_date32(kind) else pa.int64()), first, last, beyond)
+        return found
+
+    return converted
 
 
 def days(array: pa.Array) -> pa.Array:
