@@ -71,7 +71,7 @@ def _agrees(schema: dict[str, Any], value: Any, defs: dict[str, Any]) -> bool:
     return wanted
 
 
-@settings(max_examples=600)
+@settings(max_examples=200)
 @given(_SCHEMAS, _LEAVES.filter(lambda schema: "$ref" not in schema), _VALUES)
 def test_it_agrees_with_jsonschema_on_any_schema(schema: dict[str, Any], one: dict[str, Any], value: Any) -> None:
     _agrees(schema, value, {"one": one})
@@ -113,7 +113,7 @@ def test_a_right_configuration_fits_the_envelope() -> None:
     assert _agrees(schema, _RIGHT, defs)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.sampled_from(paths(_RIGHT)), _VALUES, st.none() | _NAMES)
 def test_it_agrees_with_jsonschema_on_mutated_configurations(path: tuple[Any, ...], new: Any, key: str | None) -> None:
     """One place of a right configuration is replaced, or gets one more key."""
@@ -129,7 +129,7 @@ _OPTIONS = {
 }  # fmt: skip
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.data())
 def test_it_agrees_with_jsonschema_on_the_options_of_components(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([NUMBERS, SHELF]))

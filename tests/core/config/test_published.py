@@ -140,7 +140,7 @@ def test_a_right_file_is_right_for_both(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_plugins_of_the_tests")
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(paths(_RIGHT)), _VALUES)
 def test_what_the_schema_takes_loads_and_what_it_refuses_does_not(
     tmp_path: Path, path: tuple[Any, ...], new: Any
