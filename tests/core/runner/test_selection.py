@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from muxly import Delivery, Route, Router, Stream
 from muxly._runner.selection import Selection, check_selection, selection_problems
 from muxly._runner.where import Filter, check_where
-from muxly.errors import ConfigurationError, RouteError
+from muxly.errors import ConfigurationError, RouteError, StreamError
 from muxly.router import Mode
 
 DEALS = Stream("deals", ("id",), cursor_field="at", overwrite_key=("day",))
@@ -420,3 +420,12 @@ def above() -> Filter:
 def test_the_filter_agrees_with_python(above: Filter, values: list[int | None], limit: int) -> None:
     kept = above.mask(pa.record_batch({"a": pa.array(values, pa.int64()), "b": pa.repeat(limit, len(values))}))
     assert kept.to_pylist() == [value is not None and value > limit for value in values]
+
+
+def test_filter_that_finds_no_memory_is_no_wrong_filter() -> None:
+    doubled = "text"
+    for _ in range(4):
+        doubled = f"({doubled} || {doubled})"
+    records = pa.record_batch({"text": ["x" * 1_000_000] * 50})
+    with pytest.raises(StreamError, match="could not be evaluated: failed to allocate"):
+        Filter(f"{doubled} LIKE '%y'", records.schema).mask(records)

@@ -10,7 +10,7 @@ from muxly.errors import ConfigurationError
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["engine", "engine_error", "wrong"]
+__all__ = ["engine", "engine_error", "engine_trouble", "wrong"]
 
 _thread = threading.local()
 
@@ -61,6 +61,12 @@ def _duckdb() -> Any:
 def engine_error() -> type[Exception]:
     """What the engine raises."""
     kind: type[Exception] = _duckdb().Error
+    return kind
+
+
+def engine_trouble() -> type[Exception]:
+    """What of that is no fault of the expression or a value: memory, a thread, a file."""
+    kind: type[Exception] = _duckdb().OperationalError
     return kind
 
 

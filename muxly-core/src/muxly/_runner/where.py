@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from muxly._runner.expressions import nodes_of, parsed, serialized
-from muxly._runner.filter_engine import engine, engine_error, wrong
-from muxly.errors import RouteError
+from muxly._runner.filter_engine import engine, engine_error, engine_trouble, wrong
+from muxly.errors import RouteError, StreamError
 
 if TYPE_CHECKING:
     from muxly._runner.expressions import Condition
@@ -97,6 +97,7 @@ class Filter:
 
         Raises:
             RouteError: The expression fails on a value, or is not true or false.
+            StreamError: It could not be evaluated this time, for want of memory for example.
         """
         own = engine()
         own.register(_RECORDS, pa.Table.from_batches([self._projected(batch)]))
@@ -105,6 +106,8 @@ class Filter:
         except Exception as error:
             if not isinstance(error, engine_error()):
                 raise
+            if isinstance(error, engine_trouble()):
+                raise StreamError(f"where: {self.condition.text!r} could not be evaluated: {_said(error)}") from None
             raise RouteError(f"where: {self.condition.text!r} fails: {_said(error)}") from None
         finally:
             own.unregister(_RECORDS)
