@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 from sqlalchemy import Engine
 
-from muxly.errors import FencedError, StreamError
+from muxly.errors import FencedError, StoppedError, StreamError
 from muxly.store import accounts, acknowledging, backlog, deliveries, generations, letters, positions, retention
 from muxly.store.ledger import Ledger
 from muxly.store.rows import Letter, RoutePosition
@@ -153,6 +153,20 @@ def test_detached_route_needs_nothing_and_goes_on_where_it_was(store: Engine) ->
     assert accounts.of_run(ledger)["lake", "s"]["dropped"] == 7
     assert positions.replay(ledger, "lake", "s", 0) == 7
     assert delivered(ledger) == 7
+
+
+def test_delivery_that_ends_after_its_route_was_detached_is_not_counted_twice(store: Engine) -> None:
+    """A worker that was left behind as stalled wakes up late: its records count as dropped already."""
+    ledger = filled(store, 5)
+    late = following(ledger)
+    assert late is not None
+    positions.detach(ledger, "lake", ["s"])
+    with pytest.raises(StoppedError, match="route 'lake' was detached while it delivered stream 's'"):
+        acknowledging.acknowledge(ledger, late, delivered=5, filtered=0)
+    sums = accounts.of_run(ledger)["lake", "s"]
+    assert (sums["delivered"], sums["dropped"]) == (0, 5)
+    assert positions.replay(ledger, "lake", "s", 0) == 5
+    assert following(ledger) == late
 
 
 def test_newer_whole_generation_supersedes_what_waits_of_older_ones(store: Engine) -> None:

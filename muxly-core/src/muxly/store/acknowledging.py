@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
-from muxly.errors import FencedError
+from muxly.errors import FencedError, StoppedError
 from muxly.store import accounts, letters, positions, values
 from muxly.store.tables import deliveries, route_positions, segments
 
@@ -42,6 +42,7 @@ def acknowledge(
 
     Raises:
         FencedError: The lease is lost; nothing was written.
+        StoppedError: The route was left behind and detached meanwhile; nothing was written.
         ValueError: The three numbers do not add up to the delivery's records, or the state
             is larger than 1 MiB.
     """
@@ -57,6 +58,7 @@ def acknowledge(
         if delivery.letters:
             letters.mark_replayed(connection, ledger, delivery.letters)
         else:
+            _refuse_detached(connection, ledger, delivery)
             moved |= _end(connection, ledger, delivery)
             _count_damaged(connection, ledger, delivery)
         if moved:
@@ -77,6 +79,12 @@ def _moved(state: Any) -> dict[str, Any]:
     if len(text) > STATE_LIMIT_BYTES:
         raise ValueError(f"the receipt's state is {len(text)} bytes; 1 MiB is the most")
     return {"state": text}
+
+
+def _refuse_detached(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> None:
+    """What was counted as dropped must not be counted as delivered too; a replay delivers it under the same id."""
+    if positions.get(connection, ledger, delivery.route, delivery.stream).detached:
+        raise StoppedError(f"route {delivery.route!r} was detached while it delivered stream {delivery.stream!r}")
 
 
 def _end(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> dict[str, int]:
