@@ -312,7 +312,7 @@ def test_no_descriptor_is_left_open(opened: Opened, monkeypatch: pytest.MonkeyPa
     router = opened(partition_by=["key"])
     router.deliver(orders("00"))
     before = descriptors()
-    for number in range(20):
+    for number in range(10):
         router.deliver(orders(f"01{number}"))
         router.deliver(orders(f"02{number}", mode="overwrite", replaces=[0, 1, 7]))
         with monkeypatch.context() as patch:
