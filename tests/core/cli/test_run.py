@@ -231,3 +231,23 @@ def test_run_with_a_filter_ends_without_a_word_about_leaks(tmp_path: Path) -> No
     command = [sys.executable, "-m", "muxly", "run", str(file)]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_option_that_turns_out_wrong_in_the_run_is_told_once(tmp_path: Path) -> None:
+    hook = {"router": {"type": "webhook", "url": "example.org"}, "mode": "append"}
+    result = muxly("run", project(tmp_path, {"daily": pipeline({"hook": hook})}))
+    assert result.exit_code == 3
+    assert result.stderr.count("this is no URL") == 1
+    assert "pipelines.daily.routes.hook.router.url" in result.stderr
+
+
+def test_route_is_named_once(tmp_path: Path) -> None:
+    result = muxly("run", project(tmp_path, {"daily": pipeline({"strict": route(reject=[7])})}))
+    assert result.exit_code == 3
+    assert result.stderr.count("route 'strict'") == 1
+
+
+def test_filter_that_turns_out_wrong_is_placed_in_the_file(tmp_path: Path) -> None:
+    result = muxly("run", project(tmp_path, {"daily": pipeline({"some": {**route(), "where": "idd > 3"}})}))
+    assert result.exit_code == 3
+    assert "pipelines.daily.routes.some.where: where: there is no column 'idd'" in result.stderr

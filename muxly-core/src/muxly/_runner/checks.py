@@ -109,7 +109,7 @@ def check_filter(pipeline: Pipeline, route: Route, streams: Iterable[Stream], le
     from muxly._runner.selection import where_problems
 
     for problem in where_problems(route, _schemas(pipeline, route, streams, ledger)):
-        raise ConfigurationError(f"route {route.name!r}: {problem}", path=("routes", route.name, *problem.path))
+        raise ConfigurationError(str(problem), path=("routes", route.name, *problem.path))
 
 
 def missing_columns(pipeline: Pipeline, route: Route, streams: Iterable[Stream], ledger: Ledger) -> Iterator[str]:

@@ -112,6 +112,8 @@ class Project:
             return error
         if route is None and error.path[0] == "streams" and not self._has(("pipelines", pipeline, *error.path[:2])):
             return error  # of --select, not of the file
+        if error.path[:2] == ("routes", route):
+            route = None  # an option of the route, not of its router
         return self.configuration.placed(error, pipeline=pipeline, route=route)
 
     def _has(self, path: Sequence[str | int]) -> bool:

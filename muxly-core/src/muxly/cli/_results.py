@@ -83,17 +83,29 @@ def say_errors(result: RunResult, messages: Messages) -> None:
     for name, stream in result.streams.items():
         if stream.error:
             said.add(stream.error)
-            messages.say("error", f"{result.pipeline}: stream {name!r}: {stream.error}", stream=name)
+            text = _named(f"stream {name!r}: ", stream.error)
+            messages.say("error", f"{result.pipeline}: {text}", stream=name)
     for name, route in result.routes.items():
         if route.error:
             said.add(route.error)
             level = "error" if route.required else "warning"
-            messages.say(level, f"{result.pipeline}: route {name!r}: {route.error}", route=name)  # type: ignore[arg-type]
-    if result.error and not any(one in result.error for one in said):
+            text = _named(f"route {name!r}: ", route.error)
+            messages.say(level, f"{result.pipeline}: {text}", route=name)  # type: ignore[arg-type]
+    if result.error and not any(_repeats(result.error, one) for one in said):
         messages.say("error" if result.state == "failed" else "warning", f"{result.pipeline}: {result.error}")
     _say_rejected(result, messages)
     if result.resume_at is not None:
         messages.say("warning", f"{result.pipeline}: the source refuses until {result.resume_at.isoformat()}")
+
+
+def _named(name: str, error: str) -> str:
+    """An error behind the name of what it is about, which it may begin with already."""
+    return name + error.removeprefix(name)
+
+
+def _repeats(error: str, said: str) -> bool:
+    """Whether the run's error is one that was said of a route or stream, there perhaps with its place in the file."""
+    return said in error or said.endswith(error.partition(": ")[2] or error)
 
 
 def _say_rejected(result: RunResult, messages: Messages) -> None:
