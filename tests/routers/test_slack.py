@@ -212,6 +212,21 @@ def test_digest_through_a_webhook(post: Any, slack_server: SlackServer) -> None:
     assert [one["type"] for one in message["blocks"]] == ["header", "table", "context"]
 
 
+@pytest.mark.parametrize("way", ["bot", "webhook"])
+def test_slack_is_told_to_fetch_no_links(post: Any, slack_server: SlackServer, way: str) -> None:
+    """Whoever writes a record would make Slack ask any address, and show what is there."""
+    hook = {"token": None, "channel": "", "webhook_url": muxly.Secret(slack_server.webhook_url)}
+    post([{"deal": "https://evil.example/"}], message="{deal}", **(hook if way == "webhook" else {}))
+    ((_method, given),) = [one for one in slack_server.calls if one[0] in ("chat.postMessage", "webhook")]
+    given = json.loads(given["body"]) if way == "webhook" else given
+    assert {str(given[name]).lower() for name in ("unfurl_links", "unfurl_media")} <= {"false", "0"}
+
+
+def test_delivery_that_is_done_is_forgotten(post: Any, run: WatchedRun) -> None:
+    post(message="{deal}")
+    assert run.shared("slack.open", dict[str, Any]) == {}
+
+
 def test_odd_streams_have_odd_titles_and_plain_file_names(post: Any, slack_server: SlackServer) -> None:
     post(DEALS[:2], stream="../../<!channel>/\n" + "x" * 300, attach="csv")
     (message,) = slack_server.posted()
