@@ -29,8 +29,9 @@ __all__ = ["Output"]
 T = TypeVar("T")
 
 _TURN_SECONDS = 0.2
-# Several that make the same tables at one moment meet at most as often as there are things to make.
-_LOOKS = 3
+# Several that make the same tables at one moment meet as often as there are things to make: a schema, the
+# table of deliveries, the stream's, that of deleted records.
+_LOOKS = 5
 
 
 class Output:
