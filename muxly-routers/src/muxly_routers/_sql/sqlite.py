@@ -1,32 +1,26 @@
-"""SQLite through ADBC: its own copy of the library, fed from Arrow."""
+"""SQLite: what it says differently, and how values are kept where columns have no types."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyarrow import types
 
 from muxly_routers._extras import needs
 from muxly_routers._sql import faults, files, values
-from muxly_routers._sql.adbc import AdbcSession, is_driver_error
 from muxly_routers._sql.dialect import Dialect
 from muxly_routers._sql.session import Session, Waits
 from muxly_routers._sql.terms import SEQUENCE, Column, Fault, Form, Merge, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from sqlalchemy import URL
 
 __all__ = ["BY_NAME", "Sqlite"]
 
-T = TypeVar("T")
-
 BY_NAME = "PRAGMA legacy_alter_table = ON"
 """Lets a table be renamed while a view waits for one of that name."""
 
-_ONE_WAIT_SECONDS = 0.05
 _NUMBERS = {"INTEGER", "REAL", "BOOLEAN", "BIGINT", "INT", "SMALLINT", "DOUBLE", "FLOAT"}
 
 
@@ -40,11 +34,11 @@ class Sqlite(Dialect):
 
     def open(self, url: URL, waits: Waits) -> Session:
         with needs("sql"):
-            import adbc_driver_sqlite
+            from muxly_routers._sql.sqlite_session import SqliteSession
 
         path = files.file_of(url)
         files.make_folder(path)
-        return _Session(adbc_driver_sqlite._driver_path(), lambda: {"uri": str(path)}, waits)
+        return SqliteSession(path, waits)
 
     def written_alone(self, url: URL) -> str | None:
         return files.written_alone(url)
@@ -77,7 +71,9 @@ class Sqlite(Dialect):
         return _time_form(kind)
 
     def fault(self, error: Exception) -> Fault | None:
-        if not is_driver_error(error):
+        from adbc_driver_manager import Error
+
+        if not isinstance(error, Error | OSError):
             return None
         message = str(error).partition("\n")[0]
         return Fault(faults.kind_of_sqlite(message) or "wrong", message, faults.column_of_sqlite(message))
@@ -109,50 +105,6 @@ class Sqlite(Dialect):
             f"UPDATE {table} SET {name} = CAST({before} AS {column.type})",
             f"ALTER TABLE {table} DROP COLUMN {before}",
         ]
-
-
-class _Session(AdbcSession):
-    # It takes the turn to write at once: a transaction that reads first could not wait for it.
-    starting = "BEGIN IMMEDIATE"
-
-    def __init__(self, driver: str, options: Callable[[], Mapping[str, str]], waits: Waits) -> None:
-        super().__init__(driver, options)
-        self._waits = waits
-        try:
-            # EXTRA also keeps the last commit when the power goes; FULL does so with a write-ahead log only.
-            self.query("PRAGMA synchronous = EXTRA")
-            self.query("PRAGMA busy_timeout = 0")
-            self.query(BY_NAME)
-        except BaseException:
-            self.close()
-            raise
-
-    def execute(self, sql: str, *parameters: Any) -> None:
-        self._patiently(lambda: super(_Session, self).execute(sql, *parameters))
-
-    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return self._patiently(lambda: super(_Session, self).query(sql, *parameters))
-
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Wait for the lock of another program here: SQLite itself would not notice that the run stops."""
-        left = self._waits.lock_seconds / _ONE_WAIT_SECONDS
-        while True:
-            try:
-                return call()
-            except self._adbc.Error as error:
-                if "is locked" not in str(error) or left < 1:
-                    raise
-            left -= 1
-            self._waits.sleep(_ONE_WAIT_SECONDS)
-
-    def columns(self, place: Place) -> dict[str, str]:
-        return dict(self.query("SELECT name, type FROM pragma_table_info(?)", place.table))
-
-    def tables(self, schema: str | None) -> list[str]:
-        return [name for (name,) in self.query("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
-
-    def version(self) -> str:
-        return f"SQLite {self.query('SELECT sqlite_version()')[0][0]}"
 
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
