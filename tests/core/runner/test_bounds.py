@@ -54,3 +54,5 @@ def _expect_whole_log(found: list[tuple[Bounds, list[int]]]) -> None:
 def test_bounds_of_a_delivery_made_by_hand_are_no_place_in_a_log() -> None:
     made: Any = delivery([{"id": 1}])
     assert [position for position, _ in made.bounds] == [0, 0]
+    placed: Any = delivery([{"id": 1}, {"id": 2}], position=7)
+    assert placed.bounds == ((7, 0), (7, 2))

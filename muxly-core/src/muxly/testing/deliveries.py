@@ -69,7 +69,7 @@ def delivery(  # noqa: PLR0913 (a delivery has so many facts)
         delivered=delivered,
         source=batches.__iter__,
         positions=lambda: itertools.repeat(position),
-        bounds=((position, 0), (position, sum(batch.num_rows for batch in batches))),
+        bounds=((position, 0), (position, sum(batch.num_rows for batch in batches) if position else 0)),
         on_mark=on_mark,
     )
 
