@@ -65,7 +65,7 @@ def test_a_ragged_record_becomes_a_dead_letter_with_its_line(tmp_path: Path) -> 
     read = read_all(path)
     assert [one["a"] for one in read.records] == [1, 3]
     assert [(one.place, one.record, one.reason) for one in read.rejected] == [
-        ("a.csv:5", "2", "1 cells where 2 columns are expected"),
+        ("a.csv:5", "2", "1 cell where 2 columns are expected"),
         ("a.csv:7", "4,5,6", "3 cells where 2 columns are expected"),
     ]
 

@@ -64,7 +64,7 @@ def test_a_single_file_and_what_is_missing(url: str) -> None:
 def test_check_counts_remote_files(url: str) -> None:
     put(f"{url}/a.csv", b"x\n1\n")
     connector, _notices = opened(f"{url}/*.csv", stream="s")
-    assert [one.message for one in connector.check()] == ["s: 1 files, 4 bytes"]
+    assert [one.message for one in connector.check()] == ["s: 1 file, 4 bytes"]
 
 
 def test_an_unknown_kind_of_url_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ class File(muxly.Connector):
             size = sum(one.size for one in found)
             yield muxly.Notice(
                 "files",
-                f"{name}: {len(found):,} files, {size:,} bytes",
+                f"{name}: {len(found):,} {'file' if len(found) == 1 else 'files'}, {size:,} bytes",
                 level="info",
                 stream=name,
                 facts={"files": len(found), "bytes": size},

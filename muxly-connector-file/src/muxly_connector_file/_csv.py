@@ -292,7 +292,7 @@ class _Rows:
         kept = (number for number in range(len(records)) if number not in self.ragged)
         why = {number: reasons[row] for row, number in enumerate(kept) if row in reasons}
         for number, cells in self.ragged.items():
-            why[number] = f"{cells:,} cells where {self.width:,} columns are expected"
+            why[number] = f"{cells:,} {'cell' if cells == 1 else 'cells'} where {self.width:,} columns are expected"
         found = [self.source.rejected(why[number], *records[number]) for number in sorted(why)]
         return (*self.rejected, *found)
 
@@ -335,9 +335,10 @@ def _apart(
 ) -> tuple[tuple[tuple[bytes, int], ...], tuple[Rejected, ...]]:
     """The records that are UTF-8, and those that are not."""
     good, bad = [], []
+    why = f"not {source.encoding} text; set encoding to the one the file is written in"
     for record, line in _all_records(source, block, one_column=one_column):
         if _is_utf8(record):
             good.append((record, line))
         else:
-            bad.append(source.rejected(f"not {source.encoding} text", record, line))
+            bad.append(source.rejected(why, record, line))
     return tuple(good), tuple(bad)

@@ -153,7 +153,7 @@ def parse(line: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at letter {error.pos + 1}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON {_word(value)}, not an object")
+        raise ValueError(f"a JSON {_word(value)}, not an object; JSON Lines have an object in each line")
     if b"\\u" in line:
         _whole_letters(value)
     return value
