@@ -27,7 +27,7 @@ _JSON_NAME = "v"
 _BEFORE_JSON = len('{"v":')
 
 
-def lines(part: pa.RecordBatch, encoding: Encoding, *, header: bool) -> bytes | memoryview:
+def lines(part: pa.RecordBatch, encoding: Encoding, *, header: bool) -> bytes:
     """The records as lines, each with its line end.
 
     Args:
@@ -48,7 +48,8 @@ def lines(part: pa.RecordBatch, encoding: Encoding, *, header: bool) -> bytes | 
         arro3.io.write_csv(ready, out, header=header, delimiter=encoding.delimiter, null=encoding.null)
     except Exception as error:
         raise muxly.RejectedError(f"csv cannot hold a value: {error}") from error
-    return out.getbuffer() if encoding.line_end == b"\n" else _with_crlf(out.getvalue())
+    written = out.getvalue()
+    return written if encoding.line_end == b"\n" else _with_crlf(written)
 
 
 def _with_crlf(written: bytes) -> bytes:

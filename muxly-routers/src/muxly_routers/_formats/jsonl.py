@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["lines"]
 
 
-def lines(part: pa.RecordBatch) -> memoryview:
+def lines(part: pa.RecordBatch) -> bytes:
     """The records as lines, each with its line end.
 
     Raises:
@@ -30,4 +30,4 @@ def lines(part: pa.RecordBatch) -> memoryview:
         arro3.io.write_ndjson(part, out, explicit_nulls=True)
     except Exception as error:
         raise muxly.RejectedError(f"jsonl cannot hold a value: {error}") from error
-    return out.getbuffer()
+    return out.getvalue()

@@ -29,7 +29,7 @@ class Sqlite(muxly.Router):
         """Connect; calls come from one thread at a time, but not always from the same."""
         with _typed_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(self.path, 30, isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
             self._database.execute(DELIVERIES)
 
     def close(self) -> None:
