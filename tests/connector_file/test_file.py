@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 
 import muxly
 from muxly import _plugins
+from muxly.testing import ChaosRouter
 from muxly_connector_file import Csv, File, muxly_connector
 from tests.connector_file.reading import opened, read_all
 
@@ -69,6 +71,9 @@ def test_a_pattern_a_name_and_named_patterns(tmp_path: Path) -> None:
 def test_brackets_in_the_name_of_a_file(tmp_path: Path) -> None:
     fill(tmp_path, "a[1].csv")
     assert read_all(tmp_path / "a[1].csv").records == [{"name": "a[1].csv"}]
+    fill(tmp_path, "b.csv", "c.csv")
+    assert plans(opened(f"{tmp_path}/[bc].csv", stream="s")[0]) == {"s": ["b.csv", "c.csv"]}
+    assert plans(opened(f"{tmp_path}/{{b,x}}.csv", stream="s")[0]) == {"s": ["b.csv"]}
 
 
 def test_named_patterns_need_a_folder(tmp_path: Path) -> None:
@@ -124,12 +129,37 @@ def test_an_empty_folder_is_no_reason_to_forget_what_was_read(tmp_path: Path) ->
 
 def test_a_path_that_does_not_exist(tmp_path: Path) -> None:
     connector, _notices = opened(tmp_path / "none.csv")
-    with pytest.raises(muxly.StreamUnavailableError, match=r"none\.csv does not exist; correct path, or create it"):
+    message = re.escape(f"{tmp_path}/none.csv does not exist; correct path, or create it")
+    with pytest.raises(muxly.StreamError, match=message):
         connector.plan(only(connector.streams()), None)
     assert [one.level for one in connector.check()] == ["error"]
     connector, notices = opened(tmp_path / "none" / "*.csv")
     assert list(connector.streams()) == []
     assert "none does not exist" in notices[0].message
+
+
+def test_a_file_that_was_read_before_and_is_gone(tmp_path: Path) -> None:
+    fill(tmp_path, "a.csv")
+    connector, _notices = opened(tmp_path / "a.csv")
+    stream = only(connector.streams())
+    cursor = connector.plan(stream, None).cursor
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(muxly.StreamError, match=r"/a\.csv does not exist; correct path"):
+        connector.plan(stream, cursor)
+
+
+def test_a_run_of_a_path_that_does_not_exist_fails_and_one_of_a_pattern_waits(tmp_path: Path) -> None:
+    def run(path: str) -> muxly.RunResult:
+        routes = [muxly.Route("lake", ChaosRouter())]
+        return muxly.run(muxly.Pipeline("daily", File(path=path), routes=routes), home=tmp_path / "home")
+
+    result = run(f"{tmp_path}/none.csv")
+    assert result.state == "partial"
+    with pytest.raises(muxly.MuxlyError, match=r"/none\.csv does not exist; correct path, or create it"):
+        result.raise_for_status()
+    for waiting in (f"{tmp_path}/*.csv", f"{tmp_path}/none/*.csv", f"{tmp_path}/[ab].csv"):
+        result = run(waiting)
+        assert (result.state, [one.code for one in result.notices]) == ("succeeded", ["no_files"])
 
 
 def test_a_folder_without_files(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ class File(muxly.Connector):
         if not found:
             message = _layout.nothing(part.shown if part else str(self.path), self._files)
             if part and self._files.kind(part.base) == "missing":
-                raise muxly.StreamUnavailableError(message)
+                # A pattern may match later; a path that somebody wrote out is wrong, or its file was lost.
+                raise (muxly.StreamError if part.is_local_file(self._files) else muxly.StreamUnavailableError)(message)
             # Nothing at all is rather a folder that is away than one that was emptied.
             self._run.notice(muxly.Notice("no_files", message, stream=stream.name))
             return muxly.Plan((), cursor)

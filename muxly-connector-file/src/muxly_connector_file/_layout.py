@@ -64,6 +64,10 @@ class Part:
         """The part as a path, for people."""
         return "/".join(filter(None, (self.base, self.folder, self.pattern)))
 
+    def is_local_file(self, files: Files) -> bool:
+        """Whether the part is one path of this machine, and no pattern."""
+        return not self.pattern and isinstance(files, LocalFiles)
+
     def find(self, files: Files) -> list[FoundFile]:
         """The stream's files as they are now."""
         if not self.pattern:
@@ -111,9 +115,9 @@ def parts(files: Files, path: str, stream: str | None, named: Mapping[str, str])
     base, pattern = _pattern.split(files.absolute(path))
     if named:
         return _named(base, pattern, named)
-    # A name with brackets in it may be a plain file.
+    # A name with brackets in it may be a plain file; if there is none, they are a pattern.
     kind = files.kind(files.absolute(path)) if not pattern or set(pattern) & set("[{") else "pattern"
-    if kind in {"file", "missing"}:
+    if kind == "file" or (kind == "missing" and not pattern):
         whole = files.absolute(path)
         return {stream or _stem(whole): Part(whole, "")}
     everything = Part(files.absolute(path) if kind == "folder" else base, pattern or "**", known_only=kind == "folder")
