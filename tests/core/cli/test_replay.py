@@ -68,6 +68,28 @@ def test_wrong_option_is_a_usage_error(tmp_path: Path, words: list[str], said: s
     assert said in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        ("number", "the ledger has no stream 'number'; did you mean \"numbers\"?"),
+        ("nope", "the ledger has no stream 'nope'; known: numbers"),
+        ("x*", "route 'one' delivers no stream named x*; it delivers numbers"),
+    ],
+)
+@pytest.mark.parametrize("letters", [[], ["--dead-letters"]])
+def test_a_stream_that_is_not_there_is_refused(tmp_path: Path, stream: str, said: str, letters: list[str]) -> None:
+    other = {**route(), "streams": ["other*"]}
+    file = project(tmp_path, {"daily": pipeline({"one": route(), "two": other})})
+    assert muxly("run", file).exit_code == 0
+    result = muxly("replay", file, "--route", "one", "--stream", stream, *letters)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    result = muxly("replay", file, "--route", "two", "--stream", "numbers", *letters)
+    assert result.exit_code == 2
+    assert "route 'two' delivers no stream named numbers; it delivers none" in result.stderr
+    assert muxly("replay", file, "--route", "one", "--stream", "num*", *letters).exit_code == 0
+
+
 def test_pipeline_must_be_clear(tmp_path: Path) -> None:
     file = project(tmp_path, {"one": pipeline({"x": route()}), "two": pipeline({"x": route()})})
     result = muxly("replay", file, "--route", "x")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from muxly.cli._command import Command
 from muxly.cli._located import Where, as_json, located
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from muxly.cli._located import Project
 
 
 @click.command(
@@ -49,6 +54,7 @@ def command(ctx: click.Context, /, where: Where, **given: Any) -> None:
     timeout, as_json = given.pop("timeout"), given.pop("as_json")
     streams = given.pop("streams") or ("*",)
     route = given["route"]
+    _refuse_unknown(project, route, streams)
     runs = Runs(
         project,
         as_json=as_json,
@@ -57,3 +63,26 @@ def command(ctx: click.Context, /, where: Where, **given: Any) -> None:
         replay=Replay(streams=streams, **given),
     )
     ctx.exit(runs.run([project.name()]))
+
+
+def _refuse_unknown(project: Project, route: str, streams: Sequence[str]) -> None:
+    """Refuse streams that are not there: a replay of nothing would look like one that worked.
+
+    Raises:
+        ConfigurationError: The ledger has no such stream, or the route delivers none of them.
+    """
+    from muxly._runner.subscriptions import matches
+    from muxly.cli._ledgers import looking, matching
+    from muxly.errors import ConfigurationError
+    from muxly.store import positions
+
+    name = project.name()
+    found = next((one for one in project.pipeline(name).routes if one.name == route), None)
+    if found is None or tuple(streams) == ("*",):
+        return  # the run says what is wrong with the route
+    with looking(project.home, name) as ledger:
+        stored = sorted(positions.definitions(ledger)) if ledger is not None else []
+    served = [one for one in stored if matches(one, found.streams)]
+    if not any(one in served for one in matching(stored, streams)):
+        known = f"it delivers {', '.join(served)}" if served else "it delivers none yet; `muxly run` begins"
+        raise ConfigurationError(f"route {route!r} delivers no stream named {' or '.join(streams)}; {known}")
