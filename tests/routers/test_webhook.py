@@ -399,7 +399,10 @@ def test_check_says_what_is_out_of_reach() -> None:
     with opened("http://127.0.0.1:1/hook", bearer=Secret("t0ken")) as router:
         (found,) = router.check()
     assert (found.code, found.level) == ("unreachable", "error")
-    assert "http://127.0.0.1:1: no connection to 127.0.0.1: Connection refused" in found.message
+    assert (
+        "http://127.0.0.1:1: no connection to 127.0.0.1, port 1: Connection refused; is the server running"
+        in found.message
+    )
 
 
 def test_check_warns_of_credentials_that_are_not_encrypted() -> None:

@@ -97,9 +97,9 @@ class Network(httpcore2.NetworkBackend):
             try:
                 return _Stream(self._connected(address, port, timeout), self._deadline)
             except TimeoutError:
-                problem = httpcore2.ConnectTimeout(f"{host} did not take the connection in time")
+                problem = httpcore2.ConnectTimeout(f"{host} did not take the connection at port {port} in time")
             except OSError as error:
-                problem = httpcore2.ConnectError(f"no connection to {host}: {error.strerror or error}")
+                problem = httpcore2.ConnectError(f"no connection to {host}, port {port}: {error.strerror or error}")
         raise problem
 
     def _connected(self, address: str, port: int, timeout: float | None) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import muxly
+from muxly_routers import _reaching
 from muxly_routers._http import retry_after
 from muxly_routers._http.hidden import Hidden
 
@@ -154,7 +155,7 @@ def _of_sdk(error: Exception, doing: str, place: str) -> muxly.MuxlyError:
 
     if isinstance(error, exceptions.HTTPClientError) and isinstance(own := error.kwargs.get("error"), muxly.MuxlyError):
         # Raised where the connection is made, or where the bytes come from.
-        return type(own)(f"cannot {doing} {place}: {own}")
+        return type(own)(f"cannot {doing} {place}: {_reaching.advised(str(own))}")
     message = f"cannot {doing} {place}: {error}"
     if isinstance(error, exceptions.SSLError):
         return muxly.RouteError(f"{message}; set ca_bundle to the certificates that the store is to be trusted by")
@@ -166,7 +167,7 @@ def _of_sdk(error: Exception, doing: str, place: str) -> muxly.MuxlyError:
         exceptions.MetadataRetrievalError,
     )
     if isinstance(error, passing):
-        return muxly.RetryableError(message)
+        return muxly.RetryableError(f"cannot {doing} {place}: {_reaching.advised(str(error))}")
     return muxly.RouteError(f"{message}; {_step(error)}")
 
 

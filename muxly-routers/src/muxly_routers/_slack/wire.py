@@ -16,11 +16,13 @@ from urllib.request import HTTPErrorProcessor, HTTPHandler, HTTPSHandler, Opener
 from attrs import define, field, frozen
 
 import muxly
+from muxly_routers import _reaching
 from muxly_routers._http import egress
 from muxly_routers._http.hidden import Hidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from urllib.parse import SplitResult
 
 __all__ = ["Answer", "ThreadGoneError", "UnansweredError", "Wire"]
 
@@ -97,7 +99,6 @@ class Wire:
         """
         if request.type not in ("http", "https"):
             raise muxly.RouteError(f"{what}: Slack is asked over http and https only, not {request.type}")
-        host = urlsplit(request.full_url).hostname or ""
         self._late.clear()
         timer = threading.Timer(self.deadline_seconds(size), self._hang_up)
         timer.daemon = True
@@ -110,7 +111,7 @@ class Wire:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status, headers, body.decode("utf-8", "replace"), self.hidden)
         except (OSError, http.client.HTTPException) as error:
-            raise _told(error, what, host, late=self._late.is_set()) from None
+            raise _told(error, what, urlsplit(request.full_url), late=self._late.is_set()) from None
         finally:
             timer.cancel()
             timer.join()  # or it would end the next request
@@ -146,7 +147,7 @@ class Wire:
         try:
             found = egress.addresses(host, port, egress.Guard.of_machine(on=self.guarded))
         except OSError as error:
-            raise _NotSentError(f"{host} has no address") from error
+            raise _NotSentError(f"{host} has no address: {error}") from error
         for one in found:
             if self._late.is_set():
                 raise _NotSentError("not in time")
@@ -223,8 +224,9 @@ def _capped(response: IO[bytes]) -> bytes:
     return body
 
 
-def _told(error: Exception, what: str, host: str, *, late: bool) -> muxly.MuxlyError:
+def _told(error: Exception, what: str, url: SplitResult, *, late: bool) -> muxly.MuxlyError:
     """What went wrong, without the URL."""
+    host = url.hostname or ""
     cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
         why = cause.verify_message
@@ -233,8 +235,9 @@ def _told(error: Exception, what: str, host: str, *, late: bool) -> muxly.MuxlyE
             "your own, name its file in the environment variable SSL_CERT_FILE"
         )
     if isinstance(cause, _NotSentError):
-        return muxly.RetryableError(f"{what}: no connection to {host}: {cause}")
+        place = f"{host}, port {url.port or (443 if url.scheme == 'https' else 80)}"
+        return muxly.RetryableError(f"{what}: no connection to {place}: {_reaching.advised(str(cause))}")
     if late or isinstance(cause, TimeoutError):
-        return UnansweredError(f"{what}: no whole answer from {host} in time")
+        return UnansweredError(_reaching.advised(f"{what}: no whole answer from {host} in time"))
     reason = getattr(cause, "strerror", None) or type(cause).__name__  # its text may hold a part of the URL
     return UnansweredError(f"{what}: the connection to {host} ended before the answer ({reason})")
