@@ -11,6 +11,9 @@ from sqlalchemy import make_url
 
 import muxly
 from muxly.testing import delivery
+from muxly_routers._sql.failures import typed
+from muxly_routers._sql.postgres import Postgres
+from muxly_routers._sql.terms import Fault
 from tests.routers.sql_database import ORDERS, Database, interrupted, numbered, opened_router
 from tests.tcp_proxy import TcpProxy
 
@@ -222,11 +225,42 @@ def test_options_of_the_url_reach_the_server(database: Database) -> None:
 
 def test_server_that_is_not_there_is_tried_again() -> None:
     with opened_router("postgresql://me:canary@127.0.0.1:9/shop") as router:
-        with pytest.raises(muxly.RetryableError, match=r"127\.0\.0\.1:9/shop") as caught:
+        with pytest.raises(
+            muxly.RetryableError, match=r"127\.0\.0\.1:9/shop.*refused; is the server running"
+        ) as caught:
             router.deliver(numbered([1]))
         assert "canary" not in str(caught.value)
         (notice,) = router.check()
         assert notice.code == "database_unreachable"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_database_that_is_not_there_stops_the_route(database: Database, fast: bool) -> None:
+    url = make_url(database.url).set(drivername="postgresql+psycopg", database='no"where')
+    told = r'database "no"where" does not exist.*; create it \(CREATE DATABASE "no""where"\), or correct the name'
+    with (
+        opened_router(url.render_as_string(hide_password=False), fast_path=fast) as router,
+        pytest.raises(muxly.RouteError, match=told),
+    ):
+        router.deliver(numbered([1]))
+
+
+def test_value_that_reads_like_an_error_is_only_a_value() -> None:
+    class Words(Postgres):
+        def fault(self, error: Exception) -> Fault:
+            return Fault("value", str(error))
+
+    with pytest.raises(muxly.RejectedError, match="Unknown database"), typed(Words(), "here"):
+        raise ValueError("Unknown database 'x'")
+
+
+def test_name_of_the_server_that_is_not_known_is_told() -> None:
+    told = r"resolve host 'no\.such\.invalid'.*; is the name right"
+    with (
+        opened_router("postgresql://me@no.such.invalid/shop") as router,
+        pytest.raises(muxly.RetryableError, match=told),
+    ):
+        router.deliver(numbered([1]))
 
 
 def test_lock_that_is_held_too_long_is_tried_again(database: Database) -> None:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import muxly
+from muxly_routers import _reaching
+from muxly_routers._sql import faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,13 +45,18 @@ def typed(dialect: Dialect, where: str) -> Iterator[None]:
         fault = dialect.fault(error)
         if fault is None:
             raise
-        raise _error(fault, where) from None
+        raise _error(fault, where, dialect) from None
 
 
-def _error(fault: Fault, where: str) -> Exception:
+def _error(fault: Fault, where: str, dialect: Dialect) -> Exception:
+    # What is said of a value may quote any words.
+    name = faults.absent_database(fault.message) if fault.kind in ("retry", "denied", "wrong") else None
+    if name is not None:
+        create = f"CREATE DATABASE {dialect.quoted(name)}"
+        return muxly.RouteError(f"{where}: {fault.message}; create it ({create}), or correct the name in url")
     column = f"column {fault.column!r}: " if fault.column else ""
     if fault.kind == "retry":
-        return muxly.RetryableError(f"{where}: {fault.message}")
+        return muxly.RetryableError(f"{where}: {_reaching.advised(fault.message)}")
     if fault.kind == "value":
         return muxly.RejectedError(f"{column}{fault.message}")
     if fault.kind == "stale":

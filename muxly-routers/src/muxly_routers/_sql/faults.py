@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from muxly_routers._sql.terms import FaultKind
 
-__all__ = ["column_of_sqlite", "kind_of_sqlite", "kind_of_state"]
+__all__ = ["absent_database", "column_of_sqlite", "kind_of_sqlite", "kind_of_state"]
 
 # PostgreSQL manual, appendix A. Classes: connection, rollback, resources, operator, system, transaction, state.
 _RETRIED = {"08", "40", "53", "57", "58", "25", "55", "XX"}
@@ -29,6 +29,14 @@ _SQLITE: tuple[tuple[FaultKind, re.Pattern[str]], ...] = (
     ("stale", re.compile(r"no such (?:table|column)|has no column|already exists|duplicate column|table .* has \d+")),
 )
 _SQLITE_COLUMN = re.compile(r"(?:UNIQUE|NOT NULL) constraint failed: [^.]*\.(\S+)")
+
+_ABSENT = re.compile(r"database \"(.+)\" does not exist|Unknown database '(.+)'")
+
+
+def absent_database(message: str) -> str | None:
+    """The database that is not there, if PostgreSQL or MySQL says so of one."""
+    found = _ABSENT.search(message)
+    return found[1] or found[2] if found else None
 
 
 def kind_of_state(state: str, message: str) -> FaultKind:

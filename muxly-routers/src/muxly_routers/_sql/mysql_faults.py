@@ -69,6 +69,7 @@ _RETRY = {
     3572: "another transaction holds a lock",
     4031: "the connection was ended by the server",
 }
+_UNREACHED = frozenset({2002, 2003})
 _STALE = frozenset({1008, 1050, 1054, 1060, 1091, 1146})
 _DENIED = frozenset(
     {1044, 1045, 1095, 1130, 1142, 1143, 1227, 1251, 1370, 1524, 1698, 1820, 1862, 2059, 3118, 3159, 4151}
@@ -80,6 +81,9 @@ _SYNTAX = 1064
 # ... column 'name' at row 1 | ... column `base`.`table`.`name` at row 1 | Column 'name' cannot be null
 _COLUMN = re.compile(r"column (?:`[^`]*`\.`[^`]*`\.)?[`'](.+?)[`'](?: at row \d+| cannot be null|$)", re.IGNORECASE)
 
+# Can't connect to MySQL server on 'host' ([Errno 111] Connection refused)
+_WHY = re.compile(r"\((.+)\)$")
+
 
 def fault(error: Exception) -> Fault | None:
     """What an error of PyMySQL means; None = it is not one of the server's or of the connection."""
@@ -90,7 +94,9 @@ def fault(error: Exception) -> Fault | None:
         found = _COLUMN.search(text)
         return Fault("value", f"{said} (error {number})", found[1] if found else None)
     if said := _RETRY.get(number):
-        return Fault("retry", f"{said} (error {number})")
+        # Without the address, which in a guarded run is one that was looked up.
+        why = _WHY.search(text) if number in _UNREACHED else None
+        return Fault("retry", f"{said}{f': {why[1]}' if why else ''} (error {number})")
     if number == _SYNTAX:
         return Fault("wrong", f"the server does not understand a statement (error {number})")
     return Fault(_kind(number), f"{text} (error {number})")
