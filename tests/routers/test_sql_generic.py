@@ -120,6 +120,30 @@ def test_dialect_that_is_not_installed_says_so() -> None:
         router.deliver(numbered([1]))
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("postgres", "postgresql"),
+        ("postgress", "postgresql"),
+        ("sqlite3", "sqlite"),
+        ("mysq", "mysql"),
+        ("maria", "mariadb"),
+        ("duck", "duckdb"),
+    ],
+)
+def test_name_that_is_near_to_a_dialect_s_is_corrected(written: str, meant: str) -> None:
+    with (
+        opened_router(f"{written}://me@db.example/shop") as router,
+        pytest.raises(muxly.ConfigurationError, match=rf"no dialect '{written}' here; did you mean {meant}://\?"),
+    ):
+        router.deliver(numbered([1]))
+
+
+def test_name_that_is_near_to_nothing_is_not_guessed() -> None:
+    with pytest.raises(muxly.ConfigurationError, match="no dialect 'psql' here; correct"):
+        dialect_of(make_url("psql://me@db.example/shop"), fast=True)
+
+
 def test_driver_that_is_not_installed_says_so() -> None:
     with (
         opened_router("oracle+oracledb://me@db.example/shop") as router,

@@ -6,6 +6,7 @@ never changed here, for databases do that in too many ways.
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -40,6 +41,20 @@ _KINDS: tuple[type[TypeEngine[Any]], ...] = (
     sa.Time,
     sa.JSON,
     sa.String,
+)
+# Less, and psql would be taken for mysql.
+_NEAR = 0.75
+_KNOWN = (
+    "postgresql",
+    "postgresql+psycopg",
+    "mysql",
+    "mysql+pymysql",
+    "mariadb",
+    "mariadb+pymysql",
+    "sqlite",
+    "duckdb",
+    "mssql+pyodbc",
+    "oracle+oracledb",
 )
 _MARKS = {"qmark": "?", "format": "%s", "numeric": ":{}", "named": ":p{}", "pyformat": "%(p{})s"}
 
@@ -188,8 +203,10 @@ def _dialect(url: URL) -> sa.Dialect:
     try:
         return url.get_dialect()()
     except exc.NoSuchModuleError as error:
+        near = difflib.get_close_matches(url.drivername, _KNOWN, 1, _NEAR)
+        hint = f"did you mean {near[0]}://? Else " if near else ""
         raise muxly.ConfigurationError(
-            f"SQLAlchemy has no dialect {url.drivername!r} here; correct the beginning of the URL, or install the "
-            "package that brings the dialect",
+            f"SQLAlchemy has no dialect {url.drivername!r} here; {hint}correct the beginning of the URL, or install "
+            "the package that brings the dialect",
             path=("url",),
         ) from error
