@@ -67,6 +67,13 @@ class Dialect(ABC):
     def fault(self, error: Exception) -> Fault | None:
         """What an error of the driver means; None if it is none of the driver's, but a mistake of ours."""
 
+    def require(self) -> None:  # noqa: B027 (where check always connects, that tells)
+        """Load the driver, where ``check`` may have nothing to connect to.
+
+        Raises:
+            PluginError: It is not installed.
+        """
+
     def written_alone(self, url: URL) -> str | None:
         """The name of what one transaction of a process writes at a time; None = many may."""
         return None

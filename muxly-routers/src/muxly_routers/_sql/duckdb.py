@@ -70,8 +70,8 @@ class Duckdb(Dialect):
     longest_name = 255
 
     def open(self, url: URL, waits: Waits) -> Session:
-        with needs("duckdb"):
-            import duckdb
+        self.require()
+        import duckdb
 
         path, settings = files.file_of(url), _settings_of(url)
         files.make_folder(path)
@@ -91,6 +91,10 @@ class Duckdb(Dialect):
 
     def form(self, kind: pa.DataType, *, key: bool = False) -> Form | None:
         return duckdb_types.form(kind, key=key)
+
+    def require(self) -> None:
+        with needs("duckdb"):
+            import duckdb  # noqa: F401
 
     def written_alone(self, url: URL) -> str | None:
         # Two that make a table at once get in each other's way, and to wait is cheaper than to repeat.

@@ -64,6 +64,7 @@ class Output:
 
     def check(self) -> Iterable[muxly.Notice]:
         """What a person should know before the first delivery; reads only."""
+        self._dialect.require()
         if not self._run.guarded and (missing := self._dialect.not_there(self._settings.url)):
             yield muxly.Notice("database_missing", f"{self._where}: {missing}", level="info")
             return

@@ -33,12 +33,16 @@ class Sqlite(Dialect):
     schemas = False
 
     def open(self, url: URL, waits: Waits) -> Session:
-        with needs("sql"):
-            from muxly_routers._sql.sqlite_session import SqliteSession
+        self.require()
+        from muxly_routers._sql.sqlite_session import SqliteSession
 
         path = files.file_of(url)
         files.make_folder(path)
         return SqliteSession(path, waits)
+
+    def require(self) -> None:
+        with needs("sql"):
+            import muxly_routers._sql.sqlite_session  # noqa: F401
 
     def written_alone(self, url: URL) -> str | None:
         return files.written_alone(url)
