@@ -172,6 +172,7 @@ def test_date_parts_are_in_utc_and_of_text_too(opened: Opened, root: Path) -> No
     ("keys", "problem"),
     [
         (["missing"], "column 'missing' of partition_by is not among the columns"),
+        (["week(day)"], "there is no function 'week'; there are year, month, day, hour, as in 'month"),
         (["amount"], "column 'amount' is double, whose values are no names of folders"),
         (["hour(id)"], "needs a date or a time, and the column is int64"),
         (["day(at)"], "read as the column 'day'"),

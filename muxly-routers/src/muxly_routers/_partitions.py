@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ __all__ = ["Partitions", "overwrite_keys", "value_folders"]
 Folders = tuple[str, ...]
 
 _MOST_CODES = 1 << 62
+_CALL = re.compile(r"(\w+)\s*\((.*)\)", re.DOTALL)
 _SHAPES = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
 
 
@@ -40,9 +42,14 @@ class Partitions:
         """The schema of the files.
 
         Raises:
-            RouteError: A column is missing.
+            RouteError: A column is missing, or a function that there is not is named.
         """
         for key in self.keys:
+            if key.column not in schema.names and (called := _CALL.fullmatch(key.column)):
+                raise muxly.RouteError(
+                    f"partition_by: {key.column!r}: there is no function {called[1]!r}; there are "
+                    f"{', '.join(_SHAPES)}, as in 'month({called[2]})'"
+                )
             if key.column not in schema.names:
                 raise muxly.RouteError(
                     f"column {key.column!r} of partition_by is not among the columns "
