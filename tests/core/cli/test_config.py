@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.core.cli.commands import DAILY, answer, muxly, project
 
 
@@ -36,6 +38,24 @@ def test_explain_shows_the_layer_that_counts(tmp_path: Path) -> None:
     result = muxly("config", "explain", "pipelines.daily.parallel", *words)
     assert result.exit_code == 0
     assert "* command line: 8" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("pipelines.daily.parralel", 'pipelines.daily has no "parralel"; did you mean "parallel"?'),
+        ("pipelins.daily.parallel", 'the configuration has no "pipelins"; did you mean "pipelines"?'),
+        ("pipelines.dayly.parallel", 'pipelines has no "dayly"; did you mean "daily"?'),
+        ("pipelines.daily.routes.lake.router.fromat", 'routes.lake.router has no "fromat"; did you mean "format"?'),
+        ("pipelines.daily.routes.lake.zzz", 'pipelines.daily.routes.lake has no "zzz"; known: router, '),
+        ("pipelines.daily.routes.lake.where", "  * default: "),
+        ("include", "not given, and without a default"),
+    ],
+)
+def test_explain_of_a_key_that_nobody_gives(tmp_path: Path, key: str, said: str) -> None:
+    result = muxly("config", "explain", key, "-f", project(tmp_path))
+    assert result.exit_code == 0
+    assert said in result.stdout
 
 
 def test_explain_of_no_key_is_an_error(tmp_path: Path) -> None:

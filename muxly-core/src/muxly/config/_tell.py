@@ -14,6 +14,7 @@ from muxly.config._layers import MISSING, lookup
 from muxly.config._place import KeyPath, Place, path_text, quoted
 from muxly.config._resolved import FromOutside
 from muxly.config._shape import Shape, root_shape, shape_at
+from muxly.config._words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,13 +54,15 @@ class Explanation:
     Args:
         path: The key.
         given: The layers; none if nobody gives a value and there is no default.
+        hint: What was meant, if the key is not one that is known; else empty.
     """
 
     path: KeyPath
     given: tuple[Given, ...]
+    hint: str = ""
 
     def __str__(self) -> str:
-        lines = [f"  {one}" for one in self.given] or ["  not given, and without a default"]
+        lines = [f"  {one}" for one in self.given] or [f"  {self.hint or 'not given, and without a default'}"]
         return "\n".join([path_text(self.path), *lines])
 
 
@@ -115,7 +118,7 @@ def explained(source: Source, path: KeyPath) -> Explanation:
         path: The key.
     """
     shape = shape_at(source.shape, path)
-    found: list[tuple[str, Any, Place | None]] = [*_default(source, path)]
+    found: list[tuple[str, Any, Place | None]] = []
     for layer in source.layers:
         value = lookup(layer.document.value, path)
         if value is not MISSING:
@@ -124,13 +127,31 @@ def explained(source: Source, path: KeyPath) -> Explanation:
         value = _inside(override.path, override.value, path)
         if value is not MISSING:
             found.append((override.layer, value, override.place))
+    hint = "" if found else _unknown(source, path)
+    found[:0] = [] if hint else _default(source, path)
     last = len(found) - 1
     joined = bool(found) and isinstance(found[-1][1], dict)
     given = [
         Given(layer, plain(_masked(value, shape)), place, joined or number == last)
         for number, (layer, value, place) in enumerate(found)
     ]
-    return Explanation(path, tuple(given))
+    return Explanation(path, tuple(given), hint)
+
+
+def _unknown(source: Source, path: KeyPath) -> str:
+    """What to say of the first part of a path that no schema knows and nobody wrote; empty = all are known."""
+    shape = root_shape(source.value, source.components)
+    for number, part in enumerate(path):
+        names = shape.names()
+        if isinstance(part, str) and part not in names and (names or shape.mapping() is not None):
+            close = nearest(part, names)
+            hint = f'did you mean "{close}"?' if close else f"known: {', '.join(names) or 'none'}"
+            return f'{path_text(path[:number]) or "the configuration"} has no "{part}"; {hint}'
+        inner = shape.child(part)
+        if inner is None:
+            return ""
+        shape = inner
+    return ""
 
 
 def _inside(base: KeyPath, value: Any, path: KeyPath) -> Any:
