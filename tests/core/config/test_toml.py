@@ -85,3 +85,17 @@ def test_every_node_has_its_place(path: tuple[str | int, ...], key: str | None, 
 def test_what_is_not_toml_is_told_with_its_place(text: str, message: str) -> None:
     (found,) = problems_of(text, ".toml")
     assert found.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("a = data/x.csv", "1:5"), ("[t]\na = [é]", "2:6"), ("a = {b = some words}", "1:10"), ("a = ${HOME}", "1:5")],
+)
+def test_text_without_quotes_is_told_to_need_them(text: str, place: str) -> None:
+    assert problems_of(text, ".toml") == [f'muxly.toml:{place}: invalid value; text goes in quotes: key = "text"']
+
+
+@pytest.mark.parametrize("text", ["a = ", "a = # none", "a = [,]", 'a = "never closed'])
+def test_what_is_no_bare_text_is_not_told_to_need_quotes(text: str) -> None:
+    (found,) = problems_of(text, ".toml")
+    assert "quotes" not in found

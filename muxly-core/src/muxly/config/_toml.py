@@ -28,6 +28,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 # A date and a time may be parted by one space.
 _BARE_VALUE = re.compile(r"\d{4}-\d\d-\d\d \d\d:[0-9:.+Zz-]+|[^\s,\]}#]+")
 _LONGEST_BARE_VALUE = 1000
+_TEXT = re.compile(r"[^\s#,=\]}\"']")
 
 
 class _NotTomlError(Exception):
@@ -55,11 +56,16 @@ def read_toml(text: Text, limits: Limits, problems: Problems) -> Node:
     try:
         values = tomli.loads(text.text, parse_float=str)
     except tomli.TOMLDecodeError as error:
-        message = error.msg[0].lower() + error.msg[1:]
-        raise text.unreadable(error.pos, message) from None
+        raise text.unreadable(error.pos, _told(error.msg, text.text[error.pos :])) from None
     except (RecursionError, ValueError) as error:
         raise text.unreadable(0, f"the file cannot be read as TOML: {error}") from None
     return _valued(scanner.root, values, text)
+
+
+def _told(message: str, rest: str) -> str:
+    """What tomli says of a place, with what to do where a value begins like bare text."""
+    told = message[0].lower() + message[1:]
+    return f'{told}; text goes in quotes: key = "text"' if message == "Invalid value" and _TEXT.match(rest) else told
 
 
 def _valued(place: Node, value: Any, text: Text) -> Node:
