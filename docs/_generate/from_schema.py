@@ -54,13 +54,14 @@ def words(schema: Schema) -> str:
         return str(schema[EXPECTED])
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(words(one) for one in schema["anyOf"] if one != {"type": "null"}))
+    kinds = schema.get("type")
+    if isinstance(kinds, list):
+        return " or ".join(words({**schema, "type": kind}) for kind in kinds if kind != "null")
     return _plain(schema) + "".join(f", {text} {schema[key]}" for key, text in _LIMITS.items() if key in schema)
 
 
 def _plain(schema: Schema) -> str:
     kinds = schema.get("type", "anything")
-    if isinstance(kinds, list):
-        return " or ".join(words({**schema, "type": kind}) for kind in kinds if kind != "null")
     if kinds == "array":
         return f"list of {words(schema['items'])}"
     if kinds == "object" and isinstance(schema.get("additionalProperties"), dict):

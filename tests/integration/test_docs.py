@@ -75,6 +75,11 @@ def test_generated_parts_are_fresh() -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+@pytest.mark.parametrize("path", sorted((DOCS / "reference").glob("*.md")), ids=name)
+def test_no_limit_is_told_twice(path: Path) -> None:
+    assert not re.search(r"(, (?:at least|above|at most|below) [\d.]+)\1", path.read_text(encoding="utf-8"))
+
+
 def test_every_name_of_the_package_has_a_heading() -> None:
     errors = {one for one in muxly.__all__ if one.endswith("Error")}
     there = headings("python-api.md")
