@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 import muxly
 from muxly.testing import delivery
@@ -243,6 +243,18 @@ def test_database_that_is_not_there_stops_the_route(database: Database, fast: bo
         pytest.raises(muxly.RouteError, match=told),
     ):
         router.deliver(numbered([1]))
+
+
+@pytest.mark.parametrize("part", ["username", "password", "database"])
+def test_space_in_the_address_is_no_mistake_and_not_shown(part: str) -> None:
+    parts: dict[str, Any] = {"username": "me", "password": "mine", "database": "shop", part: "two canaries"}
+    url = URL.create("postgresql", host="127.0.0.1", port=9, **parts).render_as_string(hide_password=False)
+    with (
+        opened_router(url.replace(" ", "%20")) as router,
+        pytest.raises(muxly.RetryableError, match="Connection refused") as caught,
+    ):
+        router.deliver(numbered([1]))
+    assert ("canaries" in str(caught.value)) == (part == "database")
 
 
 def test_value_that_reads_like_an_error_is_only_a_value() -> None:

@@ -160,6 +160,8 @@ def _uri(url: URL, waits: Waits) -> str:
     }
     query = {key: ",".join(one) if isinstance(one, tuple) else one for key, one in url.query.items()}
     plain = url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
+    # libpq refuses a space, which SQLAlchemy leaves as it is, and shows what is around it: maybe a password.
+    plain = plain.replace(" ", "%20")
     # A plus sign, which SQLAlchemy writes there for a space, libpq takes as it is.
     return f"{plain}?{urlencode({**limits, **query}, quote_via=quote)}"
 
