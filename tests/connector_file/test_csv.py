@@ -85,6 +85,12 @@ def test_a_line_that_is_not_utf8_becomes_a_dead_letter(tmp_path: Path) -> None:
     assert [(one.place, one.record) for one in read.rejected] == [("a.csv:3", b"2,\xff"), ("a.csv:6", b"4,\xff\xfe,x")]
 
 
+def test_dead_letters_stand_in_the_order_of_the_file_whatever_is_wrong_with_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b"id,n\n1\n2,\xff\n3,x\n4,\xff\n5,6,7\n8,9\n")
+    read = read_all(path, types={"n": "int64"})
+    assert [one.place for one in read.rejected] == [f"a.csv:{line}" for line in (2, 3, 4, 5, 6)]
+
+
 def test_another_type_after_the_head_of_the_file_loses_nothing_and_keeps_the_order(tmp_path: Path) -> None:
     lines = [f"{n},{n}" for n in range(40)] + ["40,n/a", "41,7", "42,1.5", "43,8", "44,007", "45,9"]
     path = write(tmp_path / "a.csv", "id,value\n" + "\n".join(lines) + "\n")

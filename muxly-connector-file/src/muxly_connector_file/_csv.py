@@ -252,7 +252,7 @@ class _Rows:
         block: The block, or what is left of it without text that is not UTF-8.
         ragged: Records with another number of cells, by their number in the block.
         lines: Line numbers of what is left, if lines were taken out.
-        rejected: What was taken out before.
+        rejected: What was taken out before, each with its line.
     """
 
     table: pa.Table
@@ -261,13 +261,13 @@ class _Rows:
     ragged: dict[int, int]
     width: int
     records: tuple[tuple[bytes, int], ...] | None
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[tuple[int, Rejected], ...]
 
     @classmethod
     def of(cls, source: Source, names: Sequence[str], block: Block) -> _Rows:
         data = block.data
         records: tuple[tuple[bytes, int], ...] | None = None
-        rejected: tuple[Rejected, ...] = ()
+        rejected: tuple[tuple[int, Rejected], ...] = ()
         if not _is_utf8(data):
             records, rejected = _apart(source, block, one_column=len(names) == 1)
             data = b"\n".join(record for record, _line in records) + b"\n" if records else b""
@@ -287,14 +287,14 @@ class _Rows:
             reasons: Why, by row of the table.
         """
         if not self.ragged and not reasons:
-            return self.rejected
+            return tuple(one for _line, one in self.rejected)
         records = self.records or _all_records(self.source, self.block, one_column=self.width == 1)
         kept = (number for number in range(len(records)) if number not in self.ragged)
         why = {number: reasons[row] for row, number in enumerate(kept) if row in reasons}
         for number, cells in self.ragged.items():
             why[number] = f"{cells:,} {'cell' if cells == 1 else 'cells'} where {self.width:,} columns are expected"
-        found = [self.source.rejected(why[number], *records[number]) for number in sorted(why)]
-        return (*self.rejected, *found)
+        found = [(records[number][1], self.source.rejected(why[number], *records[number])) for number in sorted(why)]
+        return tuple(one for _line, one in sorted((*self.rejected, *found), key=lambda each: each[0]))
 
 
 def _parsed(source: Source, names: Sequence[str], data: bytes, on_row: Any) -> pa.Table:
@@ -332,13 +332,13 @@ def _all_records(source: Source, block: Block, *, one_column: bool) -> tuple[tup
 
 def _apart(
     source: Source, block: Block, *, one_column: bool
-) -> tuple[tuple[tuple[bytes, int], ...], tuple[Rejected, ...]]:
-    """The records that are UTF-8, and those that are not."""
+) -> tuple[tuple[tuple[bytes, int], ...], tuple[tuple[int, Rejected], ...]]:
+    """The records that are UTF-8, and those that are not, each with its line."""
     good, bad = [], []
     why = f"not {source.encoding} text; set encoding to the one the file is written in"
     for record, line in _all_records(source, block, one_column=one_column):
         if _is_utf8(record):
             good.append((record, line))
         else:
-            bad.append(source.rejected(why, record, line))
+            bad.append((line, source.rejected(why, record, line)))
     return tuple(good), tuple(bad)

@@ -89,6 +89,14 @@ def test_unfinished_plan_goes_on_where_it_was_sealed_under_the_same_options_only
     assert plans.unfinished(ledger, "s", "other") is None
 
 
+def test_dead_letters_of_reading_keep_the_order_in_which_they_were_read(store: Engine) -> None:
+    ledger = opened(store)
+    places = [f"a.csv:{line}" for line in range(100)]
+    found = tuple(Letter(stream="s", reason="bad", place=place) for place in places)
+    sealed(ledger, planned(ledger, "a"), written(1), letters=found)
+    assert [one.letter.place for one in letters.waiting(ledger)] == places
+
+
 def test_dead_letters_of_reading_are_sealed_with_their_group(store: Engine) -> None:
     ledger = opened(store)
     letter = Letter(stream="s", reason="nul \0", place="\udcff:1", record=b"x", format="bytes")

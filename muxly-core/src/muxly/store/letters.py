@@ -44,10 +44,12 @@ class StoredLetter:
 
 
 def store(connection: Connection, ledger: Ledger, route: str, found: Iterable[Letter], now: datetime) -> None:
-    """Store dead letters in the transaction that accounts for them."""
+    """Store dead letters in the transaction that accounts for them; the order of their ids is theirs."""
+    letters = list(found)
+    ids = sorted(new_id() for _ in letters)  # those of one millisecond are random
     rows = [
         {
-            "id": new_id(),
+            "id": id,
             "pipeline": ledger.pipeline,
             "route": route,
             "stream": one.stream,
@@ -60,7 +62,7 @@ def store(connection: Connection, ledger: Ledger, route: str, found: Iterable[Le
             "format": one.format,
             "created_at": now,
         }
-        for one in found
+        for id, one in zip(ids, letters, strict=True)
     ]
     if rows:
         connection.execute(insert(dead_letters), rows)
