@@ -91,6 +91,26 @@ def test_dead_letters_stand_in_the_order_of_the_file_whatever_is_wrong_with_them
     assert [one.place for one in read.rejected] == [f"a.csv:{line}" for line in (2, 3, 4, 5, 6)]
 
 
+@pytest.mark.parametrize(
+    ("name", "header", "shown", "told"),
+    [
+        ("a.csv", "id;name", "';'", 'csv: {delimiter: ";"}'),
+        ("a.csv", "id\tname", r"'\t'", r'csv: {delimiter: "\t"}'),
+        ("a.csv", "id|name;x|y", "'|'", 'csv: {delimiter: "|"}'),
+        ("a.tsv", "id,name", "','", 'csv: {delimiter: ","}'),
+    ],
+)
+def test_a_delimiter_that_looks_wrong_is_told(tmp_path: Path, name: str, header: str, shown: str, told: str) -> None:
+    [notice] = read_all(write(tmp_path / name, f"{header}\n1\n")).notices
+    assert (notice.code, notice.level) == ("delimiter", "warning")
+    assert notice.message == f"{name} is read as one column, but looks as if {shown} parts its cells; if so, set {told}"
+
+
+@pytest.mark.parametrize("header", ["id", "id,a;b", "the name"])
+def test_a_header_that_looks_right_is_not_remarked(tmp_path: Path, header: str) -> None:
+    assert read_all(write(tmp_path / "a.csv", f"{header}\n1\n")).notices == []
+
+
 def test_another_type_after_the_head_of_the_file_loses_nothing_and_keeps_the_order(tmp_path: Path) -> None:
     lines = [f"{n},{n}" for n in range(40)] + ["40,n/a", "41,7", "42,1.5", "43,8", "44,007", "45,9"]
     path = write(tmp_path / "a.csv", "id,value\n" + "\n".join(lines) + "\n")

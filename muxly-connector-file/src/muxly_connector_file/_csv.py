@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _MOST_RUNS = 32
 _MOST_COLUMNS = 65_536
+_DELIMITERS = {";": ";", "\t": "\\t", "|": "|", ",": ","}
+"""What often stands between cells, each as it is written in a configuration."""
 
 
 @frozen
@@ -84,6 +86,7 @@ def _head(source: Source) -> Head | None:
     if dialect.header or not names:
         record = _first_record(source, first.data)
         cells = _cells(source, first.data[record.start : record.end])
+        _tell_of_delimiter(source, cells)
         names = names or (cells if dialect.header else [f"column_{n + 1}" for n in range(len(cells))])
         if dialect.header:
             at, skipped = _after(first.data, record.end), _lines(first.data, record.end)
@@ -133,6 +136,16 @@ def _cells(source: Source, record: bytes) -> list[str]:
             f"{source.place(1)}: the header has {table.num_columns:,} columns; {_MOST_COLUMNS:,} are read"
         )
     return [column[0].as_py() for column in table.columns]
+
+
+def _tell_of_delimiter(source: Source, cells: Sequence[str]) -> None:
+    """Warn of a first record of one cell that looks as if another letter stood between its cells."""
+    count, letter = max((cells[0].count(letter), letter) for letter in _DELIMITERS) if len(cells) == 1 else (0, "")
+    if not count or letter == source.dialect.delimiter.decode():
+        return
+    told = f'csv: {{delimiter: "{_DELIMITERS[letter]}"}}'
+    message = f"{source.name} is read as one column, but looks as if {letter!r} parts its cells; if so, set {told}"
+    source.notice(Notice("delimiter", message, facts={"file": source.name, "delimiter": letter}))
 
 
 def _unique(source: Source, names: Sequence[str]) -> list[str]:
