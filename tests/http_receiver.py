@@ -123,6 +123,10 @@ class Receiver:
         self._closing.set()
         self._loopback.__exit__()
 
+    def wait_for_ends(self) -> None:
+        """Return when it has ended all connections."""
+        self._loopback.wait_for_ends()
+
     @property
     def url(self) -> str:
         """Where it is."""

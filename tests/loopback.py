@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
 __all__ = ["Loopback", "end", "handled_by", "reset"]
+
+
+_PATIENCE_SECONDS = 10
 
 
 class Loopback:
@@ -60,6 +64,13 @@ class Loopback:
         for one in connections:
             end(one)
 
+    def wait_for_ends(self) -> None:
+        """Return when the server has ended all connections by itself."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while self._open:
+            assert time.monotonic() < until, "connections are still open"
+            time.sleep(0.005)
+
     def start(self, call: Callable[..., None], *arguments: Any) -> None:
         """Do something in a thread, which is waited for at the end; a broken connection ends it."""
 
@@ -79,9 +90,9 @@ class Loopback:
         try:
             yield connection
         finally:
+            end(connection)
             with self._lock:
                 self._open.discard(connection)
-            end(connection)
 
     def _accept(self) -> None:
         while True:

@@ -319,7 +319,7 @@ def test_routes_that_want_the_same_bytes_encode_them_once(
     calls: list[int] = []
     real = jsonl.lines
 
-    def lines(part: pa.RecordBatch) -> memoryview:
+    def lines(part: pa.RecordBatch) -> bytes:
         calls.append(part.num_rows)
         return real(part)
 

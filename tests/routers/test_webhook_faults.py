@@ -421,5 +421,6 @@ def test_connection_that_the_receiver_closed_meanwhile_is_replaced(receiver: Rec
     receiver.script(Reply(headers=(("Connection", "close"),), raw=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
     with opened(receiver) as router:
         router.deliver(orders(1))
+        receiver.wait_for_ends()
         router.deliver(orders(1, id="01NEXT"))
     assert [one.connection for one in receiver.seen] == [1, 2]
