@@ -268,7 +268,7 @@ def test_content_is_decoded(coding: str, content: bytes, expected: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    ("coding", "content"), [("gzip", gzip.compress(b"plain")), ("deflate", zlib.compress(b"plain"))]
+    ("coding", "content"), [("gzip", gzip.compress(b"plain")), ("deflate", zlib.compress(b"plain"))], ids=shown
 )
 def test_content_that_ends_early_is_not_taken_for_whole(coding: str, content: bytes) -> None:
     assert decoded(content[:-3], coding, 1000) == (b"plain", True)
