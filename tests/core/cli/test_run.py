@@ -230,7 +230,8 @@ def test_run_with_a_filter_ends_without_a_word_about_leaks(tmp_path: Path) -> No
     file = project(tmp_path, {"daily": {**DAILY, "routes": {"lake": lake}}})
     command = [sys.executable, "-m", "muxly", "run", str(file)]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    told = [line for line in ran.stderr.splitlines() if not line.startswith("daily: ")]  # how far a slow one is
+    assert (ran.returncode, told) == (0, [])
 
 
 def test_option_that_turns_out_wrong_in_the_run_is_told_once(tmp_path: Path) -> None:
