@@ -5,15 +5,24 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+import sys
 import traceback
 from pathlib import Path
-from typing import Any, ClassVar, Optional
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Optional
 
 import attrs
 import pytest
 
 import muxly
+from muxly._annotations import resolved
+from muxly.config._nodes import Document
+from muxly.config._schema import SchemaWriter
+from muxly.config._words import problems_of
 from muxly.options import HELP
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 PASSWORD = "correct horse battery staple"
 
@@ -21,6 +30,27 @@ PASSWORD = "correct horse battery staple"
 class Login(muxly.Options):
     user: str = "me"
     password: muxly.Secret
+
+
+Format = Literal["csv", "jsonl", "parquet"]
+
+
+class Choosing(muxly.Options):
+    plain: Literal["a", "b"] = "a"
+    named: Format = muxly.option("Format.", default="csv")
+    optional: Format | None = None
+    older: Optional[Format] = None  # noqa: UP045 (users write it)
+    noted: Annotated[Literal["low", "high"], "how loud"] = "low"
+    either: Literal["all"] | int = "all"
+    single: Literal["one"] = "one"
+    long: Format = muxly.option("Not csv.", default="jsonl", validator=attrs.validators.min_len(4))
+    odd: Format = muxly.option("Unset means another.", default="unset")  # type: ignore[arg-type]
+    hidden: Decimal | None = None
+
+
+class ChoosingMore(Choosing):
+    plain: Literal["c"] = "c"  # type: ignore[assignment]
+    own: Format = "csv"
 
 
 class Api(muxly.Connector):
@@ -113,6 +143,56 @@ def test_validators_name_what_is_wrong() -> None:
 
     with pytest.raises(ValueError, match="'page' must be >= 1: 0"):
         Checked(page=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("plain", "c", 'expected one of a, b, got "c"'),
+        ("named", "cvs", 'expected one of csv, jsonl, parquet; did you mean "csv"?'),
+        ("named", None, "expected one of csv, jsonl, parquet, got nothing"),
+        ("named", ["csv"], "expected one of csv, jsonl, parquet, got a list"),
+        ("named", 5, "expected one of csv, jsonl, parquet, got 5"),
+        ("optional", "jsnl", 'expected one of csv, jsonl, parquet; did you mean "jsonl"?'),
+        ("older", "xml", 'expected one of csv, jsonl, parquet, got "xml"'),
+        ("noted", "loud", 'expected one of low, high, got "loud"'),
+        ("single", "two", 'expected one, got "two"'),
+        ("long", "text", 'expected one of csv, jsonl, parquet, got "text"'),
+    ],
+)
+def test_wrong_choice_is_refused_in_the_words_of_a_file(name: str, value: Any, words: str) -> None:
+    with pytest.raises(muxly.ConfigurationError, match="expected") as caught:
+        Choosing(**{name: value})
+    assert (str(caught.value), caught.value.path) == (f"Choosing.{name}: {words}", (name,))
+    assert _told_of_a_file(name, value) == words
+
+
+def _told_of_a_file(name: str, value: Any) -> str:
+    writer = SchemaWriter()
+    schema = writer.kind(resolved(Choosing, getattr(attrs.fields(Choosing), name)))
+    (problem,) = problems_of(schema, value, writer.defs, Document())
+    return problem.message
+
+
+def test_choices_leave_everything_else_as_it_is() -> None:
+    made = Choosing(optional=None, older="csv", either=5, long="parquet", hidden="no choice")  # type: ignore[arg-type]
+    assert (made.optional, made.older, made.either, made.long, made.odd) == (None, "csv", 5, "parquet", "unset")
+    with pytest.raises(ValueError, match="Length of 'long' must be >= 4: 3"):
+        Choosing(long="csv")
+
+
+def test_subclass_has_its_own_choices_and_the_inherited_ones() -> None:
+    assert (ChoosingMore().plain, ChoosingMore(named="jsonl").named) == ("c", "jsonl")
+    for wrong in ({"plain": "a"}, {"named": "cvs"}, {"own": "cvs"}):
+        given: dict[str, Any] = dict(wrong)
+        with pytest.raises(muxly.ConfigurationError, match=rf"^ChoosingMore.{next(iter(wrong))}: expected"):
+            ChoosingMore(**given)
+
+
+def test_choices_cost_no_import() -> None:
+    """A configuration is built from Python without what reads files."""
+    code = "import sys, muxly.testing as t; t.FakeConnector(); sys.exit('muxly.config' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(

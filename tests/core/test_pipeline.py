@@ -63,13 +63,14 @@ def test_pipeline_without_routes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("facts", "error", "message"),
     [
-        ({"mode": "merge"}, ValueError, "'mode' must be in"),
-        ({"backlog": "drop"}, ValueError, "'backlog' must be in"),
+        ({"mode": "upsrt"}, muxly.ConfigurationError, r'^Route.mode: expected one of .*; did you mean "upsert"\?$'),
+        ({"backlog": "drop"}, muxly.ConfigurationError, r'^Route.backlog: expected one of stop, detach, got "drop"$'),
         ({"max_rejected": -1}, ValueError, "'max_rejected' must be >= 0"),
         ({"batch": {"records": 0}}, ValueError, "'records' must be >= 1"),
         ({"batch": {"bytes": 0}}, ValueError, "'bytes' must be > 0"),
-        ({"batch": 5}, TypeError, "'batch' must be <class 'muxly.pipeline.BatchLimits'>"),
-        ({"columns": "email"}, TypeError, "'columns' must be <class 'muxly.pipeline.Columns'>"),
+        ({"batch": 5}, TypeError, r"^Route.batch: expected a muxly.BatchLimits, got a value of type int$"),
+        ({"columns": "email"}, TypeError, r"^Route.columns: expected a muxly.Columns, got a value of type str$"),
+        ({"retry": 5}, TypeError, r"^Route.retry: expected a muxly.Backoff, got a value of type int$"),
         ({"columns": {"drop": ["a"]}}, TypeError, "unexpected keyword argument 'drop'"),
     ],
 )
@@ -87,11 +88,17 @@ def test_route_refuses_what_it_does_not_know(facts: dict[str, Any], error: type[
         ({"spool_bytes": 0}, ValueError, "'spool_bytes' must be >= 1"),
         ({"retention_seconds": -1}, ValueError, "'retention_seconds' must be >= 0"),
         ({"stall_seconds": float("nan")}, ValueError, "'stall_seconds' must be > 0"),
-        ({"new_streams": "ignore"}, ValueError, "'new_streams' must be in"),
-        ({"streams": {"a": {"read": "append"}}}, ValueError, "'read' must be in"),
+        ({"new_streams": "ignore"}, muxly.ConfigurationError, "Pipeline.new_streams: expected one of evolve, freeze, "),
+        ({"streams": {"a": {"read": "ful"}}}, muxly.ConfigurationError, r'StreamRules.read: .*; did you mean "full"\?'),
+        ({"streams": {"a": {"new_columns": "drop"}}}, muxly.ConfigurationError, "StreamRules.new_columns: expected"),
+        ({"streams": {"a": {"new_types": "drop"}}}, muxly.ConfigurationError, "StreamRules.new_types: expected one"),
+        ({"streams": {"a": {"on_stale_cursor": "go"}}}, muxly.ConfigurationError, "StreamRules.on_stale_cursor: exp"),
+        ({"retry": 5}, TypeError, "Pipeline.retry: expected a muxly.Backoff, got a value of type int"),
         ({"streams": {"a": {"reed": "full"}}}, TypeError, "unexpected keyword argument 'reed'"),
         ({"streams": {"a": "full"}}, TypeError, "the rules of 'a' are a muxly.StreamRules or a mapping .* not 'full'"),
-        ({"routes": ["lake"]}, AttributeError, "'str' object has no attribute 'name'"),
+        ({"routes": ["lake"]}, TypeError, r"^Pipeline.routes\[0\]: expected a muxly.Route, got a value of type str$"),
+        ({"routes": "lake"}, TypeError, r"^Pipeline.routes\[0\]: expected a muxly.Route, got a value of type str$"),
+        ({"routes": None}, TypeError, r"^Pipeline.routes\[0\]: expected a muxly.Route, got a value of type NoneType$"),
     ],
 )
 def test_pipeline_refuses_what_it_does_not_know(facts: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -99,13 +106,34 @@ def test_pipeline_refuses_what_it_does_not_know(facts: dict[str, Any], error: ty
         pipeline(**facts)
 
 
-def test_router_and_connector_are_not_mixed_up() -> None:
-    with pytest.raises(TypeError, match=r"'router' must be <class 'muxly.router.Router'>"):
-        muxly.Route("lake", FakeConnector())  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"'connector' must be <class 'muxly.connector.Connector'>"):
-        muxly.Pipeline("daily", CollectingRouter(), routes=[route()])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"'router' must be <class 'muxly.router.Router'>"):
-        muxly.Route("lake", CollectingRouter)  # type: ignore[arg-type]
+ROUTER = r'got the router CollectingRouter; a router belongs into a route: muxly.Route\("NAME", CollectingRouter\('
+CONNECTOR = r'got the connector FakeConnector; a connector belongs into muxly.Pipeline\("NAME", FakeConnector\('
+
+
+def test_what_stands_in_a_wrong_place_is_told_where_it_belongs() -> None:
+    router: Any = CollectingRouter(token="pipeline-tests")
+    connector: Any = FakeConnector()
+    kind: Any = CollectingRouter
+    with pytest.raises(TypeError, match=rf"^Route.router: expected a muxly.Router, {CONNECTOR}"):
+        muxly.Route("lake", connector)
+    with pytest.raises(TypeError, match=r"^Route.router: .* got the class CollectingRouter; write CollectingRouter\("):
+        muxly.Route("lake", kind)
+    with pytest.raises(TypeError, match=r"^Route.router: .* got a route; a route belongs into the list routes="):
+        muxly.Route("lake", route())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=rf"^Pipeline.connector: expected a muxly.Connector, {ROUTER}"):
+        muxly.Pipeline("daily", router, routes=[route()])
+    with pytest.raises(TypeError, match=rf"^Pipeline.routes\[1\]: expected a muxly.Route, {ROUTER}"):
+        pipeline(routes=[route(), router])
+    with pytest.raises(TypeError, match=rf"^Pipeline.routes\[0\]: expected a muxly.Route, {ROUTER}"):
+        pipeline(routes=router)
+    with pytest.raises(TypeError, match=rf"^Pipeline.routes\[0\]: expected a muxly.Route, {CONNECTOR}"):
+        pipeline(routes=[connector])
+
+
+def test_wrong_choice_names_its_option() -> None:
+    with pytest.raises(muxly.ConfigurationError, match="one of append, upsert, overwrite, replace") as caught:
+        route(mode="merge")
+    assert caught.value.path == ("mode",)
 
 
 def test_pipelines_and_results_pickle() -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, o
 import attrs
 
 from muxly import _references
+from muxly._annotations import chosen
 from muxly.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -176,12 +177,20 @@ def _converter(annotation: object) -> Callable[[Any], Any] | None:
 
 
 def _options_only(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Leave out private names, put a class's own options first, and convert text to secrets and paths."""
+    """Leave out private names, put a class's own options first, convert text to secrets and paths, check choices."""
     public = [one for one in fields if not one.name.startswith("_")]
     public.sort(key=lambda one: one.inherited)  # type: ignore[attr-defined]  # missing in the stub of attrs
     for one in public:
         _refuse_traps(cls, one)
-    return [one.evolve(converter=_converter(one.type)) if one.converter is None else one for one in public]
+    return [_completed(one) for one in public]
+
+
+def _completed(one: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
+    if one.converter is None:
+        one = one.evolve(converter=_converter(one.type))
+    if one.inherited:  # type: ignore[attr-defined]  # missing in the stub of attrs
+        return one  # its own class has added the validator
+    return one.evolve(validator=chosen if one.validator is None else attrs.validators.and_(chosen, one.validator))
 
 
 def _refuse_traps(cls: type, one: attrs.Attribute[Any]) -> None:

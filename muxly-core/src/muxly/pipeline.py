@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
-from attrs.validators import ge, gt, in_, instance_of, optional
+from attrs.validators import ge, gt, optional
 
+from muxly._annotations import chosen
 from muxly.connector import Connector
 from muxly.errors import MuxlyError
 from muxly.retry import Backoff
 from muxly.router import Mode, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from muxly.component import Notice
@@ -33,8 +34,6 @@ __all__ = [
 ]
 
 Contract = Literal["evolve", "freeze", "discard_record", "discard_value"]
-CONTRACTS = ("evolve", "freeze", "discard_record", "discard_value")
-MODES = ("append", "upsert", "overwrite", "replace")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 
@@ -43,6 +42,34 @@ def _name(instance: object, attribute: Any, value: Any) -> None:
         raise ValueError(
             f"{value!r} cannot be a name: 1 to 63 letters, digits, '_', '.', '-', beginning with a letter or digit"
         )
+
+
+def _is_a(kind: type) -> Callable[[Any, Any, Any], None]:
+    """A validator that says what to write instead of a thing of another kind."""
+
+    def checked(instance: object, attribute: Any, value: object) -> None:
+        _expect(kind, value, f"{type(instance).__name__}.{attribute.name}")
+
+    return checked
+
+
+def _expect(kind: type, value: object, where: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{where}: expected a muxly.{kind.__name__}, got {_instead(value)}")
+
+
+def _instead(value: object) -> str:
+    """What a thing is, never its content, and where such a thing belongs."""
+    name = type(value).__name__
+    if isinstance(value, type):
+        return f"the class {value.__name__}; write {value.__name__}(...)"
+    if isinstance(value, Router):
+        return f'the router {name}; a router belongs into a route: muxly.Route("NAME", {name}(...))'
+    if isinstance(value, Connector):
+        return f'the connector {name}; a connector belongs into muxly.Pipeline("NAME", {name}(...), routes=[...])'
+    if isinstance(value, Route):
+        return "a route; a route belongs into the list routes=[...] of a muxly.Pipeline"
+    return f"a value of type {name}"
 
 
 def _texts(value: Sequence[str] | str) -> tuple[str, ...]:
@@ -101,12 +128,12 @@ class StreamRules:
     value null and keeps the whole record as a dead letter beside it.
     """
 
-    read: Literal["incremental", "full"] = field(default="incremental", validator=in_(("incremental", "full")))
+    read: Literal["incremental", "full"] = field(default="incremental", validator=chosen)
     primary_key: tuple[str, ...] | None = field(default=None, converter=_texts_or_none)
     cursor_field: str | None = None
-    new_columns: Contract = field(default="evolve", validator=in_(CONTRACTS))
-    new_types: Contract = field(default="evolve", validator=in_(CONTRACTS))
-    on_stale_cursor: Literal["fail", "restart"] = field(default="fail", validator=in_(("fail", "restart")))
+    new_columns: Contract = field(default="evolve", validator=chosen)
+    new_types: Contract = field(default="evolve", validator=chosen)
+    on_stale_cursor: Literal["fail", "restart"] = field(default="fail", validator=chosen)
 
 
 def _columns(value: Any) -> Any:
@@ -138,18 +165,16 @@ class Route:
     """
 
     name: str = field(validator=_name)
-    router: Router = field(validator=instance_of(Router))
+    router: Router = field(validator=_is_a(Router))
     streams: tuple[str, ...] = field(default=("*",), kw_only=True, converter=_texts)
-    mode: Mode | None = field(default=None, kw_only=True, validator=optional(in_(MODES)))
+    mode: Mode | None = field(default=None, kw_only=True, validator=chosen)
     required: bool = field(default=True, kw_only=True)
-    columns: Columns | None = field(
-        default=None, kw_only=True, converter=_columns, validator=optional(instance_of(Columns))
-    )
+    columns: Columns | None = field(default=None, kw_only=True, converter=_columns, validator=optional(_is_a(Columns)))
     where: str | None = field(default=None, kw_only=True)
-    batch: BatchLimits = field(default=None, kw_only=True, converter=_limits, validator=instance_of(BatchLimits))
-    backlog: Literal["stop", "detach"] = field(default="stop", kw_only=True, validator=in_(("stop", "detach")))
+    batch: BatchLimits = field(default=None, kw_only=True, converter=_limits, validator=_is_a(BatchLimits))
+    backlog: Literal["stop", "detach"] = field(default="stop", kw_only=True, validator=chosen)
     max_rejected: int = field(default=0, kw_only=True, validator=ge(0))
-    retry: Backoff = field(factory=Backoff, kw_only=True)
+    retry: Backoff = field(factory=Backoff, kw_only=True, validator=_is_a(Backoff))
 
 
 def _rules(value: Mapping[str, Any]) -> dict[str, StreamRules]:
@@ -166,10 +191,13 @@ def _stream_rules(name: str, rules: StreamRules | None) -> StreamRules:
 
 
 def _routes(value: Sequence[Route] | Route) -> tuple[Route, ...]:
-    return (value,) if isinstance(value, Route) else tuple(value)
+    given: Any = value  # callers that check no types give anything; the validator tells what is wrong with it
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
 
 
 def _unique(instance: object, attribute: Any, value: tuple[Route, ...]) -> None:
+    for number, route in enumerate(value):
+        _expect(Route, route, f"{type(instance).__name__}.{attribute.name}[{number}]")
     if not value:
         raise ValueError("a pipeline has one or more routes; without one nothing would be delivered")
     names = [route.name for route in value]
@@ -204,10 +232,10 @@ class Pipeline:
     """
 
     name: str = field(validator=_name)
-    connector: Connector = field(validator=instance_of(Connector))
+    connector: Connector = field(validator=_is_a(Connector))
     routes: tuple[Route, ...] = field(kw_only=True, converter=_routes, validator=_unique)
     streams: Mapping[str, StreamRules] = field(factory=dict, kw_only=True, converter=_rules)
-    new_streams: Contract = field(default="evolve", kw_only=True, validator=in_(CONTRACTS))
+    new_streams: Contract = field(default="evolve", kw_only=True, validator=chosen)
     parallel: int = field(default=4, kw_only=True, validator=ge(1))
     memory_bytes: int = field(default=256 << 20, kw_only=True, validator=ge(1 << 20))
     segment_bytes: int = field(default=64 << 20, kw_only=True, validator=ge(1))
@@ -217,7 +245,7 @@ class Pipeline:
     retention_bytes: int = field(default=10 << 30, kw_only=True, validator=ge(0))
     stall_seconds: float = field(default=600.0, kw_only=True, validator=gt(0))
     grace_seconds: float = field(default=30.0, kw_only=True, validator=ge(0))
-    retry: Backoff = field(factory=Backoff, kw_only=True)
+    retry: Backoff = field(factory=Backoff, kw_only=True, validator=_is_a(Backoff))
 
 
 class RunFailedError(MuxlyError):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import muxly
-from muxly.config._place import Place, Problem, Problems, parse_path, path_text, quoted
+from muxly._annotations import quoted
+from muxly.config._place import Place, Problem, Problems, parse_path, path_text
 
 if TYPE_CHECKING:
     from muxly.config._place import KeyPath

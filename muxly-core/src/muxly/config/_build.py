@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from muxly._annotations import quoted
 from muxly.config._check import fits
 from muxly.config._envelope import SPECIAL
 from muxly.config._fields import fields, is_model
-from muxly.config._place import quoted
 from muxly.config._quantities import duration_seconds, size_bytes
 from muxly.config._resolved import FromOutside
 from muxly.config._schema import SchemaWriter, is_duration, is_size

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from muxly._annotations import nearest, quoted
 from muxly.config import _consistency
 from muxly.config._build import BuildError, builder_for, create
 from muxly.config._check import fits
 from muxly.config._envelope import SPOOL_OPTIONS, Job, Spool, Store, open_envelope
 from muxly.config._layers import MISSING, lookup
-from muxly.config._place import KeyPath, Problem, Problems, quoted
+from muxly.config._place import KeyPath, Problem, Problems
 from muxly.config._resolved import read_types
 from muxly.config._shape import shape_at
-from muxly.config._words import nearest, problems_of
+from muxly.config._words import problems_of
 from muxly.errors import PluginError
 from muxly.pipeline import Pipeline, Route, StreamRules
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
-import types
-import typing
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import attrs
 
-from muxly.errors import PluginError
+from muxly._annotations import resolved
 from muxly.options import HELP
 
 _SECTION = re.compile(r"^ *Args:\n(?P<body>(?:(?: +.*)?\n)*)", re.MULTILINE)
@@ -56,32 +53,7 @@ def fields(model: type) -> tuple[Field, ...]:
         PluginError: The type of an option cannot be resolved.
     """
     known = attrs.fields(model)
-    return tuple(Field(one.alias or one.name, _resolved(model, one), one) for one in known if one.init)
-
-
-def _resolved(model: type, attribute: attrs.Attribute[Any]) -> Any:
-    """The attribute's type; text is looked up where the class was written, without its TYPE_CHECKING imports."""
-    if attribute.type is None:
-        return Any
-    home = _home(model, attribute.name)
-    holder = types.SimpleNamespace(__annotations__={"it": attribute.type})
-    names = vars(sys.modules[home.__module__]) if home.__module__ in sys.modules else {}
-    try:
-        return typing.get_type_hints(holder, names, dict(vars(home)), include_extras=True)["it"]
-    except (NameError, AttributeError, TypeError, SyntaxError) as error:
-        raise PluginError(
-            f"the type {attribute.type!r} of option {attribute.name!r} of {model.__module__}.{model.__qualname__} "
-            f"cannot be resolved: {error}; import it at the top of the module, not under TYPE_CHECKING"
-        ) from error
-
-
-def _home(model: type, name: str) -> type:
-    """The class of the MRO that defines the attribute itself."""
-    for base in model.__mro__:
-        for one in base.__dict__.get("__attrs_attrs__", ()):
-            if one.name == name and not one.inherited:
-                return base
-    return model
+    return tuple(Field(one.alias or one.name, resolved(model, one), one) for one in known if one.init)
 
 
 def argument_help(model: type) -> dict[str, str]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import define, field, frozen
 
-from muxly.config._place import KeyPath, Place, quoted
+from muxly._annotations import quoted
+from muxly.config._place import KeyPath, Place
 
 if TYPE_CHECKING:
     from muxly.config._place import Problems

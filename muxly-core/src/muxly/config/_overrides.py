@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from muxly._annotations import nearest
 from muxly.config._layers import MISSING, lookup, overlay
 from muxly.config._nodes import Document
 from muxly.config._place import KeyPath, Place, Problems, parse_path, path_text
 from muxly.config._shape import Shape, root_shape
-from muxly.config._words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

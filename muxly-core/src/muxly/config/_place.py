@@ -14,7 +14,6 @@ KeyPath = tuple[str | int, ...]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_*:/@+-]+\Z")
 _PATH_PART = re.compile(r'"((?:[^"\\]|\\.)*)"|\[(\d+)\]|([^.\[\]"]+)')
-_SHOWN_LETTERS = 60
 
 
 class Place(NamedTuple):
@@ -131,11 +130,3 @@ def parse_path(text: str) -> KeyPath:
     if not path or text.endswith("."):
         raise ValueError(f'"{text}" is not a key; write it as pipelines.daily.parallel')
     return tuple(path)
-
-
-def quoted(value: object) -> str:
-    """A value as it may stand in a message: on one line, without control characters, not endless."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    if not text.isprintable():
-        text = json.dumps(value, default=str)
-    return text if len(text) <= _SHOWN_LETTERS else text[: _SHOWN_LETTERS - 3] + '..."'

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from muxly import _references
+from muxly._annotations import nearest, quoted
 from muxly.config._build import plain
 from muxly.config._envelope import COMPONENT_REFS
 from muxly.config._layers import MISSING, lookup
-from muxly.config._place import KeyPath, Place, path_text, quoted
+from muxly.config._place import KeyPath, Place, path_text
 from muxly.config._resolved import FromOutside
 from muxly.config._shape import Shape, root_shape, shape_at
-from muxly.config._words import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from muxly.config._place import KeyPath, Problem, quoted
+from muxly._annotations import expected_instead, nearest, one_of, quoted, shown_value
+from muxly.config._place import KeyPath, Problem
 from muxly.config._schema import EXPECTED, Schema, kinds_of
 
 if TYPE_CHECKING:
@@ -67,15 +68,6 @@ def problems_of(
     return [problem for error in validator.iter_errors(value) for problem in teller.tell(error)]
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant."""
-    import difflib
-
-    lowered = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
-    return lowered[close[0]] if close else None
-
-
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """What to say of a key that nothing reads."""
     known = sorted(known)
@@ -97,8 +89,7 @@ def expected(schema: Schema, defs: Mapping[str, Schema]) -> list[str]:
     if "const" in schema:
         return [quoted(schema["const"])]
     if "enum" in schema:
-        shown = [one if isinstance(one, str) else quoted(one) for one in schema["enum"] if one is not None]
-        return [f"one of {', '.join(shown)}" if len(shown) > 1 else "".join(shown)]
+        return [one_of(schema["enum"])]
     return [_TYPES[one] for one in kinds_of(schema) if one != "null"]
 
 
@@ -173,7 +164,7 @@ class _Teller:
 
     def sentence(self, error: Any, keyword: str, path: KeyPath) -> str:
         schema, value = error.schema, error.instance
-        shown = "" if self.is_secret(schema, path) else f", got {_shown(value)}"
+        shown = "" if self.is_secret(schema, path) else f", got {shown_value(value)}"
         if keyword in _BOUNDS:
             return f"{_BOUNDS[keyword]} {quoted(error.validator_value)}{shown}"
         if keyword in _LENGTHS:
@@ -183,9 +174,8 @@ class _Teller:
         words = expected(schema, self.defs)
         if keyword == "pattern" and EXPECTED not in schema:
             words = [f"text that matches {error.validator_value}"]
-        told = f"expected {' or '.join(words)}"
-        close = nearest(value, _choices(schema)) if shown and isinstance(value, str) else None
-        return f'{told}; did you mean "{close}"?' if close else told + shown + (shown and _hint(schema, value))
+        near = _choices(schema) if shown else ()
+        return expected_instead(words, near, value, shown + (shown and _hint(schema, value)))
 
     def is_secret(self, schema: Schema, path: KeyPath) -> bool:
         branches = schema.get("anyOf", [schema])
@@ -203,14 +193,6 @@ def _wrong_word(error: Any) -> bool:
 def _choices(schema: Schema) -> list[str]:
     branches = schema.get("anyOf", [schema])
     return [word for one in branches for word in one.get("enum", ()) if isinstance(word, str)]
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict | list):
-        return _TYPES["object" if isinstance(value, dict) else "array"]
-    return quoted(value)
 
 
 def _length_words(keyword: str, wanted: int) -> str:
