@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from attrs import define, field, frozen
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from muxly.stream import Stream
 
 __all__ = ["Delivery", "Mode", "Promise", "Receipt", "Router", "sequence_number"]
+
+T = TypeVar("T")
 
 Mode = Literal["append", "upsert", "overwrite", "replace"]
 Promise = Literal["effectively_once", "at_least_once", "idempotent"]
@@ -102,13 +104,8 @@ class Delivery:
 
     def positioned(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """The batches, each with the position of its segment in the stream's log."""
-        skip = self.delivered
-        for position, batch in zip(self.positions(), self.source(), strict=False):
-            if skip >= batch.num_rows:
-                skip -= batch.num_rows
-                continue
+        for position, batch, skip in self._left(self.positions()):
             yield position, batch.slice(skip) if skip else batch
-            skip = 0
 
     def sequenced(self) -> Iterator[tuple[pa.Int64Array, pa.RecordBatch]]:
         """The batches, each with the sequence number of every record: where it stands in the stream's log.
@@ -118,12 +115,17 @@ class Delivery:
         ``sequence_number`` of the segment's position and the record's number in the segment.
         """
         numbers = self._counted() if self.sequences is None else self.sequences()
+        for found, batch, skip in self._left(numbers):
+            yield found.slice(skip), batch.slice(skip)
+
+    def _left(self, beside: Iterable[T]) -> Iterator[tuple[T, pa.RecordBatch, int]]:
+        """What stands beside each batch that is not delivered, the batch, and how much of it is."""
         skip = self.delivered
-        for batch, found in zip(self.source(), numbers, strict=False):
+        for one, batch in zip(beside, self.source(), strict=False):
             if skip >= batch.num_rows:
                 skip -= batch.num_rows
                 continue
-            yield found.slice(skip), batch.slice(skip)
+            yield one, batch, skip
             skip = 0
 
     def _counted(self) -> Iterator[pa.Int64Array]:

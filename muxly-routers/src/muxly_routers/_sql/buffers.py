@@ -1,10 +1,22 @@
-"""The bytes behind Arrow's columns of texts and bytes that have 64-bit offsets."""
+"""Arrow's columns as bytes: how many records at a time, and where those of 64-bit offsets lie."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 
-__all__ = ["content", "offsets"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["content", "offsets", "slices"]
+
+
+def slices(batch: pa.RecordBatch, *, most_records: int, most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """The batch in slices of at most so many records, and of about so many bytes."""
+    records = max(1, batch.num_rows)
+    count = max(1, min(most_records, records * most_bytes // max(1, batch.nbytes)))
+    return (batch.slice(start, count) for start in range(0, batch.num_rows, count))
 
 
 def content(column: pa.Array) -> pa.Buffer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from muxly_routers._sql.buffers import content, offsets
+from muxly_routers._sql.buffers import content, offsets, slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,11 +26,9 @@ _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"))
 _TEXT = pa.large_string()
 
 
-def parts(batch: pa.RecordBatch, most_bytes: int = _PART_BYTES) -> Iterator[pa.RecordBatch]:
+def parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """The batch in slices that are small as text."""
-    size = max(1, batch.num_rows)
-    count = max(1, min(_PART_ROWS, size * most_bytes // max(1, batch.nbytes)))
-    return (batch.slice(start, count) for start in range(0, batch.num_rows, count))
+    return slices(batch, most_records=_PART_ROWS, most_bytes=_PART_BYTES)
 
 
 def lines(part: pa.RecordBatch) -> pa.Buffer:

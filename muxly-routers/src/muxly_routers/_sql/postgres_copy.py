@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from muxly_routers._sql.buffers import content
+from muxly_routers._sql.buffers import content, slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,9 +62,7 @@ _HALF = 10**4
 
 def parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """The batch in slices that may stand in memory a second time."""
-    size = max(1, batch.num_rows)
-    count = max(1, min(_PART_ROWS, size * _PART_BYTES // max(1, batch.nbytes)))
-    return (batch.slice(start, count) for start in range(0, batch.num_rows, count))
+    return slices(batch, most_records=_PART_ROWS, most_bytes=_PART_BYTES)
 
 
 def rows(part: pa.RecordBatch) -> pa.Buffer:
@@ -110,7 +108,7 @@ def _value(column: pa.Array) -> list[Piece]:
     if types.is_decimal(kind):
         return _numeric(column)
     if types.is_fixed_size_binary(kind):
-        return [_length(kind.byte_width), _cells(column.buffers()[1], column, kind.byte_width)]
+        return [_length(kind.byte_width), _cells(column.buffers()[1], len(column), kind.byte_width, column.offset)]
     if not types.is_primitive(kind):
         return [_word(pc.binary_length(column).cast(pa.int32())), column.cast(_BYTES)]
     return _primitive(column)
@@ -143,18 +141,13 @@ def _word(numbers: pa.Array) -> pa.Array:
     start = numbers.offset * width
     swapped.frombytes(memoryview(numbers.buffers()[1])[start : start + len(numbers) * width])
     swapped.byteswap()
-    return _cells(pa.py_buffer(swapped), numbers, width, offset=0)
+    return _cells(pa.py_buffer(swapped), len(numbers), width)
 
 
-def _cells(buffer: pa.Buffer, column: pa.Array, width: int, offset: int | None = None) -> pa.Array:
+def _cells(buffer: pa.Buffer, count: int, width: int, first: int = 0) -> pa.Array:
     """Values of one width as bytes of any length; what is null is some bytes too."""
-    first = (column.offset if offset is None else offset) * width
-    offsets = pa.arange(first, first + (len(column) + 1) * width, width) if width else _zeros(len(column) + 1)
-    return pa.Array.from_buffers(_BYTES, len(column), [None, offsets.buffers()[1], buffer])
-
-
-def _zeros(count: int) -> pa.Array:
-    return pa.repeat(pa.scalar(0, pa.int64()), count)
+    offsets = pc.multiply(pa.arange(first, first + count + 1), width)
+    return pa.Array.from_buffers(_BYTES, count, [None, offsets.buffers()[1], buffer])
 
 
 def _numeric(column: pa.Array) -> list[Piece]:
