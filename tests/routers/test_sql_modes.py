@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from itertools import count, repeat
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import attrs
 import pyarrow as pa
@@ -59,9 +60,10 @@ def lasting_target(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     if request.param != "postgres":
         yield in_file(request.param, tmp_path_factory.mktemp("modes"))
         return
-    target = Target(request.getfixturevalue("postgres_server"), None, {"schema": "modes"})
+    schema = f"modes_{uuid4().hex[:12]}"  # the workers of a test run share the server
+    target = Target(request.getfixturevalue("postgres_server"), None, {"schema": schema})
     yield target
-    target.run("DROP SCHEMA modes CASCADE")
+    target.run(f"DROP SCHEMA {schema} CASCADE")
 
 
 Change = tuple[int, int | None, bool]
@@ -115,8 +117,8 @@ def test_newest_record_of_each_key_is_left_whatever_comes_first(
     order.shuffle(made)
     for one in made:
         lasting.routers[deletes].deliver(one)
-    schema = "modes." if "schema" in lasting.target.options else ""
-    rows = lasting.target.run(f'SELECT * FROM {schema}"{stream.name}"')
+    schema = lasting.target.options.get("schema")
+    rows = lasting.target.run(f'SELECT * FROM {f"{schema}." if schema else ""}"{stream.name}"')
     wanted = newest(deliveries)
     alive = {row["id"]: row["text"] for row in rows if row["_deleted_at"] is None}
     assert alive == {key: text for key, (text, dead) in wanted.items() if not dead}

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psycopg
 import pyarrow as pa
@@ -106,7 +107,7 @@ def compare(table: pa.Table, rows: list[dict[str, Any]]) -> None:
 @pytest.fixture(scope="module")
 def postgres(postgres_server: str) -> Iterator[Any]:
     """A router, and a reader of the rows of its tables."""
-    schema = "values_of_all_types"
+    schema = f"values_{uuid4().hex[:12]}"  # the workers of a test run share the server
 
     def read(table: str) -> list[dict[str, Any]]:
         psycopg.types.json.set_json_loads(lambda text: json.loads(text, parse_float=Decimal), connection)
@@ -233,7 +234,7 @@ def test_type_without_a_form_names_the_column(sqlite: Any) -> None:
 
 def test_sqlalchemy_writes_postgres_too(postgres_server: str, postgres: Any) -> None:
     table = pa.table({"id": [1], "at": [datetime(2026, 1, 1, tzinfo=UTC)], "price": [Decimal("1.50")], "tags": [["a"]]})
-    with opened_router(postgres_server, schema="values_of_all_types", fast_path=False) as router:
+    with opened_router(postgres_server, schema=postgres[0].schema, fast_path=False) as router:
         name = delivered(router, table, mode="upsert")
         (row,) = postgres[1](name)
     assert (row["at"], row["price"], row["tags"]) == (datetime(2026, 1, 1, tzinfo=UTC), Decimal("1.50"), '["a"]')
