@@ -94,7 +94,7 @@ def store_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def opened() -> Iterator[Callable[[str], Engine]]:
     """Call it with a URL to open a store, which is created if need be, and closed after the test."""
-    from muxly.store.upgrade import open_store
+    from muxly.store.schema.upgrade import open_store
 
     with ExitStack() as closing:
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import muxly
-from muxly._runner.committer import Committer
+from muxly._runner.extract.committer import Committer
 from muxly.spool.segments import SegmentWriter
 
 

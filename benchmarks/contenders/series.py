@@ -31,8 +31,7 @@ def with_muxly(count: int) -> dict[str, float]:
 
     import muxly
     from muxly_connector_file import File
-    from muxly_routers._prometheus import textfile
-    from muxly_routers.prometheus import Metric, Prometheus
+    from muxly_routers.prometheus import Metric, Prometheus, textfile
 
     taken: dict[str, float] = {}
     textfile.render = clocked(textfile.render, taken)  # type: ignore[attr-defined]

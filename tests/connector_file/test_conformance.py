@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from muxly.testing import ConnectorConformance
 from muxly_connector_file import File
+from muxly_testing import ConnectorConformance
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import pytest
 
 import muxly
 from muxly import _plugins
-from muxly.testing import ChaosRouter
 from muxly_connector_file import Csv, File, muxly_connector
+from muxly_testing import ChaosRouter
 from tests.connector_file.reading import opened, read_all
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly.testing import delivery
+from muxly_testing import delivery
 
 
 def test_run_knows_what_it_is_for() -> None:

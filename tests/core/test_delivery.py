@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly.testing import delivery
+from muxly_testing import delivery
 
 RECORDS = [{"id": number} for number in range(10)]
 

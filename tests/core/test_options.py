@@ -16,9 +16,9 @@ import pytest
 
 import muxly
 from muxly._annotations import resolved
+from muxly.config._messages import problems_of
 from muxly.config._nodes import Document
 from muxly.config._schema import SchemaWriter
-from muxly.config._words import problems_of
 from muxly.options import HELP
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def test_subclass_has_its_own_choices_and_the_inherited_ones() -> None:
 
 def test_choices_cost_no_import() -> None:
     """A configuration is built from Python without what reads files."""
-    code = "import sys, muxly.testing as t; t.FakeConnector(); sys.exit('muxly.config' in sys.modules)"
+    code = "import sys, muxly_testing as t; t.FakeConnector(); sys.exit('muxly.config' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import muxly
-from muxly.testing import CollectingRouter, FakeConnector
+from muxly_testing import CollectingRouter, FakeConnector
 
 
 def route(name: str = "lake", **facts: Any) -> muxly.Route:

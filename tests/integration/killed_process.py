@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import muxly
-from muxly.testing import FakeConnector
 from muxly_routers.file import File
+from muxly_testing import FakeConnector
 
 Run = Callable[[dict[str, Any]], dict[str, Any]]
 """What a child does with an order, and what it answers; under `modules`, what it has imported."""

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-SLOW = {"type": "muxly.testing:FakeConnector", "endless": True, "batch_seconds": 0.02}
-FAST = {"type": "muxly.testing:FakeConnector", "records": 30}
+SLOW = {"type": "muxly_testing:FakeConnector", "endless": True, "batch_seconds": 0.02}
+FAST = {"type": "muxly_testing:FakeConnector", "records": 30}
 LAKE = {"lake": {"router": {"type": "file", "path": "out", "format": "jsonl"}}}
 
 
@@ -81,7 +81,7 @@ def test_signal_stops_at_a_group_end_and_the_next_run_goes_on(tmp_path: Path, nu
 
 
 def test_second_signal_leaves_at_once(tmp_path: Path) -> None:
-    hanging = {"router": {"type": "muxly.testing:ChaosRouter", "faults": [{"method": "deliver", "action": "hang"}]}}
+    hanging = {"router": {"type": "muxly_testing:ChaosRouter", "faults": [{"method": "deliver", "action": "hang"}]}}
     file = project(tmp_path, SLOW, routes={**LAKE, "stuck": {**hanging, "mode": "append"}})
     process = begin("run", file)
     wait_for_delivery(tmp_path, process)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import muxly
-from muxly.testing import FakeConnector
 from muxly_routers.prometheus import Metric, Prometheus
+from muxly_testing import FakeConnector
 from tests.integration.killed_process import Steps, serve
 
 RECORDS = 60

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 import muxly
-from muxly.testing import delivery
 from muxly_routers.s3 import S3
+from muxly_testing import delivery
 
 if TYPE_CHECKING:
     import threading

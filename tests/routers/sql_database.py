@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 
 import muxly
-from muxly.testing import delivery
 from muxly_routers.sql import Sql
+from muxly_testing import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import muxly
-from muxly_routers import _sql
 from muxly_routers._extras import needs
 from muxly_routers.s3 import S3
 from muxly_routers.sql import Sql
@@ -30,23 +30,24 @@ def test_other_errors_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "module", "session", "url"),
+    ("extra", "module", "database", "url"),
     [
         ("sql", "sqlalchemy", None, "sqlite:///{}/new.db"),
-        ("sql", "adbc_driver_sqlite", "sqlite_session", "sqlite:///{}/new.db"),
+        ("sql", "adbc_driver_sqlite", "sqlite", "sqlite:///{}/new.db"),
         ("duckdb", "duckdb", None, "duckdb:///{}/new.duckdb"),
-        ("postgres", "psycopg", "postgres_session", "postgresql://me@127.0.0.1:1/shop"),
-        ("mysql", "pymysql", "mysql_session", "mysql://me@127.0.0.1:1/shop"),
+        ("postgres", "psycopg", "postgres", "postgresql://me@127.0.0.1:1/shop"),
+        ("mysql", "pymysql", "mysql", "mysql://me@127.0.0.1:1/shop"),
     ],
 )
 def test_check_of_a_database_names_the_extra_that_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str, module: str, session: str | None, url: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str, module: str, database: str | None, url: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    if session is not None:
+    if database is not None:
         # What has been loaded by another test would not ask for the driver again.
-        monkeypatch.delitem(sys.modules, f"{_sql.__name__}.{session}", raising=False)
-        monkeypatch.delattr(_sql, session, raising=False)
+        folder = importlib.import_module(f"muxly_routers.sql.{database}")
+        monkeypatch.delitem(sys.modules, f"{folder.__name__}.session", raising=False)
+        monkeypatch.delattr(folder, "session", raising=False)
     router, run = Sql(url=muxly.Secret(url.format(tmp_path))), muxly.Run("01A", "shop")
     router.open(run)
     with pytest.raises(muxly.PluginError, match=re.escape(f'pip install "muxly-routers[{extra}]"')):

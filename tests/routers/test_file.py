@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import muxly
-from muxly.testing import delivery
 from muxly_routers.file import Csv, File
 from muxly_routers.file import muxly_router as hook
+from muxly_testing import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import polars
 import pyarrow.parquet as pq
 
-from muxly.testing import RouterConformance
 from muxly_routers.file import File
+from muxly_testing import RouterConformance
 
 if TYPE_CHECKING:
     from pathlib import Path

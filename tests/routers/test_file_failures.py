@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import muxly
-from muxly_routers._file_failures import check_folder, failures_at
-from muxly_routers._prometheus import files
+from muxly_routers._files.failures import check_folder, failures_at
+from muxly_routers.prometheus import files
 
 
 @pytest.mark.parametrize(

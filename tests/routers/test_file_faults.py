@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import muxly
-from muxly.testing import delivery
-from muxly_routers._local import rename
-from muxly_routers._local.folder import Folder
-from muxly_routers._local.work import Work
+from muxly_routers.file import rename
+from muxly_routers.file.folder import Folder
+from muxly_routers.file.staging import Work
+from muxly_testing import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,7 +124,7 @@ def test_limit_of_the_file_size_is_an_error_of_the_route(root: Path) -> None:
     """A real one: the kernel refuses to write past the limit."""
     code = f"""
 import pathlib, resource, signal, muxly
-from muxly.testing import delivery
+from muxly_testing import delivery
 from muxly_routers.file import File
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))

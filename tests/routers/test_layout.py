@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly_routers import _layout
-from muxly_routers._layout import PartitionKey
+from muxly_routers._files import layout
+from muxly_routers._files.layout import PartitionKey
 
 HOSTILE = (
     "",
@@ -45,7 +45,7 @@ SAFE = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9._=-]*")
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_slug_is_one_harmless_component(text: str) -> None:
-    name = _layout.slug(text)
+    name = layout.slug(text)
     assert SAFE.fullmatch(name)
     assert len(name) <= 100
     assert not name.endswith(".")
@@ -54,30 +54,30 @@ def test_slug_is_one_harmless_component(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["orders", "orders_2", "a.b", "a=b", "UPPER", "01JW00002SWA0K053QKCXMSBW9"])
 def test_slug_keeps_a_name_that_is_fit(text: str) -> None:
-    assert _layout.slug(text) == text
+    assert layout.slug(text) == text
 
 
 @given(st.lists(st.text(max_size=30), min_size=2, max_size=2, unique=True))
 def test_slugs_of_different_texts_differ(texts: list[str]) -> None:
-    assert _layout.slug(texts[0]) != _layout.slug(texts[1])
+    assert layout.slug(texts[0]) != layout.slug(texts[1])
 
 
 def test_slug_of_one_stream_cannot_be_taken_by_another() -> None:
     """A stream may be named like the hashed name of another."""
-    taken = _layout.slug("deals:contacts")
-    assert _layout.slug(taken) != taken
+    taken = layout.slug("deals:contacts")
+    assert layout.slug(taken) != taken
 
 
 def test_folder_name_is_what_hive_readers_expect() -> None:
-    assert _layout.folder_name("country", "DE") == "country=DE"
-    assert _layout.folder_name("country", None) == "country=__HIVE_DEFAULT_PARTITION__"
-    assert _layout.folder_name("city", "São Paulo/x") == "city=S%C3%A3o%20Paulo%2Fx"
-    assert _layout.folder_name("a b", "") == "a%20b="
+    assert layout.folder_name("country", "DE") == "country=DE"
+    assert layout.folder_name("country", None) == "country=__HIVE_DEFAULT_PARTITION__"
+    assert layout.folder_name("city", "São Paulo/x") == "city=S%C3%A3o%20Paulo%2Fx"
+    assert layout.folder_name("a b", "") == "a%20b="
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2, unique=True))
 def test_folder_names_of_different_values_differ(values: list[str]) -> None:
-    first, second = (_layout.folder_name("c", value) for value in values)
+    first, second = (layout.folder_name("c", value) for value in values)
     assert first != second
     assert re.fullmatch(r"c=[A-Za-z0-9._%~-]*", first)
     assert len(first) <= 210
@@ -85,10 +85,10 @@ def test_folder_names_of_different_values_differ(values: list[str]) -> None:
 
 
 def test_folder_name_of_a_long_value_is_cut_and_still_its_own() -> None:
-    one, two = _layout.folder_name("c", "x" * 300), _layout.folder_name("c", "x" * 301)
+    one, two = layout.folder_name("c", "x" * 300), layout.folder_name("c", "x" * 301)
     assert one != two
-    assert _layout.is_cut(one)
-    assert not _layout.is_cut(_layout.folder_name("c", "~" * 20))
+    assert layout.is_cut(one)
+    assert not layout.is_cut(layout.folder_name("c", "~" * 20))
 
 
 def test_partition_keys_are_read() -> None:
@@ -111,13 +111,13 @@ def test_partition_keys_are_read() -> None:
     ],
 )
 def test_template_that_could_harm_is_refused(template: str, problem: str) -> None:
-    found = _layout.template_problem(template, "stream", ("stream", "pipeline"))
+    found = layout.template_problem(template, "stream", ("stream", "pipeline"))
     assert found is not None
     assert problem in found
 
 
 def test_template_is_filled_with_slugs_only() -> None:
-    assert _layout.template_problem("raw/{pipeline}-{stream}", "stream", ("stream", "pipeline")) is None
-    name = _layout.rendered("raw-{stream}", {"stream": "../x"})
+    assert layout.template_problem("raw/{pipeline}-{stream}", "stream", ("stream", "pipeline")) is None
+    name = layout.rendered("raw-{stream}", {"stream": "../x"})
     assert "/" not in name
     assert name.startswith("raw-x-")

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import muxly
-from muxly_routers import _layout
-from muxly_routers._partitions import Partitions, value_folders
+from muxly_routers._files import layout
+from muxly_routers._files.partitions import Partitions, value_folders
 
-KEY = _layout.PartitionKey.parse
+KEY = layout.PartitionKey.parse
 
 
 def folders(column: pa.Array, key: str = "c") -> list[str]:

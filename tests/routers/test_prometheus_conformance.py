@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from muxly import Secret
-from muxly.testing import RouterConformance
 from muxly_routers.prometheus import Basic, Metric, Prometheus
+from muxly_testing import RouterConformance
 from tests.http_receiver import Receiver, Reply, Seen
 
 if TYPE_CHECKING:

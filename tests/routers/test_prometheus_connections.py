@@ -10,9 +10,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from muxly_routers._prometheus import scraping
-from muxly_routers._prometheus.connections import Connections
-from muxly_routers._prometheus.endpoint import Endpoint
+from muxly_routers.prometheus import scrape_server
+from muxly_routers.prometheus.connections import Connections
+from muxly_routers.prometheus.endpoint import Endpoint
 from tests.routers.test_prometheus_endpoint import Open
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_connection_that_is_kept_open_does_not_outlive_the_endpoint(listening: C
 def test_client_that_sends_a_byte_now_and_then_is_cut_off(
     listening: Callable[..., Open], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scraping, "_STEP_SECONDS", 0.2)
+    monkeypatch.setattr(scrape_server, "_STEP_SECONDS", 0.2)
     with connected(listening()) as slow:
         slow.setblocking(False)
         for byte in b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 400:

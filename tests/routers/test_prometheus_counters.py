@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import muxly
 from muxly.component import Run
-from muxly.testing import delivery
-from muxly_routers._prometheus.counting import Counted, Part
-from muxly_routers._prometheus.series import Series
 from muxly_routers.prometheus import Metric, Prometheus
+from muxly_routers.prometheus.counters import Counted, Part
+from muxly_routers.prometheus.series import Series
+from muxly_testing import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,9 +13,9 @@ from prometheus_client.openmetrics import parser as openmetrics
 import muxly
 from muxly import Secret
 from muxly.component import Run
-from muxly.testing import delivery
-from muxly_routers._prometheus.scraping import preferred_format
 from muxly_routers.prometheus import Basic, Metric, Prometheus
+from muxly_routers.prometheus.scrape_server import preferred_format
+from muxly_testing import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

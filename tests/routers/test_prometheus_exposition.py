@@ -15,12 +15,11 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families as text
 
 import muxly
-from muxly.testing import delivery
-from muxly_routers._prometheus import names, values
-from muxly_routers._prometheus.exposition import Exposed, render
-from muxly_routers._prometheus.labels import label_text
-from muxly_routers._prometheus.settings import Metric as MetricSettings
-from muxly_routers.prometheus import Metric, Prometheus
+from muxly_routers.prometheus import Metric, Prometheus, names, values
+from muxly_routers.prometheus.exposition import Exposed, render
+from muxly_routers.prometheus.labels import label_text
+from muxly_routers.prometheus.settings import Metric as MetricSettings
+from muxly_testing import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable

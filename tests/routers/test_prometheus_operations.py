@@ -13,10 +13,9 @@ import muxly
 from muxly import Pipeline, Route
 from muxly._plugins import observers
 from muxly.component import Run
-from muxly.testing import CollectingRouter, FakeConnector
-from muxly_routers._prometheus import operations
-from muxly_routers._prometheus.operations import Operations
-from muxly_routers.prometheus import Metric, Prometheus
+from muxly_routers.prometheus import Metric, Prometheus, operations
+from muxly_routers.prometheus.operations import Operations
+from muxly_testing import CollectingRouter, FakeConnector
 from tests.routers.test_prometheus_endpoint import free_port
 
 if TYPE_CHECKING:
@@ -114,4 +113,4 @@ def test_plugin_costs_nothing_until_it_is_shown(monkeypatch: pytest.MonkeyPatch)
     run = Run("01B", "daily")
     hooks.hook.muxly_run_started(run=run)
     hooks.hook.muxly_notice(run=run, notice=muxly.Notice("x", "y"))
-    assert sys.modules["muxly_routers._prometheus.operations"]._of_all_runs is None
+    assert sys.modules["muxly_routers.prometheus.operations"]._of_all_runs is None

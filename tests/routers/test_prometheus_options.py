@@ -15,10 +15,9 @@ import muxly
 import muxly.config
 from muxly import Secret
 from muxly.component import Run
-from muxly.testing import delivery
 from muxly_routers._http.tls import Tls
-from muxly_routers._prometheus import pushgateway
-from muxly_routers.prometheus import Basic, Metric, Prometheus
+from muxly_routers.prometheus import Basic, Metric, Prometheus, pushgateway
+from muxly_testing import delivery
 
 GAUGE = Metric(column="n")
 

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 import muxly
 from muxly import Secret
 from muxly.component import Run
-from muxly.testing import delivery
-from muxly.testing.watching import WatchedRun
-from muxly_routers._prometheus import remote, wire
 from muxly_routers._ulids import made_at_ms
-from muxly_routers.prometheus import Metric, Prometheus
+from muxly_routers.prometheus import Metric, Prometheus, protobuf, remote
+from muxly_testing import delivery
+from muxly_testing.watching import WatchedRun
 from tests.http_receiver import Receiver, Reply, Seen
 
 if TYPE_CHECKING:
@@ -93,8 +92,8 @@ def test_request_says_what_the_columns_hold(rows: list[tuple[str, str | None, fl
         ("a", pa.array(other, pa.string())),
         ("s", "x"),
     ]
-    labels = wire.label_bytes("m_total", columns, len(rows))
-    message = wire.requests(
+    labels = protobuf.label_bytes("m_total", columns, len(rows))
+    message = protobuf.requests(
         pa.table({"labels": labels, "value": pa.array(values, pa.float64()), "time": pa.array(times, pa.int64())})
     )
     wanted = [
@@ -105,9 +104,9 @@ def test_request_says_what_the_columns_hold(rows: list[tuple[str, str | None, fl
 
 
 def test_request_of_a_slice_is_that_slice() -> None:
-    labels = wire.label_bytes("m", [("k", pa.array(["a", "b", "c", "d"]))], 4)
+    labels = protobuf.label_bytes("m", [("k", pa.array(["a", "b", "c", "d"]))], 4)
     whole = pa.table({"labels": labels, "value": pa.array([1, 2, 3, 4]), "time": pa.array([1, 2, 3, 4])})
-    assert [(one[0]["k"], one[1], one[2]) for one in read(wire.requests(whole.slice(1, 2)))] == [
+    assert [(one[0]["k"], one[1], one[2]) for one in read(protobuf.requests(whole.slice(1, 2)))] == [
         ("b", 2, 2),
         ("c", 3, 3),
     ]

@@ -14,9 +14,9 @@ import pytest
 
 import muxly
 from muxly import Pipeline, Route
-from muxly._runner.replay import Replay
-from muxly.testing import CollectingRouter, FakeConnector
+from muxly._runner.deliver.replay import Replay
 from muxly_routers.prometheus import Metric, Prometheus
+from muxly_testing import CollectingRouter, FakeConnector
 from tests.routers.killed_metrics import RECORDS
 from tests.routers.test_prometheus_conformance import shown
 

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import muxly
-from muxly.testing import delivery
-from muxly_routers._s3.client import Clients
 from muxly_routers.s3 import S3, AssumeRole
+from muxly_routers.s3.client import Clients
+from muxly_testing import delivery
 from tests.fixtures_s3 import KEY, SECRET, Store
 from tests.routers.s3_deliveries import Lake, numbered
 from tests.routers.s3_proxy import Fault, Proxy

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly_routers._s3.buffers import Buffer, Spool
+from muxly_routers.s3.buffers import Buffer, Spool
 
 MIB = 1024 * 1024
 

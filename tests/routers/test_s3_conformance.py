@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import muxly
-from muxly.testing import RouterConformance
-from muxly_routers._s3 import bucket
-from muxly_routers._s3.client import Clients
-from muxly_routers.s3 import S3
+from muxly_routers.s3 import S3, bucket
+from muxly_routers.s3.client import Clients
+from muxly_testing import RouterConformance
 from tests.routers.s3_proxy import Fault, Proxy
 
 if TYPE_CHECKING:

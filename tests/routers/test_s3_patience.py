@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from muxly_routers._s3.patience import Patience, PatientSocket, PatientTlsSocket, connecting_seconds
+from muxly_routers.s3.retries import Patience, PatientSocket, PatientTlsSocket, connecting_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,9 +17,9 @@ import pytest
 
 import muxly
 import muxly.config
-from muxly.testing import delivery
-from muxly.testing.watching import WatchedRun
 from muxly_routers.slack import Digest, Slack
+from muxly_testing import delivery
+from muxly_testing.watching import WatchedRun
 from tests.slack_server import CHANNEL, Fault, problems
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def test_module_and_webhooks_do_not_load_the_sdk() -> None:
 
 def test_missing_sdk_names_the_extra(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "slack_sdk", None)
-    monkeypatch.delitem(sys.modules, "muxly_routers._slack.bot", raising=False)
+    monkeypatch.delitem(sys.modules, "muxly_routers.slack.bot", raising=False)
     router = Slack(token=TOKEN, channel=CHANNEL, base_url=slack_server.base_url)
     router.open(muxly.Run("01", "p"))
     with pytest.raises(muxly.PluginError, match=re.escape('pip install "muxly-routers[slack]"')):

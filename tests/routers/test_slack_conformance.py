@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from muxly.options import Secret
-from muxly.testing import RouterConformance
 from muxly_routers.slack import Slack
+from muxly_testing import RouterConformance
 from tests.slack_server import CHANNEL, Fault, SlackServer
 
 if TYPE_CHECKING:

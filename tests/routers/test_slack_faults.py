@@ -13,13 +13,13 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly.testing import delivery
-from muxly.testing.watching import WatchedRun
-from muxly_routers._slack import refusals
-from muxly_routers._slack.outbox import is_new
-from muxly_routers._slack.wire import UnansweredError
 from muxly_routers._ulids import made_at_ms
 from muxly_routers.slack import QuietHours, RunEvents, Slack
+from muxly_routers.slack import errors as refusals
+from muxly_routers.slack.client import UnansweredError
+from muxly_routers.slack.queue import is_new
+from muxly_testing import delivery
+from muxly_testing.watching import WatchedRun
 from tests.slack_server import CHANNEL, Fault
 
 if TYPE_CHECKING:
@@ -370,9 +370,9 @@ def test_redirects_are_not_followed_with_the_token(attempt: Try) -> None:
 
 
 def test_endless_answer_is_given_up(attempt: Try, monkeypatch: pytest.MonkeyPatch) -> None:
-    from muxly_routers._slack import wire
+    from muxly_routers.slack import client
 
-    monkeypatch.setattr(wire, "ANSWER_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(client, "ANSWER_LIMIT_BYTES", 1000)
     attempt.server.faults.append(Fault(POST, status=200, body="x" * 5000))
     with pytest.raises(UnansweredError, match="larger than 0 MiB"):
         attempt.once(numbers(1))
@@ -489,7 +489,7 @@ def test_new_delivery_is_not_looked_up(attempt: Try) -> None:
 
 
 def test_look_up_reads_page_after_page(attempt: Try, monkeypatch: pytest.MonkeyPatch) -> None:
-    from muxly_routers._slack import bot
+    from muxly_routers.slack import bot
 
     monkeypatch.setattr(bot, "_PAGE", 3)
     one = numbers(10)
@@ -502,7 +502,7 @@ def test_look_up_reads_page_after_page(attempt: Try, monkeypatch: pytest.MonkeyP
 def test_channel_with_too_much_to_look_through_is_one_that_cannot_be_read(
     attempt: Try, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from muxly_routers._slack import bot
+    from muxly_routers.slack import bot
 
     monkeypatch.setattr(bot, "_PAGE", 1)
     monkeypatch.setattr(bot, "_MOST_PAGES", 2)
@@ -541,7 +541,7 @@ def test_process_that_dies_between_a_message_and_its_mark_doubles_at_most_that_o
 
 
 def test_stop_ends_an_upload(attempt: Try, monkeypatch: pytest.MonkeyPatch) -> None:
-    from muxly_routers._slack.bot import Bot
+    from muxly_routers.slack.bot import Bot
 
     send = Bot._send_bytes
 

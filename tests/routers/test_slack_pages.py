@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow.csv
 import pytest
 
-from muxly_routers._slack.digest import Gathered, digest
-from muxly_routers._slack.options import Digest, Kind
-from muxly_routers._slack.report_messages import held_message, telling_message
-from muxly_routers._slack.reports import reports
+from muxly_routers.slack.digest import Gathered, digest
+from muxly_routers.slack.options import Digest, Kind
+from muxly_routers.slack.report_messages import held_message, telling_message
+from muxly_routers.slack.reports import reports
 from tests.routers.test_slack_reports import ALL, Story, ended, event
 from tests.slack_pictures import drawn
 

@@ -13,11 +13,11 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly_routers._slack.notifying import Decision, Rules, decide
-from muxly_routers._slack.options import Kind, QuietHours, RunEvents
-from muxly_routers._slack.quiet import QuietTime, clock_time, zone
-from muxly_routers._slack.report_messages import held_message, telling_message
-from muxly_routers._slack.reports import Report, columns_problem, fingerprint, reports
+from muxly_routers.slack.observer import Decision, Rules, decide
+from muxly_routers.slack.options import Kind, QuietHours, RunEvents
+from muxly_routers.slack.quiet_hours import QuietTime, clock_time, zone
+from muxly_routers.slack.report_messages import held_message, telling_message
+from muxly_routers.slack.reports import Report, columns_problem, fingerprint, reports
 from tests.routers.test_slack_text import HOSTILE, mentions
 from tests.slack_server import problems
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from slack_sdk.models.blocks import Block
 
 import muxly
-from muxly_routers._slack import table
-from muxly_routers._slack.digest import DigestLook, Gathered, digest
-from muxly_routers._slack.message import Message, context, header, section
-from muxly_routers._slack.templated import MessageTemplate
-from muxly_routers._slack.text import escape, fenced, line, shortened
 from muxly_routers._templates import Template
+from muxly_routers.slack import table
+from muxly_routers.slack.digest import DigestLook, Gathered, digest
+from muxly_routers.slack.message import Message, context, header, section
+from muxly_routers.slack.templated import MessageTemplate
+from muxly_routers.slack.text import escape, fenced, line, shortened
 from tests.slack_server import problems
 
 HOSTILE = (

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 import muxly
-from muxly_routers._slack.wire import UnansweredError, Wire
+from muxly_routers.slack.client import UnansweredError, Wire
 from tests.loopback import Loopback
 from tests.slack_server import Fault, SlackServer
 

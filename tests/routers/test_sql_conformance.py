@@ -13,8 +13,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from muxly import Secret
-from muxly.testing import RouterConformance
 from muxly_routers.sql import Sql
+from muxly_testing import RouterConformance
 
 if TYPE_CHECKING:
     from pathlib import Path

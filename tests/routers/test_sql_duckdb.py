@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly.testing import delivery, fake_records
+from muxly_testing import delivery, fake_records
 from tests.routers.sql_database import ORDERS, numbered, opened_router
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 import muxly
-from muxly.testing import RouterConformance
 from muxly_routers.sql import Sql
+from muxly_testing import RouterConformance
 
 if TYPE_CHECKING:
     from pathlib import Path

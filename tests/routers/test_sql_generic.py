@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import exc, make_url
 
 import muxly
-from muxly.testing import delivery
-from muxly_routers._sql import generic
-from muxly_routers._sql.dialects import dialect_of
+from muxly_routers.sql.dialects import dialect_of
+from muxly_routers.sql.generic import dialect
+from muxly_testing import delivery
 from tests.routers.sql_database import ORDERS, numbered, opened_router
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of a database that is taken for one without transactions for its tables."""
-    monkeypatch.setattr(generic, "_TRANSACTIONAL", set[str]())
+    monkeypatch.setattr(dialect, "_TRANSACTIONAL", set[str]())
     return tmp_path / "records.db"
 
 

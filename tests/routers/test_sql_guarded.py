@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import make_url
 
 import muxly
-from muxly_routers._sql.dialects import parsed
-from muxly_routers._sql.guarded import allowed
 from muxly_routers.sql import Sql
+from muxly_routers.sql.dialects import parsed
+from muxly_routers.sql.guarded import allowed
 from tests.routers.sql_database import numbered
 
 if TYPE_CHECKING:

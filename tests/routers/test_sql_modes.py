@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import muxly
-from muxly.testing import delivery
+from muxly_testing import delivery
 from tests.routers.sql_database import ORDERS, numbered, opened_router
 from tests.routers.sql_targets import KINDS, OnMariaDb, Target, in_file
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly.testing import delivery, fake_records
-from muxly_routers._sql import mysql_session
 from muxly_routers.sql import Sql
+from muxly_routers.sql.mysql import session
+from muxly_testing import delivery, fake_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -332,8 +332,8 @@ def test_streams_are_kept_apart_where_tables_have_small_letters_only(
     opened: Callable[..., Sql], shown: Callable[[str], list[list[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A server of this kind is one on Windows, or one in the clouds; it cannot be told while it runs.
-    asked = mysql_session._SETTINGS.replace("@@lower_case_table_names = 1", "1")
-    monkeypatch.setattr(mysql_session, "_SETTINGS", asked)
+    asked = session._SETTINGS.replace("@@lower_case_table_names = 1", "1")
+    monkeypatch.setattr(session, "_SETTINGS", asked)
     for run in range(2):
         router = opened()
         for number, name in enumerate(("Orders", "orders", "ORDERS")):

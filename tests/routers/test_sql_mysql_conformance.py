@@ -12,8 +12,8 @@ import pytest
 from pymysql.cursors import DictCursor
 
 import muxly
-from muxly.testing import RouterConformance
 from muxly_routers.sql import Sql
+from muxly_testing import RouterConformance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from pymysql.constants import CLIENT
 from sqlalchemy import make_url
 
 import muxly
-from muxly.testing import delivery
-from muxly_routers._sql import mysql_load
+from muxly_routers.sql.mysql import load
+from muxly_testing import delivery
 from tests.routers.sql_database import ORDERS, interrupted, numbered, opened_router
 from tests.tcp_proxy import TcpProxy
 
@@ -403,5 +403,5 @@ def test_false_server_gets_only_the_records_when_it_asks_for_a_file_during_a_loa
             read_timeout=1,
         )
         with contextlib.closing(connection), pytest.raises(pymysql.OperationalError, match="Lost connection"):
-            mysql_load.load(connection, "LOAD DATA LOCAL INFILE 'muxly' INTO TABLE orders", iter([memoryview(b"1\n")]))
+            load.load(connection, "LOAD DATA LOCAL INFILE 'muxly' INTO TABLE orders", iter([memoryview(b"1\n")]))
     assert false_server.sent == b"\x02\x00\x00\x021\n" + b"\x00\x00\x00\x03"

@@ -14,17 +14,16 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 import muxly
-from muxly.testing import delivery
-from muxly_routers._sql import names
-from muxly_routers._sql.postgres import Postgres
-from muxly_routers._sql.sqlite import Sqlite
-from muxly_routers.sql import Sql
+from muxly_routers.sql import Sql, names
+from muxly_routers.sql.postgres.dialect import Postgres
+from muxly_routers.sql.sqlite.dialect import Sqlite
+from muxly_testing import delivery
 from tests.routers.sql_database import opened_router
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muxly_routers._sql.dialect import Dialect
+    from muxly_routers.sql.dialect import Dialect
 
 HOSTILE = [
     "select",

@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
-from muxly_routers._sql import postgres_copy
-from muxly_routers._sql.postgres import Postgres
-from muxly_routers._sql.session import Waits
-from muxly_routers._sql.terms import Place
+from muxly_routers.sql.postgres import load
+from muxly_routers.sql.postgres.dialect import Postgres
+from muxly_routers.sql.quoting import Place
+from muxly_routers.sql.session import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muxly_routers._sql.session import Session
+    from muxly_routers.sql.session import Session
 
 WORDS = Postgres()
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -153,16 +153,16 @@ def test_first_and_last_moments_are_taken_and_those_beyond_are_bad_records(
 
 def test_parts_are_short_and_hold_all_records(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = pa.record_batch({"id": range(100_000), "text": ["x" * 100] * 100_000})
-    parts = list(postgres_copy.parts(batch))
+    parts = list(load.parts(batch))
     assert pa.Table.from_batches(parts) == pa.Table.from_batches([batch])
-    assert max(postgres_copy.rows(part).size for part in parts) < 8 * 1024 * 1024
+    assert max(load.rows(part).size for part in parts) < 8 * 1024 * 1024
 
 
 def test_field_of_a_null_is_its_length_alone() -> None:
     part = pa.record_batch({"a": pa.array([None, 1], pa.int16()), "b": pa.array(["é", None])})
     first = b"\0\2" + b"\xff\xff\xff\xff" + b"\0\0\0\2\xc3\xa9"
     second = b"\0\2" + b"\0\0\0\2\0\1" + b"\xff\xff\xff\xff"
-    assert bytes(postgres_copy.rows(part)) == first + second
+    assert bytes(load.rows(part)) == first + second
 
 
 def test_texts_do_not_depend_on_the_encoding_that_the_user_has(

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import URL, make_url
 
 import muxly
-from muxly.testing import delivery
-from muxly_routers._sql.failures import typed
-from muxly_routers._sql.postgres import Postgres
-from muxly_routers._sql.terms import Fault
+from muxly_routers.sql.error_texts import typed
+from muxly_routers.sql.postgres.dialect import Postgres
+from muxly_routers.sql.quoting import Fault
+from muxly_testing import delivery
 from tests.routers.sql_database import ORDERS, Database, interrupted, numbered, opened_router
 from tests.tcp_proxy import TcpProxy
 

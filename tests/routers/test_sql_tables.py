@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly.testing import delivery
+from muxly_testing import delivery
 from tests.routers.sql_database import ORDERS, numbered
 
 if TYPE_CHECKING:

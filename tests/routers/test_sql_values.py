@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
 import muxly
-from muxly.testing import delivery
+from muxly_testing import delivery
 from tests.routers.sql_database import opened_router
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from standardwebhooks import Webhook as StandardWebhook
 import muxly
 from muxly import Secret
 from muxly.config import load
-from muxly.testing import delivery
-from muxly.testing.secrecy import traced
 from muxly_routers.webhook import Basic, Hmac, Webhook
+from muxly_testing import delivery
+from muxly_testing.secrecy import traced
 from tests.http_receiver import Receiver, Reply
 from tests.routers.webhooks import ORDERS, opened, orders, sent
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from muxly import Secret
-from muxly.testing import RouterConformance
 from muxly_routers.webhook import Webhook
+from muxly_testing import RouterConformance
 from tests.http_receiver import Receiver, Reply
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly_routers._webhook.pieces import Refusal
-from muxly_routers._webhook.spans import Form, Span, after, spans
+from muxly_routers.webhook.bodies import Refusal
+from muxly_routers.webhook.chunks import Form, Span, after, spans
 
 if TYPE_CHECKING:
-    from muxly_routers._webhook.pieces import Piece
+    from muxly_routers.webhook.bodies import Piece
 
 PIECES = st.lists(st.one_of(st.binary(min_size=1, max_size=40), st.just(Refusal("no form"))), max_size=60)
 LIMITS = {"most_records": st.integers(1, 20), "most_bytes": st.integers(1, 200)}

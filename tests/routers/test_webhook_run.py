@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import muxly
 from muxly import Secret
-from muxly.testing import CollectingRouter, FakeConnector
 from muxly_routers.webhook import Webhook
+from muxly_testing import CollectingRouter, FakeConnector
 from tests.http_receiver import Receiver, Reply, Seen, records
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ CONFIGURATION = """\
 version: 1
 pipelines:
   orders:
-    connector: {type: "muxly.testing:FakeConnector", records: 60, batch_records: 60}
+    connector: {type: "muxly_testing:FakeConnector", records: 60, batch_records: 60}
     routes:
       hook: {router: {type: webhook, url: "${HOOK}", max_records: 7, max_in_flight: 3}, mode: append}
 """

@@ -6,8 +6,8 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import muxly
-from muxly.testing import delivery
 from muxly_routers.webhook import Webhook
+from muxly_testing import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, assert_type
 
 import muxly
-from muxly.testing import CollectingRouter, ConnectorConformance, FakeConnector, Fault, RouterConformance, delivery
+from muxly_testing import CollectingRouter, ConnectorConformance, FakeConnector, Fault, RouterConformance, delivery
 
 
 class Countries(muxly.Connector):
@@ -99,7 +99,7 @@ def embedded() -> float:
 
 
 def tried_out() -> None:
-    """What ``muxly.testing`` gives."""
+    """What ``muxly_testing`` gives."""
     connector = FakeConnector(records=10, faults=[Fault(method="read", action="RetryableError", at=1)])
     assert_type(connector.expected(), list[dict[str, Any]])
     Post(sites=[]).deliver(delivery([{"id": 1}], "countries", mode="upsert"))

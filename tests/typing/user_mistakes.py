@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import muxly
-from muxly.testing import FakeConnector
+from muxly_testing import FakeConnector
 
 
 class Countries(muxly.Connector):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muxly._runner.read import Reading, read
+    from muxly._runner.extract.preview import Reading, read
     from muxly._runner.run import run
     from muxly.batch import Batch, Cursor, Rejected
     from muxly.component import Component, Notice, Run
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {
-    "_runner.read": ("Reading", "read"),
+    "_runner.extract.preview": ("Reading", "read"),
     "_runner.run": ("run",),
     "batch": ("Batch", "Cursor", "Rejected"),
     "component": ("Component", "Notice", "Run"),

@@ -80,6 +80,6 @@ class Batch:
         Returns:
             The table, and the records that do not fit their column, each with its ``record``.
         """
-        from muxly import _columns
+        from muxly import _from_python
 
-        return _columns.to_table(self.data, schema)
+        return _from_python.to_table(self.data, schema)

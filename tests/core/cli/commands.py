@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from muxly.cli._app import app
 
 DAILY: dict[str, Any] = {
-    "connector": {"type": "muxly.testing:FakeConnector", "records": 30},
+    "connector": {"type": "muxly_testing:FakeConnector", "records": 30},
     "routes": {"lake": {"router": {"type": "file", "path": "out", "format": "jsonl"}}},
 }
 
@@ -40,13 +40,13 @@ def project(folder: Path, pipelines: dict[str, Any] | None = None, **more: Any) 
 
 def route(**options: Any) -> dict[str, Any]:
     """A route with a chaos router in append mode."""
-    return {"router": {"type": "muxly.testing:ChaosRouter", **options}, "mode": "append"}
+    return {"router": {"type": "muxly_testing:ChaosRouter", **options}, "mode": "append"}
 
 
 def pipeline(routes: dict[str, Any], **connector: Any) -> dict[str, Any]:
     """A pipeline that reads fake records and gives up quickly."""
     retry = {"first_seconds": 0.001, "limit_seconds": 0.01, "attempts": 2}
-    source = {"type": "muxly.testing:FakeConnector", "records": 30, **connector}
+    source = {"type": "muxly_testing:FakeConnector", "records": 30, **connector}
     return {"connector": source, "routes": routes, "retry": retry}
 
 

@@ -140,7 +140,7 @@ def test_commands_leave_logging_as_it_was(tmp_path: Path) -> None:
 def test_logging_of_plugins_is_heard(tmp_path: Path) -> None:
     (tmp_path / "noisy_plugin.py").write_text(
         "import logging\n"
-        "from muxly.testing import FakeConnector\n"
+        "from muxly_testing import FakeConnector\n"
         "class Noisy(FakeConnector):\n"
         "    def open(self, run):\n"
         "        logging.getLogger('noisy').warning('it is %s', 'loud')\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muxly.store import upgrade
+from muxly.store.schema import upgrade
 from tests.core.cli.commands import answer, muxly, project
 
 

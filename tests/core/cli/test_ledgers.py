@@ -125,7 +125,7 @@ def test_position_that_began_without_a_cursor_reads_from_the_start(tmp_path: Pat
 def test_cursor_of_another_kind_than_the_streams_is_not_taken_for_it(tmp_path: Path) -> None:
     (tmp_path / "mapped_plugin.py").write_text(
         "import attrs\n"
-        "from muxly.testing import FakeConnector\n"
+        "from muxly_testing import FakeConnector\n"
         "class Mapped(FakeConnector):\n"
         "    def plan(self, stream, cursor):\n"
         "        found = super().plan(stream, (cursor or {}).get('at'))\n"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from muxly.cli._errors import Level, Messages, coloured
 from muxly.cli._exits import ExitCode, gravest, of_error
-from muxly.cli._messages import Level, Messages, coloured
 from muxly.cli._output import short_json, table
 from muxly.cli._results import code_of
 from muxly.errors import ConfigurationError, LeaseHeldError, PluginError, StoreError

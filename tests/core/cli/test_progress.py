@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from muxly.cli._messages import Messages
-from muxly.cli._progress import Lines, Progress, RouteProgress, StreamProgress
+from muxly.cli._errors import Messages
+from muxly.cli._progress_view import Lines, Progress, RouteProgress, StreamProgress
 from tests.core.cli.commands import muxly, pipeline, project, refusing, route
 
 
@@ -50,7 +50,7 @@ def test_run_tells_its_progress_now_and_then(tmp_path: Path, monkeypatch: pytest
 def test_notices_are_said_once_and_as_they_come(tmp_path: Path) -> None:
     (tmp_path / "noticing_plugin.py").write_text(
         "import muxly\n"
-        "from muxly.testing import FakeConnector\n"
+        "from muxly_testing import FakeConnector\n"
         "class Noticing(FakeConnector):\n"
         "    def open(self, run):\n"
         "        super().open(run)\n"

@@ -206,7 +206,7 @@ def test_home_and_sets_come_from_the_command_line(tmp_path: Path) -> None:
 
 def test_params_reach_components_as_values(tmp_path: Path) -> None:
     (tmp_path / "params_plugin.py").write_text(
-        "from muxly.testing import FakeConnector\n"
+        "from muxly_testing import FakeConnector\n"
         "class Told(FakeConnector):\n"
         "    def open(self, run):\n"
         "        super().open(run)\n"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.core.cli.commands import DAILY, answer, muxly, project
 
-FAKE = "muxly.testing:FakeConnector"
+FAKE = "muxly_testing:FakeConnector"
 
 
 def test_streams_of_a_file_show_routes_and_modes(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_relative_paths_of_options_start_in_the_working_folder(tmp_path: Path, m
         (["file", "-o", "path"], "write KEY=VALUE"),
         ([FAKE, "-o", "records=-1"], "records"),
         (["fil", "-o", "path=x"], 'did you mean "file"?'),
-        (["muxly.testing:FakeConector"], "FakeConector"),
+        (["muxly_testing:FakeConector"], "FakeConector"),
         (["none.yaml"], "there is no such file"),
         (["none.yaml", "-o", "path=x"], "for a configuration use --set"),
     ],

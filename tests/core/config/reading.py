@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from muxly.config._place import Problems, UnreadableError
+from muxly.config._lines import LIMITS, Limits, decoded
+from muxly.config._location import Problems, UnreadableError
 from muxly.config._read import parse_document
-from muxly.config._text import LIMITS, Limits, decoded
 
 if TYPE_CHECKING:
     from muxly.config._nodes import Document

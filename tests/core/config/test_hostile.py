@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muxly.config._place import Problems
+from muxly.config._lines import Limits
+from muxly.config._location import Problems
 from muxly.config._read import read_document
-from muxly.config._text import Limits
 from tests.core.config.reading import problems_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from muxly.errors import FencedError
-from muxly.store import acknowledging, deliveries, plans, positions, retention
+from muxly.store import acknowledge as acknowledging
+from muxly.store import deliveries, plans, positions, retention
 from tests.core.model.ledger import Blocked, Group, Letter, PureLedger, Slice, Stored, StreamState
 from tests.core.model.real import Crash, Real, crashing, cut, told
 

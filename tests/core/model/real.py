@@ -18,21 +18,12 @@ from muxly._ids import new_id
 from muxly.connector import Partition
 from muxly.errors import StreamError
 from muxly.spool import FolderSpool, SegmentWriter, verify
-from muxly.store import (
-    acknowledging,
-    backlog,
-    deliveries,
-    generations,
-    leases,
-    plans,
-    positions,
-    retention,
-    seals,
-    tables,
-)
+from muxly.store import acknowledge as acknowledging
+from muxly.store import backlog, deliveries, generations, leases, plans, positions, retention, seals
 from muxly.store.ledger import Ledger
 from muxly.store.rows import Letter, StoredDelivery, WrittenGroup, WrittenSegment
-from muxly.store.upgrade import open_store
+from muxly.store.schema import tables
+from muxly.store.schema.upgrade import open_store
 
 __all__ = ["Crash", "Real", "crashing", "cut"]
 
@@ -270,9 +261,9 @@ class Real:
         return {key: told(sums) for key, sums in found.items() if any(told(sums).values())}
 
     def _letters(self) -> dict[tuple[str, str], int]:
-        from muxly.store import letters
+        from muxly.store import dead_letters
 
-        return letters.count(self.ledger)
+        return dead_letters.count(self.ledger)
 
     def verify(self) -> None:
         """Every sealed segment is in the spool as it was sealed; no other file is there after a sweep."""

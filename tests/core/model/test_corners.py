@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner.replay import Replay
+from muxly._runner.deliver.replay import Replay
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.store import positions
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector
-from muxly.testing.faults import Fault
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector
+from muxly_testing.faults import Fault
 
 FULL = {"numbers": {"read": "full"}}
 

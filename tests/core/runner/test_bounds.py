@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import muxly
 from muxly import Pipeline, Route
-from muxly._runner.replay import Replay
-from muxly.testing import FakeConnector, delivery
+from muxly._runner.deliver.replay import Replay
+from muxly_testing import FakeConnector, delivery
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from pathlib import Path
 import muxly
 from muxly._runner.events import EventLog, deliver_events
 from muxly._runner.session import Home
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import pipeline
 
 
@@ -55,12 +55,12 @@ def test_events_section_of_a_configuration_delivers_them(tmp_path: Path) -> None
 version: 1
 pipelines:
   p:
-    connector: {type: "muxly.testing:FakeConnector", records: 5}
+    connector: {type: "muxly_testing:FakeConnector", records: 5}
     routes:
-      r: {router: {type: "muxly.testing:CollectingRouter", token: from-yaml}}
+      r: {router: {type: "muxly_testing:CollectingRouter", token: from-yaml}}
 events:
   routes:
-    alerts: {router: {type: "muxly.testing:CollectingRouter", token: alerts-yaml}, where: "event <> 'started'"}
+    alerts: {router: {type: "muxly_testing:CollectingRouter", token: alerts-yaml}, where: "event <> 'started'"}
 """,
         encoding="utf-8",
     )

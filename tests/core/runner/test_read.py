@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import muxly
-from muxly.testing import FakeConnector, Fault
+from muxly_testing import FakeConnector, Fault
 
 
 def test_reads_a_stream_into_arrow_pandas_polars_and_duckdb() -> None:

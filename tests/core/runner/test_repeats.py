@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxly import Stream
-from muxly._runner import repeats
-from muxly._runner.digests import record_digests
-from muxly._runner.repeats import Boundary, advance, drop_repeats, joined
+from muxly._runner.extract import deduplication
+from muxly._runner.extract.deduplication import Boundary, advance, drop_repeats, joined
+from muxly._runner.extract.record_digests import record_digests
 from muxly.errors import StreamError
 
 UTC = dt.UTC
@@ -177,7 +177,7 @@ def test_nanoseconds_do_not_lose_ties() -> None:
 
 
 def test_the_number_of_digests_is_bounded_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeats, "MOST_DIGESTS", 3)
+    monkeypatch.setattr(deduplication, "MOST_DIGESTS", 3)
     stream = Stream("deals", ("id",), cursor_field="at", lookback=dt.timedelta(days=9))
     boundary = sealed(stream, table([{"id": n, "at": hour(n)} for n in range(5)]))
     assert boundary.forgotten == 2

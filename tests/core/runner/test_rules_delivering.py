@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner.replay import Replay
+from muxly._runner.deliver.replay import Replay
 from muxly._runner.session import Home, open_session
-from muxly.store import acknowledging, backlog, deliveries, letters, positions, retention
-from muxly.store.tables import segments
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+from muxly.store import acknowledge, backlog, dead_letters, deliveries, positions, retention
+from muxly.store.schema.tables import segments
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_rules_reading import scripted
 from tests.core.runner.test_run import every, ids, pipeline
 from tests.core.runner.test_run_faults import DOWN, spool_files
@@ -66,7 +66,7 @@ def test_dead_letters_that_are_refused_again_stay_dead_letters_and_block_nothing
     after = muxly.run(pipeline(FakeConnector(records=30), ChaosRouter(token=token)), home=tmp_path)
     assert (after.state, after.routes["r0"].delivered) == ("succeeded", 10)
     with session(tmp_path) as one:
-        assert letters.count(one.ledger) == {("r0", "numbers"): 1}
+        assert dead_letters.count(one.ledger) == {("r0", "numbers"): 1}
     healed = pipeline(FakeConnector(records=30), ChaosRouter(token=token))
     assert muxly.run(healed, home=tmp_path, replay=Replay(route="r0", dead_letters=True)).routes["r0"].delivered == 1
 
@@ -124,7 +124,7 @@ def test_reason_of_any_characters_is_kept(tmp_path: Path, store_url: str, by: st
     result = muxly.run(chosen, home=tmp_path, store=store_url)
     assert (result.state, result.routes["r0"].rejected) == ("succeeded", 1)
     with open_session(Home(folder=tmp_path, store=store_url), "daily", command="test") as one:
-        assert [kept.letter.reason for kept in letters.waiting(one.ledger)] == ["nul \\0 and \\ud800"]
+        assert [kept.letter.reason for kept in dead_letters.waiting(one.ledger)] == ["nul \\0 and \\ud800"]
 
 
 def test_error_of_any_characters_ends_a_run_in_order(tmp_path: Path, store_url: str) -> None:
@@ -274,7 +274,7 @@ def test_two_routes_may_append_to_one_place(tmp_path: Path) -> None:
     assert len(same[0].records()) == 40
 
 
-@pytest.mark.parametrize(("module", "name"), [(acknowledging, "acknowledge"), (deliveries, "following")])
+@pytest.mark.parametrize(("module", "name"), [(acknowledge, "acknowledge"), (deliveries, "following")])
 def test_store_that_is_busy_for_a_moment_costs_no_second_delivery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
 ) -> None:

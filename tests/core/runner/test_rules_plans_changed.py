@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import muxly
-from muxly._runner.replay import Replay
-from muxly.testing import CollectingRouter, FakeConnector, Fault
+from muxly._runner.deliver.replay import Replay
+from muxly_testing import CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import pipeline
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner import committer, reading
-from muxly._runner.executors.threads import DaemonThreads
+from muxly._runner.extract import committer
+from muxly._runner.extract import partition as reading
 from muxly._runner.session import Home, open_session
-from muxly.store import letters, plans, seals
+from muxly._runner.threads import DaemonThreads
+from muxly.store import dead_letters, plans, seals
 from muxly.store.ledger import Ledger
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import every, ids, pipeline, reads
 
 
@@ -126,7 +127,7 @@ def test_discarded_records_of_a_new_stream_are_not_read_twice(tmp_path: Path) ->
         more = FakeConnector(names=["one", "two"], records=20)
         muxly.run(pipeline(more, CollectingRouter(), new_streams="discard_record"), home=tmp_path)
     with open_session(Home(folder=tmp_path), "daily", command="test") as session:
-        assert letters.count(session.ledger) == {("", "two"): 20}
+        assert dead_letters.count(session.ledger) == {("", "two"): 20}
 
 
 def test_values_that_are_overwritten_come_whole_also_when_records_repeat(tmp_path: Path) -> None:
@@ -322,7 +323,7 @@ def test_records_that_cannot_be_read_do_not_pile_up_in_memory(tmp_path: Path, mo
             rejected = [muxly.Rejected("no record", record=f"{number} {line}") for line in range(5)]
             yield muxly.Batch(cursor=number, rejected=rejected)
         engine = Home(folder=tmp_path).engine()
-        kept.append(sum(letters.count(Ledger(engine, "daily")).values()))
+        kept.append(sum(dead_letters.count(Ledger(engine, "daily")).values()))
         engine.dispose()
 
     source = scripted([muxly.Stream("lines", sorted=True)], batches)

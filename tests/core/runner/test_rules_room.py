@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import pytest
 
 import muxly
-from muxly._runner import room
+from muxly._runner.extract import backpressure
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.store import backlog, positions
 from muxly.store.ledger import Ledger
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import every, ids, pipeline
 from tests.core.runner.test_run_faults import spool_files
 
@@ -54,7 +54,7 @@ def test_last_acknowledgement_between_two_looks_does_not_end_reading(
         def pending(ledger: Ledger) -> dict[tuple[str, str], int]:
             return {} if empty and empty.pop() else backlog.pending(ledger)
 
-    monkeypatch.setattr(room, "backlog", Look)
+    monkeypatch.setattr(backpressure, "backlog", Look)
     result = muxly.run(pipeline(FakeConnector(records=3000), CollectingRouter(), **SMALL), home=tmp_path)
     assert (quota(result), result.state, empty) == ([], "succeeded", [])
 

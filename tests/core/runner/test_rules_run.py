@@ -11,15 +11,15 @@ import pytest
 from sqlalchemy import event, select, update
 
 import muxly
+from muxly._runner.deliver.replay import Replay
 from muxly._runner.events import EventLog
-from muxly._runner.replay import Replay
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.spool import FolderSpool
 from muxly.store import leases, plans, retention, runs
-from muxly.store.tables import route_positions
-from muxly.store.tables import segments as segments_table
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+from muxly.store.schema.tables import route_positions
+from muxly.store.schema.tables import segments as segments_table
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import FAST, every, ids, pipeline
 from tests.core.runner.test_run_faults import DOWN
 
@@ -298,7 +298,7 @@ def test_full_refresh_with_a_route_that_is_down_keeps_its_backlog_and_balances(t
 
 def test_account_is_one_look_at_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was left behind may still acknowledge while the result is made."""
-    from muxly._runner import results
+    from muxly._runner import result as results
     from muxly.store import accounts, backlog
 
     looks: list[object] = []

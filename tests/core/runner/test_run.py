@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly._runner.replay import Replay
+from muxly._runner.deliver.replay import Replay
+from muxly._runner.options import RunOptions
 from muxly._runner.run import execute
-from muxly._runner.run_options import RunOptions
 from muxly._runner.session import Home
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault, delivery
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault, delivery
 
 FAST = muxly.Backoff(first_seconds=0.001, limit_seconds=0.01, attempts=3)
 
@@ -426,7 +426,7 @@ def test_router_learns_its_route_and_a_token_that_grows(tmp_path: Path) -> None:
 def test_run_with_nothing_new_loads_neither_arrow_nor_duckdb(tmp_path: Path) -> None:
     code = f"""
 import sys, muxly
-from muxly.testing import FakeConnector
+from muxly_testing import FakeConnector
 from pathlib import Path
 class Keep(muxly.Router):
     def deliver(self, delivery): list(delivery.batches())

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner.replay import Replay
+from muxly._runner.deliver.replay import Replay
 from muxly._runner.session import Home, open_session
 from muxly.spool import FolderSpool
-from muxly.store import leases, letters, plans, positions, retention, runs
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+from muxly.store import dead_letters, leases, plans, positions, retention, runs
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import FAST, every, ids, pipeline, reads
 
 DOWN = [Fault(method="deliver", action="RouteError", times=0)]
@@ -208,7 +208,7 @@ def test_dead_letters_are_delivered_again_when_the_destination_takes_them(tmp_pa
     assert (result.routes["r0"].replayed, result.routes["r0"].delivered) == (2, 2)
     assert ids(lenient) == every(20)
     with open_session(Home(folder=tmp_path), "daily", command="test") as session:
-        assert letters.waiting(session.ledger) == []
+        assert dead_letters.waiting(session.ledger) == []
 
 
 def test_state_set_reads_again_from_there(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_dead_letters_hold_the_rejected_record_itself(tmp_path: Path) -> None:
     chosen = pipeline(FakeConnector(records=100), router, route={"max_rejected": 1, "where": "id >= 20"})
     muxly.run(chosen, home=tmp_path)
     with open_session(Home(folder=tmp_path), "daily", command="test") as session:
-        (letter,) = letters.waiting(session.ledger)
+        (letter,) = dead_letters.waiting(session.ledger)
     assert letter.letter.record is not None
     assert pa.ipc.open_stream(letter.letter.record).read_all().to_pylist()[0]["id"] == 30
     assert (letter.letter.position, letter.letter.number) == (1, 30)

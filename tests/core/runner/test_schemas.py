@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from muxly._runner import schemas
-from muxly._runner.lattice import canonical, join, joins_losslessly
+from muxly._runner.schema import evolution
+from muxly._runner.schema.type_table import canonical, join, joins_losslessly
 from muxly.errors import StreamError
 from muxly.pipeline import StreamRules
 
@@ -71,8 +71,8 @@ def ordered(kind: pa.DataType | None) -> Any:
 
 def conform(
     columns: Any, before: pa.Schema | None, rules: StreamRules = EVOLVE, **types: pa.DataType
-) -> schemas.Conformed:
-    return schemas.conform(table(columns, **types), before, rules, stream="deals")
+) -> evolution.Conformed:
+    return evolution.conform(table(columns, **types), before, rules, stream="deals")
 
 
 def table(columns: dict[str, Any], **types: pa.DataType) -> pa.Table:
@@ -143,25 +143,25 @@ def test_the_table_of_joins(one: pa.DataType, other: pa.DataType, joined: pa.Dat
 
 
 def test_merge_names_every_conflict() -> None:
-    with pytest.raises(schemas.ConflictingTypesError, match=r"'a' \(int64 and string\), 'b'") as caught:
-        schemas.merge(schema(a=pa.int64(), b=pa.bool_()), schema(a=pa.string(), b=pa.int8(), c=pa.int8()))
+    with pytest.raises(evolution.ConflictingTypesError, match=r"'a' \(int64 and string\), 'b'") as caught:
+        evolution.merge(schema(a=pa.int64(), b=pa.bool_()), schema(a=pa.string(), b=pa.int8(), c=pa.int8()))
     assert [name for name, *_ in caught.value.columns] == ["a", "b"]
 
 
 def test_merge_keeps_the_order_of_columns_and_adds_new_ones_at_the_end() -> None:
-    merged = schemas.merge(schema(b=pa.int8(), a=pa.null()), schema(c=pa.large_string(), a=pa.int64()))
+    merged = evolution.merge(schema(b=pa.int8(), a=pa.null()), schema(c=pa.large_string(), a=pa.int64()))
     assert merged == schema(b=pa.int8(), a=pa.int64(), c=pa.string())
-    assert schemas.merge(merged, merged) is merged
-    assert schemas.merge(None, schema(a=pa.string_view())) == schema(a=pa.string())
+    assert evolution.merge(merged, merged) is merged
+    assert evolution.merge(None, schema(a=pa.string_view())) == schema(a=pa.string())
 
 
 def test_an_equal_schema_costs_nothing_and_copies_nothing() -> None:
     batch = table({"a": [1, 2]})
-    kept = schemas.conform(batch, batch.schema, EVOLVE, stream="s")
+    kept = evolution.conform(batch, batch.schema, EVOLVE, stream="s")
     assert kept.table is batch
     assert (kept.changed, kept.rejected) == (False, ())
     labelled = batch.replace_schema_metadata({"pandas": "{}"})
-    kept = schemas.conform(labelled, batch.schema, EVOLVE, stream="s")
+    kept = evolution.conform(labelled, batch.schema, EVOLVE, stream="s")
     assert kept.table.schema.metadata is None
     assert kept.table["a"].chunk(0).buffers()[1].address == batch["a"].chunk(0).buffers()[1].address
 
@@ -258,7 +258,7 @@ def test_lists_are_fitted_element_by_element_in_slices_too() -> None:
     rows = [[{"x": 1}], [{"x": 2**60}, {"x": 1}], None, [], [{"x": 3}, None]]
     whole = table({"a": [[{"x": 9}], *rows]}, a=kind).slice(1)
     known = schema(a=pa.list_(pa.struct([("x", pa.float64())])))
-    kept = schemas.conform(whole, known, EVOLVE, stream="s")
+    kept = evolution.conform(whole, known, EVOLVE, stream="s")
     assert kept.table["a"].to_pylist() == [[{"x": 1.0}], None, None, [], [{"x": 3.0}, None]]
     assert json.loads(kept.table["a__v_json"].to_pylist()[1]) == [{"x": 2**60}, {"x": 1}]
 
@@ -285,7 +285,7 @@ def test_times_beyond_microseconds_are_kept_as_the_number_they_are() -> None:
 
 def test_days_that_are_no_days_and_days_beyond_nanoseconds_are_kept() -> None:
     odd = pa.table({"a": pa.array([86_400_000, 86_400_005, None, -1], pa.int64()).view(pa.date64())})
-    kept = schemas.conform(odd, None, EVOLVE, stream="s")
+    kept = evolution.conform(odd, None, EVOLVE, stream="s")
     assert kept.table["a"].to_pylist() == [dt.date(1970, 1, 2), None, None, None]
     assert kept.table["a__v_bigint"].to_pylist() == [None, 86_400_005, None, -1]
     far = conform({"a": [dt.date(9999, 12, 31), dt.date(2024, 1, 1)]}, schema(a=pa.timestamp("ns")))
@@ -306,12 +306,12 @@ def test_a_record_with_a_time_that_python_does_not_have_is_reported_too() -> Non
     rules = StreamRules(new_types="discard_record")
     batch = pa.table({"id": ["x"], "at": far, "in": inside})
     known = schema(**{"id": pa.int64(), "at": pa.timestamp("us"), "in": inside.type})
-    [rejected] = schemas.conform(batch, known, rules, stream="s").rejected
+    [rejected] = evolution.conform(batch, known, rules, stream="s").rejected
     assert rejected.record["id"] == "x"
     assert rejected.record["at"] == "253402300800"
     assert "10000-01-01" in rejected.record["in"]
     with pytest.raises(StreamError, match=r"column 'in' got a value of struct.* that no other column can keep"):
-        schemas.conform(batch.select(["in"]), schema(**{"in": pa.int64()}), EVOLVE, stream="s")
+        evolution.conform(batch.select(["in"]), schema(**{"in": pa.int64()}), EVOLVE, stream="s")
 
 
 def test_frozen_columns_stop_the_stream_and_name_the_next_step() -> None:
@@ -392,13 +392,13 @@ def test_tombstones_pass_every_contract_and_are_timestamps() -> None:
 def test_columns_have_names_of_their_own(names: list[str], said: str) -> None:
     batch = pa.Table.from_arrays([pa.array([1])] * len(names), names=names)
     with pytest.raises(StreamError, match=f"stream 'deals': {said}"):
-        schemas.conform(batch, None, EVOLVE, stream="deals")
+        evolution.conform(batch, None, EVOLVE, stream="deals")
 
 
 def test_fields_of_a_struct_have_names_of_their_own() -> None:
     twins = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
     with pytest.raises(StreamError, match="two fields named 'x'"):
-        schemas.conform(pa.table({"a": twins}), None, EVOLVE, stream="deals")
+        evolution.conform(pa.table({"a": twins}), None, EVOLVE, stream="deals")
 
 
 def test_encoded_columns_are_decoded_also_inside_others() -> None:
@@ -413,8 +413,8 @@ def test_encoded_columns_are_decoded_also_inside_others() -> None:
             "m": pa.array([[("k", 1)], None], pa.map_(pa.large_string(), pa.int8())),
         }
     )
-    kept = schemas.conform(batch, None, EVOLVE, stream="s")
-    assert kept.schema == schemas.merge(None, batch.schema)
+    kept = evolution.conform(batch, None, EVOLVE, stream="s")
+    assert kept.schema == evolution.merge(None, batch.schema)
     assert kept.table["n"].to_pylist() == [{"x": "u"}, {"x": None}]
     assert kept.table["u"].to_pylist() == [b"0" * 16, None]
     assert kept.table["m"].to_pylist() == [[("k", 1)], None]
@@ -423,33 +423,33 @@ def test_encoded_columns_are_decoded_also_inside_others() -> None:
 
 def test_records_without_columns_are_counted() -> None:
     batch = pa.table({"_": pa.nulls(3)}).select([])
-    assert schemas.conform(batch, None, EVOLVE, stream="s").table.num_rows == 3
-    assert schemas.conform(batch, schema(a=pa.int64()), EVOLVE, stream="s").table["a"].null_count == 3
+    assert evolution.conform(batch, None, EVOLVE, stream="s").table.num_rows == 3
+    assert evolution.conform(batch, schema(a=pa.int64()), EVOLVE, stream="s").table["a"].null_count == 3
 
 
 @pytest.mark.parametrize("of", [pa.Table, pa.RecordBatch])
 def test_older_records_fit_the_grown_schema(of: Any) -> None:
     before = of.from_arrays([pa.array([1], pa.int32()), pa.array(["x"])], names=["a", "b"])
     grown = schema(b=pa.string(), c=pa.float64(), a=pa.int64())
-    after = schemas.fit(before, grown)
+    after = evolution.fit(before, grown)
     assert isinstance(after, of)
     assert after.schema == grown
     assert after.to_pylist() == [{"b": "x", "c": None, "a": 1}]
-    assert schemas.fit(after, grown) is after
+    assert evolution.fit(after, grown) is after
 
 
 def test_fitting_refuses_what_would_lose_a_value() -> None:
-    with pytest.raises(schemas.ConflictingTypesError, match=r"'a' \(int64 and double\)"):
-        schemas.fit(table({"a": [2**60]}), schema(a=pa.float64()))
-    with pytest.raises(schemas.ConflictingTypesError, match=r"'a' \(int64 and no column\)"):
-        schemas.fit(table({"a": [1]}), schema(b=pa.int64()))
+    with pytest.raises(evolution.ConflictingTypesError, match=r"'a' \(int64 and double\)"):
+        evolution.fit(table({"a": [2**60]}), schema(a=pa.float64()))
+    with pytest.raises(evolution.ConflictingTypesError, match=r"'a' \(int64 and no column\)"):
+        evolution.fit(table({"a": [1]}), schema(b=pa.int64()))
 
 
 def test_growth_that_is_checked_by_value_is_not_lossless() -> None:
-    assert schemas.lossless(schema(a=pa.int32()), schema(b=pa.null(), a=pa.float64()))
-    assert not schemas.lossless(schema(a=pa.int64()), schema(a=pa.float64()))
-    assert not schemas.lossless(schema(a=pa.timestamp("us")), schema(a=pa.timestamp("ns")))
-    assert not schemas.lossless(schema(a=pa.int64()), schema(b=pa.int64()))
+    assert evolution.lossless(schema(a=pa.int32()), schema(b=pa.null(), a=pa.float64()))
+    assert not evolution.lossless(schema(a=pa.int64()), schema(a=pa.float64()))
+    assert not evolution.lossless(schema(a=pa.timestamp("us")), schema(a=pa.timestamp("ns")))
+    assert not evolution.lossless(schema(a=pa.int64()), schema(b=pa.int64()))
 
 
 @given(spool_kinds, spool_kinds)
@@ -460,9 +460,9 @@ def test_what_is_called_lossless_is_a_join(one: pa.DataType, other: pa.DataType)
 
 def test_a_schema_comes_back_from_its_bytes() -> None:
     whole = schema(a=pa.decimal256(60, 2), b=pa.list_(pa.struct([("x", pa.timestamp("ns", "UTC"))])))
-    assert schemas.schema_from_bytes(schemas.schema_to_bytes(whole)) == whole
-    assert schemas.same(whole, whole.with_metadata({"k": "v"}))
-    assert not schemas.same(whole, None)
+    assert evolution.schema_from_bytes(evolution.schema_to_bytes(whole)) == whole
+    assert evolution.same(whole, whole.with_metadata({"k": "v"}))
+    assert not evolution.same(whole, None)
 
 
 VALUES = {

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxly import Delivery, Route, Router, Stream
-from muxly._runner.selection import Selection, check_selection, selection_problems
-from muxly._runner.where import Filter, check_where
+from muxly._runner.deliver.selection import Selection, check_selection, selection_problems
+from muxly._runner.deliver.where import Filter, check_where
 from muxly.errors import ConfigurationError, RouteError, StreamError
 from muxly.router import Mode
 
@@ -403,7 +403,7 @@ def test_a_filter_works_again_after_it_failed() -> None:
 def test_without_duckdb_the_error_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['duckdb'] = None\n"
-        "from muxly._runner.where import check_where\n"
+        "from muxly._runner.deliver.where import check_where\n"
         "try: check_where('a > 1')\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

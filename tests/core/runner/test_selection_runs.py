@@ -10,7 +10,7 @@ import pytest
 
 import muxly
 from muxly.pipeline import RunResult
-from muxly.testing import CollectingRouter
+from muxly_testing import CollectingRouter
 
 
 class Orders(muxly.Connector):

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import muxly
-import muxly._runner.prepared  # now: the time that it takes would count as a stall, as short as that is here
+import muxly._runner.deliver.segment_delivery  # now: its import would count as a stall, as short as that is here
 from muxly._runner.events import EventLog
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_rules_reading import scripted
 from tests.core.runner.test_run import every, ids, pipeline
 
@@ -161,8 +161,8 @@ def test_router_that_polls_for_ever_is_stalled(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys
-import muxly._runner.prepared
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+import muxly._runner.deliver.segment_delivery
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 kind, method = sys.argv[1:3]
 faults = [Fault(method=method, action="hang", seconds=3600)]
 source = FakeConnector(records=100, faults=faults if kind == "connector" else [])

@@ -10,8 +10,8 @@ import pytest
 
 import muxly
 from muxly._runner.session import Home, open_session
-from muxly.store import letters
-from muxly.testing import CollectingRouter
+from muxly.store import dead_letters
+from muxly_testing import CollectingRouter
 from tests.core.runner.test_rules_reading import scripted
 from tests.core.runner.test_run import pipeline
 
@@ -99,7 +99,7 @@ def test_record_that_cannot_be_read_is_one_dead_letter_however_often_it_comes_ag
     changed = run(tmp_path, reading(bad, other), router).streams["ties"]
     assert (changed.sealed, changed.rejected, changed.repeated) == (0, 1, 2)
     with open_session(Home(folder=tmp_path), "daily", command="test") as session:
-        assert [one.letter.record for one in letters.waiting(session.ledger)] == [b"5;x", b"5;x", b"5;y"]
+        assert [one.letter.record for one in dead_letters.waiting(session.ledger)] == [b"5;x", b"5;x", b"5;y"]
 
 
 def test_values_that_the_contract_discards_are_kept_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muxly.store import migrating, revision
+from muxly.store.schema import migrate, revision
 from tests.core.store.upgrading import LATER, TODAY
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _script(body: str) -> str:
 def later_scripts(tmp_path: Path) -> Path:
     """The migrations of a later release, whose newest revision is the next one."""
     folder = tmp_path / "later 100%"
-    shutil.copytree(migrating.SCRIPTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(migrate.SCRIPTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "versions" / "later.py").write_text(_script(RECREATE))
     return folder
 
@@ -54,7 +54,7 @@ def later_release(later_scripts: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
     def become(body: str = RECREATE) -> None:
         (later_scripts / "versions" / "later.py").write_text(_script(body))
-        monkeypatch.setattr(migrating, "SCRIPTS", later_scripts)
+        monkeypatch.setattr(migrate, "SCRIPTS", later_scripts)
         monkeypatch.setattr(revision, "HEAD", LATER)
 
     return become

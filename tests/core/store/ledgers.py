@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from muxly._ids import new_id
 from muxly.connector import Partition
-from muxly.store import acknowledging, deliveries, leases, plans, positions, runs, seals
+from muxly.store import acknowledge, deliveries, leases, plans, positions, runs, seals
 from muxly.store.ledger import Ledger
 from muxly.store.rows import StoredDelivery, StoredPlan, StoredSegment, WrittenGroup, WrittenSegment
 
@@ -63,6 +63,6 @@ def delivered(ledger: Ledger, route: str = "lake", **options: Any) -> int:
     """Deliver everything that waits; returns how many records."""
     count = 0
     while (delivery := following(ledger, route, **options)) is not None:
-        acknowledging.acknowledge(ledger, delivery, delivered=delivery.records, filtered=0)
+        acknowledge.acknowledge(ledger, delivery, delivered=delivery.records, filtered=0)
         count += delivery.records
     return count

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import Engine, exc, insert, select, update
 
 from muxly.errors import RetryableError, StoreError
-from muxly.store.engine import now, open_engine, reading, sqlite_url, transaction
-from muxly.store.tables import leases
+from muxly.store.database.engine import now, open_engine, reading, sqlite_url, transaction
+from muxly.store.schema.tables import leases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +153,7 @@ def test_sqlite_write_lock_is_taken_at_the_start(opened: _Open, sqlite_store_url
 def test_sqlite_locked_by_another_process_is_worth_another_try(
     opened: _Open, sqlite_store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muxly.store.sqlite_file._BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("muxly.store.database.sqlite._BUSY_SECONDS", 0.2)
     engine = opened(sqlite_store_url)
     with closing(sqlite3.connect(str(engine.url.database), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -166,7 +166,7 @@ def test_sqlite_locked_by_another_process_is_worth_another_try(
 def test_thread_that_writes_for_too_long_does_not_hang_the_others(
     opened: _Open, sqlite_store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muxly.store.engine._TURN_SECONDS", 0.1)
+    monkeypatch.setattr("muxly.store.database.engine._TURN_SECONDS", 0.1)
     engine = opened(sqlite_store_url)
     with transaction(engine), ThreadPoolExecutor(1) as pool:
         adding = pool.submit(_add, engine, "a")
@@ -228,7 +228,7 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch:
     mount.mkdir()
     mounts = tmp_path / "mountinfo"
     mounts.write_text(_NETWORK.format(mount=str(mount).replace(" ", "\\040")))
-    monkeypatch.setattr("muxly.store.sqlite_file._MOUNTS", mounts)
+    monkeypatch.setattr("muxly.store.database.sqlite._MOUNTS", mounts)
     with pytest.raises(StoreError, match=r"network file system \(nfs4\).* local disk .* postgresql://"):
         open_engine(sqlite_url(mount / "store.db"))
     open_engine(sqlite_url(tmp_path / "home dir 2" / "store.db"))
@@ -243,7 +243,7 @@ def test_path_with_odd_characters_is_a_path(opened: _Open, tmp_path: Path) -> No
 
 def test_opening_imports_neither_alembic_nor_the_object_mapper(sqlite_store_url: str) -> None:
     script = (
-        "import sys; from muxly.store.upgrade import open_store; "
+        "import sys; from muxly.store.schema.upgrade import open_store; "
         f"open_store({sqlite_store_url!r}); open_store({sqlite_store_url!r}); "
         "print([name for name in ('alembic', 'sqlalchemy.orm', 'psycopg', 'pyarrow') if name in sys.modules])"
     )
@@ -252,7 +252,7 @@ def test_opening_imports_neither_alembic_nor_the_object_mapper(sqlite_store_url:
 
 
 def _path(engine: Engine) -> Path:
-    from muxly.store.sqlite_file import path_of
+    from muxly.store.database.sqlite import path_of
 
     path = path_of(engine)
     assert path is not None

@@ -7,7 +7,7 @@ from attrs import evolve
 from sqlalchemy import Engine
 
 from muxly.errors import FencedError, StoppedError, StreamError
-from muxly.store import accounts, acknowledging, backlog, deliveries, generations, letters, positions, retention
+from muxly.store import accounts, acknowledge, backlog, dead_letters, deliveries, generations, positions, retention
 from muxly.store.ledger import Ledger
 from muxly.store.rows import Letter, RoutePosition
 from tests.core.store.ledgers import delivered, following, opened, planned, sealed, written
@@ -31,10 +31,10 @@ def test_delivery_keeps_its_id_and_bounds_until_it_ends(store: Engine) -> None:
     sealed(ledger, planned(ledger, "b"), written(7))
     assert first is not None
     assert following(ledger, records=1) == first
-    acknowledging.acknowledge(ledger, first, delivered=10, filtered=0)
+    acknowledge.acknowledge(ledger, first, delivered=10, filtered=0)
     assert position(ledger).position == 2
     with pytest.raises(FencedError, match="was ended by somebody else"):
-        acknowledging.acknowledge(ledger, first, delivered=10, filtered=0)
+        acknowledge.acknowledge(ledger, first, delivered=10, filtered=0)
 
 
 def test_routes_have_their_own_positions(store: Engine) -> None:
@@ -50,7 +50,7 @@ def test_cut_segment_is_acknowledged_piece_by_piece(store: Engine) -> None:
     for _ in range(4):
         one = following(ledger, records=3)
         assert one is not None
-        acknowledging.acknowledge(ledger, one, delivered=one.records, filtered=0)
+        acknowledge.acknowledge(ledger, one, delivered=one.records, filtered=0)
         here = position(ledger)
         seen.append((one.records, here.position, here.offset, backlog.pending(ledger)["lake", "s"]))
     assert seen == [(3, 0, 3, 7), (2, 1, 0, 5), (3, 1, 3, 2), (2, 2, 0, 0)]
@@ -61,9 +61,9 @@ def test_numbers_that_do_not_add_up_are_refused(store: Engine) -> None:
     one = following(ledger)
     assert one is not None
     with pytest.raises(ValueError, match="are not its 5 records"):
-        acknowledging.acknowledge(ledger, one, delivered=4, filtered=0)
+        acknowledge.acknowledge(ledger, one, delivered=4, filtered=0)
     with pytest.raises(ValueError, match="1 MiB is the most"):
-        acknowledging.acknowledge(ledger, one, delivered=5, filtered=0, state="x" * (1 << 20))
+        acknowledge.acknowledge(ledger, one, delivered=5, filtered=0, state="x" * (1 << 20))
     assert position(ledger).position == 0
 
 
@@ -72,11 +72,11 @@ def test_acknowledgement_keeps_rejected_records_state_and_sums_together(store: E
     one = following(ledger)
     assert one is not None
     letter = Letter(stream="s", reason="bad", position=1, number=3)
-    acknowledging.acknowledge(ledger, one, delivered=3, filtered=1, rejected=[letter], state={"page": 7})
+    acknowledge.acknowledge(ledger, one, delivered=3, filtered=1, rejected=[letter], state={"page": 7})
     sums = accounts.of_run(ledger)["lake", "s"]
     assert (sums["delivered"], sums["filtered"], sums["rejected"]) == (3, 1, 1)
     assert position(ledger).state == {"page": 7}
-    assert letters.count(ledger) == {("lake", "s"): 1}
+    assert dead_letters.count(ledger) == {("lake", "s"): 1}
 
 
 def test_split_is_stored_before_a_part_is_tried(store: Engine) -> None:
@@ -126,7 +126,7 @@ def test_file_goes_with_its_last_segment_and_only_when_every_route_has_it(store:
     assert retention.prune(ledger, keep_seconds=0, keep_bytes=0) == []
     one = following(ledger, "warehouse", records=1)
     assert one is not None
-    acknowledging.acknowledge(ledger, one, delivered=1, filtered=0)
+    acknowledge.acknowledge(ledger, one, delivered=1, filtered=0)
     assert retention.prune(ledger, keep_seconds=0, keep_bytes=0) == []
     delivered(ledger, "warehouse")
     assert retention.prune(ledger, keep_seconds=0, keep_bytes=0) == ["x", "y"]
@@ -162,7 +162,7 @@ def test_delivery_that_ends_after_its_route_was_detached_is_not_counted_twice(st
     assert late is not None
     positions.detach(ledger, "lake", ["s"])
     with pytest.raises(StoppedError, match="route 'lake' was detached while it delivered stream 's'"):
-        acknowledging.acknowledge(ledger, late, delivered=5, filtered=0)
+        acknowledge.acknowledge(ledger, late, delivered=5, filtered=0)
     sums = accounts.of_run(ledger)["lake", "s"]
     assert (sums["delivered"], sums["dropped"]) == (0, 5)
     assert positions.replay(ledger, "lake", "s", 0) == 5
@@ -193,12 +193,12 @@ def test_dead_letters_are_delivered_again_in_the_order_of_the_log(store: Engine)
     one = following(ledger)
     assert one is not None
     refused = [Letter(stream="s", reason="bad", position=1, number=number) for number in (4, 0, 2)]
-    acknowledging.acknowledge(ledger, one, delivered=2, filtered=0, rejected=refused)
-    ids = letters.waiting_ids(ledger, "lake")["s"]
-    numbers = {kept.id: kept.letter.number for kept in letters.waiting(ledger, ids=ids)}
+    acknowledge.acknowledge(ledger, one, delivered=2, filtered=0, rejected=refused)
+    ids = dead_letters.waiting_ids(ledger, "lake")["s"]
+    numbers = {kept.id: kept.letter.number for kept in dead_letters.waiting(ledger, ids=ids)}
     assert [numbers[name] for name in ids] == [0, 2, 4]
     again = deliveries.store_letters_delivery(ledger, "lake", "s", ids, {"mode": "append"})
     assert backlog.pending(ledger)["lake", "s"] == 3
-    acknowledging.acknowledge(ledger, again, delivered=3, filtered=0)
-    assert letters.waiting(ledger) == []
+    acknowledge.acknowledge(ledger, again, delivered=3, filtered=0)
+    assert dead_letters.waiting(ledger) == []
     assert deliveries.open_letters(ledger, "lake", "s") == []

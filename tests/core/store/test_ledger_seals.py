@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from muxly.errors import FencedError, LeaseHeldError
-from muxly.store import accounts, generations, leases, letters, plans, retention, runs
+from muxly.store import accounts, dead_letters, generations, leases, plans, retention, runs
 from muxly.store.rows import Letter
 from tests.core.store.ledgers import opened, planned, sealed, written
 
@@ -94,14 +94,14 @@ def test_dead_letters_of_reading_keep_the_order_in_which_they_were_read(store: E
     places = [f"a.csv:{line}" for line in range(100)]
     found = tuple(Letter(stream="s", reason="bad", place=place) for place in places)
     sealed(ledger, planned(ledger, "a"), written(1), letters=found)
-    assert [one.letter.place for one in letters.waiting(ledger)] == places
+    assert [one.letter.place for one in dead_letters.waiting(ledger)] == places
 
 
 def test_dead_letters_of_reading_are_sealed_with_their_group(store: Engine) -> None:
     ledger = opened(store)
     letter = Letter(stream="s", reason="nul \0", place="\udcff:1", record=b"x", format="bytes")
     sealed(ledger, planned(ledger, "a"), written(1), letters=(letter,))
-    (kept,) = letters.waiting(ledger)
+    (kept,) = dead_letters.waiting(ledger)
     assert (kept.route, kept.letter.reason, kept.letter.place) == ("", "nul \\0", "\\udcff:1")
     assert accounts.of_run(ledger)["", "s"]["rejected"] == 1
 

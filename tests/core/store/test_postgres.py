@@ -18,8 +18,8 @@ import pytest
 from sqlalchemy import Engine, event, insert, make_url, select, text, update
 
 from muxly.errors import RetryableError, StoreError
-from muxly.store.engine import open_engine, reading, transaction
-from muxly.store.tables import leases
+from muxly.store.database.engine import open_engine, reading, transaction
+from muxly.store.schema.tables import leases
 
 _Open = Callable[[str], Engine]
 
@@ -102,7 +102,7 @@ def test_commit_whose_answer_is_lost_is_looked_up(postgres_url: str, opened: _Op
 def test_commit_that_cannot_be_looked_up_is_called_unknown(
     postgres_url: str, opened: _Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muxly.store.postgres._PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("muxly.store.database.postgres._PATIENCE_SECONDS", 0.5)
     with _Proxy(postgres_url, tmp_path) as proxy:
         engine = opened(proxy.url)
         proxy.and_close = True

@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from muxly.errors import StoreError
-from muxly.store import sqlite_new
-from muxly.store.checking import check
-from muxly.store.engine import open_engine, reading, transaction
-from muxly.store.sqlite_file import sidecars
-from muxly.store.upgrade import current, open_store, upgrade
+from muxly.store.database import sqlite
+from muxly.store.database.engine import open_engine, reading, transaction
+from muxly.store.database.sqlite import sidecars
+from muxly.store.schema.check import check
+from muxly.store.schema.upgrade import current, open_store, upgrade
 from tests.core.store.upgrading import fill
 
 _Open = Callable[[str], Engine]
@@ -176,14 +176,14 @@ def test_leftovers_of_killed_processes_are_swept_after_a_day(tmp_path: Path, ope
 def test_process_that_is_slower_takes_the_store_that_is_there(
     sqlite_store_url: str, opened: _Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = sqlite_new._build
+    build = sqlite._build
 
     def be_overtaken(*arguments: object) -> None:
-        monkeypatch.setattr(sqlite_new, "_build", build)
+        monkeypatch.setattr(sqlite, "_build", build)
         fill(opened(sqlite_store_url))
         build(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sqlite_new, "_build", be_overtaken)
+    monkeypatch.setattr(sqlite, "_build", be_overtaken)
     with reading(opened(sqlite_store_url)) as connection:
         assert connection.scalar(text("SELECT count(*) FROM partitions")) == 2
 

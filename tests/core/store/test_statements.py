@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import literal, select
 
-from muxly.store import engine, statements
-from muxly.store.engine import open_engine, reading, sqlite_url
-from muxly.store.statements import Statements
-from muxly.store.upgrade import ensure_current
+from muxly.store.database import engine
+from muxly.store.database.engine import Statements, open_engine, reading, sqlite_url
+from muxly.store.schema.upgrade import ensure_current
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +32,7 @@ def test_statement_is_written_once_for_all_stores(tmp_path: Path, monkeypatch: p
 
 
 def test_statements_are_forgotten_before_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statements, "_MOST", 3)
+    monkeypatch.setattr(engine, "_MOST", 3)
     kept = Statements()
     for number in range(10):
         kept[None, number] = number

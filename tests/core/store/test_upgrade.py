@@ -16,13 +16,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, exc, insert, inspect, select, text, update
 
 from muxly.errors import StoreError
-from muxly.store import migrating, revision
-from muxly.store.checking import check
-from muxly.store.engine import reading, transaction
-from muxly.store.revision import Revision
-from muxly.store.sqlite_file import path_of
-from muxly.store.tables import leases
-from muxly.store.upgrade import current, ensure_current, head, open_store, upgrade
+from muxly.store.database.engine import reading, transaction
+from muxly.store.database.sqlite import path_of
+from muxly.store.schema import migrate, revision
+from muxly.store.schema.check import check
+from muxly.store.schema.revision import Revision
+from muxly.store.schema.tables import leases
+from muxly.store.schema.upgrade import current, ensure_current, head, open_store, upgrade
 from tests.core.store.upgrading import LATER, TODAY, fill
 
 _Open = Callable[[str], Engine]
@@ -30,7 +30,7 @@ _PROGRAM = Path(__file__).with_name("upgrading.py")
 
 
 def test_newest_migration_is_the_revision_of_the_code() -> None:
-    scripts = ScriptDirectory(str(migrating.SCRIPTS))
+    scripts = ScriptDirectory(str(migrate.SCRIPTS))
     assert scripts.get_heads() == [head()] == [revision.HEAD]
     numbers = [script.revision for script in scripts.walk_revisions()]
     assert numbers == sorted(numbers, reverse=True), "a later revision has a greater number"
@@ -260,7 +260,7 @@ def _none_safe(value: Any) -> Any:
 
 
 def _drop_all(engine: Engine) -> None:
-    from muxly.store.tables import metadata
+    from muxly.store.schema.tables import metadata
 
     with transaction(engine) as connection:
         metadata.drop_all(connection)
@@ -271,7 +271,7 @@ def _migrate_from_nothing(engine: Engine, to: str = TODAY) -> None:
     from alembic import command
 
     config = Config()
-    config.set_main_option("script_location", str(migrating.SCRIPTS))
+    config.set_main_option("script_location", str(migrate.SCRIPTS))
     with transaction(engine) as connection:
         revision.stamp(connection, "none")
         connection.exec_driver_sql("DELETE FROM store_revision")

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from muxly.errors import PluginError, StoreError
-from muxly.store.values import decode, digest, encode
+from muxly.store.json_codec import decode, digest, encode
 
 _offsets = st.timedeltas(timedelta(hours=-23), timedelta(hours=23)).map(timezone)
 _zones = st.sampled_from(

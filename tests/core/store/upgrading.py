@@ -21,18 +21,18 @@ from typing import Any, NoReturn
 import alembic.command  # noqa: F401 - loaded once, before the forks
 from sqlalchemy import Engine, event, inspect, text
 
-from muxly.store import migrating, revision
-from muxly.store.engine import open_engine, reading
-from muxly.store.sqlite_file import path_of
-from muxly.store.tables import metadata
-from muxly.store.upgrade import open_store
+from muxly.store.database.engine import open_engine, reading
+from muxly.store.database.sqlite import path_of
+from muxly.store.schema import migrate, revision
+from muxly.store.schema.tables import metadata
+from muxly.store.schema.upgrade import open_store
 
 TODAY = revision.HEAD
 LATER = f"{int(TODAY) + 1:04}"
 
 
 def main(verb: str, url: str, scripts: str, number: str, step: str = "1") -> None:
-    migrating.SCRIPTS = Path(scripts)
+    migrate.SCRIPTS = Path(scripts)
     if verb == "race":
         revision.HEAD = number
         _race(url, int(step))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 import muxly
-from muxly.testing import RouterConformance
+from muxly_testing import RouterConformance
 
 
 class AddsUp(muxly.Router):

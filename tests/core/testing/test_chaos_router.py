@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly.testing import Call, ChaosRouter, CollectingRouter, Fault, delivery
+from muxly_testing import Call, ChaosRouter, CollectingRouter, Fault, delivery
 
 RECORDS = [{"id": number, "day": f"d{number // 3}", "version": 1} for number in range(6)]
 STREAM = muxly.Stream("numbers", ("id",), overwrite_key=("day",), cursor_field="version")
@@ -145,7 +145,7 @@ def test_generations_are_visible_when_they_are_complete(place: dict[str, Any]) -
 def test_process_that_ends_itself_does_so_once(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from muxly.testing import ChaosRouter, Fault, delivery
+from muxly_testing import ChaosRouter, Fault, delivery
 router = ChaosRouter(folder=Path({str(tmp_path)!r}), faults=[Fault(method="deliver", action="exit", after=True)])
 router.deliver(delivery([{{"id": 1}}], id="0" * 26))
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from muxly.testing import ConnectorConformance, FakeConnector
+from muxly_testing import ConnectorConformance, FakeConnector
 
 
 class TestPlain(ConnectorConformance):

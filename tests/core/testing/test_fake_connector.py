@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly.testing import Call, FakeConnector, Fault
+from muxly_testing import Call, FakeConnector, Fault
 
 
 def read(connector: FakeConnector, cursor: Any = None, stream: str = "numbers") -> tuple[list[dict[str, Any]], Any]:

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import muxly
-from muxly.testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
-from muxly.testing.pytest_plugin import RunPipeline
+from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
+from muxly_testing.pytest_plugin import RunPipeline
 
 YAML = """
 version: 1
 pipelines:
   numbers:
-    connector: {type: "muxly.testing:FakeConnector", records: 30, wide: true}
+    connector: {type: "muxly_testing:FakeConnector", records: 30, wide: true}
     routes:
-      kept: {router: {type: "muxly.testing:CollectingRouter", token: test-of-the-plugin}}
+      kept: {router: {type: "muxly_testing:CollectingRouter", token: test-of-the-plugin}}
 """
 
 
@@ -59,6 +59,6 @@ def test_scripted_fault_is_retried_with_the_same_id(muxly_run: RunPipeline) -> N
 
 
 def test_plugin_imports_nothing_heavy() -> None:
-    code = "import sys, muxly.testing.pytest_plugin; print({'pyarrow', 'sqlalchemy', 'cattrs'} & set(sys.modules))"
+    code = "import sys, muxly_testing.pytest_plugin; print({'pyarrow', 'sqlalchemy', 'cattrs'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import muxly
-from muxly.testing import ChaosRouter, CollectingRouter, Fault, RouterConformance
+from muxly_testing import ChaosRouter, CollectingRouter, Fault, RouterConformance
 from tests.core.testing.adding_up import Summed
 
 

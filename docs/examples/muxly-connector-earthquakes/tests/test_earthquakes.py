@@ -15,7 +15,7 @@ import pytest
 from muxly_connector_earthquakes import Earthquakes
 
 import muxly
-from muxly.testing import ConnectorConformance
+from muxly_testing import ConnectorConformance
 
 FIRST = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000)
 

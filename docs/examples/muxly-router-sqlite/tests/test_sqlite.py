@@ -12,7 +12,7 @@ import pytest
 from muxly_router_sqlite import Sqlite
 
 import muxly
-from muxly.testing import RouterConformance, delivery
+from muxly_testing import RouterConformance, delivery
 
 
 def rows(path: Path) -> list[dict[str, Any]]:

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from muxly._runner.active import ActiveRun, sentence
-from muxly._runner.checks import check_routes
-from muxly._runner.committer import Committer
-from muxly._runner.deliver import RouteWorker
-from muxly._runner.executors.threads import DaemonThreads
-from muxly._runner.extract import Extraction
-from muxly._runner.housekeeping import Housekeeping
-from muxly._runner.oversight import Oversight
-from muxly._runner.replay import set_back
-from muxly._runner.results import summarise
-from muxly._runner.routes import refuse_removed, register
-from muxly._runner.source import Source
-from muxly._runner.subscriptions import chosen, defined, is_taken, routes_of
+from muxly._runner.context import ActiveRun, sentence
+from muxly._runner.deliver.preflight import check_routes
+from muxly._runner.deliver.replay import set_back
+from muxly._runner.deliver.retention_loop import Housekeeping
+from muxly._runner.deliver.route_worker import RouteWorker
+from muxly._runner.extract.committer import Committer
+from muxly._runner.extract.extraction import Extraction
+from muxly._runner.extract.source import Source
+from muxly._runner.registration import refuse_removed, register
+from muxly._runner.result import summarise
+from muxly._runner.stall_watch import Oversight
+from muxly._runner.streams import chosen, defined, is_taken, routes_of
+from muxly._runner.threads import DaemonThreads
 from muxly.component import Notice
 from muxly.errors import (
     ConfigurationError,
@@ -33,10 +33,11 @@ from muxly.errors import (
 )
 from muxly.pipeline import RunResult
 from muxly.retry import Backoff, Patience
-from muxly.store import accounts, backlog, engine, plans, positions, runs
+from muxly.store import accounts, backlog, plans, positions, runs
+from muxly.store.database import engine
 
 if TYPE_CHECKING:
-    from muxly._runner.run_options import RunOptions
+    from muxly._runner.options import RunOptions
     from muxly.stream import Stream
 
 _AT_THE_END = Backoff(first_seconds=0.2, limit_seconds=2.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from muxly.options import Options, Secret
-from muxly.store import values
+from muxly.store import json_codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def of_options(component: Options) -> str:
     """Names the options of a component; a secret counts by where it is kept, not by its value."""
-    return values.digest([type(component).__qualname__, _plain(component)])
+    return json_codec.digest([type(component).__qualname__, _plain(component)])
 
 
 def of_plan(component: Options, read: str) -> str:
@@ -43,7 +43,7 @@ def _plain(value: Any) -> Any:
 
 def _storable(value: Any) -> bool:
     try:
-        values.encode(value)
+        json_codec.encode(value)
     except Exception:  # noqa: BLE001 - whatever an option holds, it only has to have a name
         return False
     return True

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from muxly import _plugins
-from muxly._runner.active import ActiveRun, sentence
+from muxly._runner.context import ActiveRun, sentence
 from muxly._runner.execution import Execution
-from muxly._runner.run_options import RunOptions
+from muxly._runner.options import RunOptions
 from muxly._runner.session import Home, open_session
 from muxly.component import Notice
 from muxly.errors import ConfigurationError, FencedError, LeaseHeldError
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
+    from muxly._runner.deliver.replay import Replay
     from muxly._runner.events import EventLog
-    from muxly._runner.replay import Replay
     from muxly.config import Configuration
     from muxly.options import Secret
     from muxly.pipeline import Route
@@ -93,7 +93,7 @@ def run(  # noqa: PLR0913 - every one is an option of its own
     )
     pipeline, place, events = _resolve(pipeline_or_path, name, home=home, store=store, profile=profile, sets=sets)
     if options.limit is not None or dry_run:
-        from muxly._runner.rehearsal import rehearse
+        from muxly._runner.dry_run import rehearse
 
         return rehearse(pipeline, options, dry_run=dry_run)
     if not events:

@@ -17,9 +17,9 @@ from muxly.errors import FencedError, MuxlyError
 from muxly.options import Secret
 from muxly.spool import FolderSpool, SpoolLock
 from muxly.store import leases, runs
-from muxly.store.engine import Engine, open_engine, sqlite_url
+from muxly.store.database.engine import Engine, open_engine, sqlite_url
 from muxly.store.ledger import Ledger
-from muxly.store.upgrade import ensure_current
+from muxly.store.schema.upgrade import ensure_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

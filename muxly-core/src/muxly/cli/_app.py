@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import click
 
 from muxly.cli._command import format_text, messages_of, refuse_unknown, shared_options
+from muxly.cli._errors import Messages, abandon
 from muxly.cli._exits import ExitCode, of_error
-from muxly.cli._messages import Messages, abandon
 
 COMMANDS: dict[str, dict[str, str]] = {
     "Begin": {

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from muxly.cli._messages import Messages
+from muxly.cli._errors import Messages
 
 Callback = Callable[..., Any]
 

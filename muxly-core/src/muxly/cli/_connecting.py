@@ -26,7 +26,7 @@ def connector_of(kind: str, given: Sequence[str]) -> Connector:
     """
     from muxly import _plugins
     from muxly.config._build import Builder, BuildError
-    from muxly.config._place import path_text
+    from muxly.config._location import path_text
 
     model = _plugins.load("connector", kind)
     options = dict(_option(text) for text in given)

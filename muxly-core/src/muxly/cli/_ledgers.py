@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from muxly._runner.session import Home, Session
-    from muxly.cli._located import Project
+    from muxly.cli._error_locations import Project
 
 _EVENTS = ".events"
 
@@ -30,8 +30,8 @@ def looking(home: Home, pipeline: str) -> Iterator[Ledger | None]:
     Raises:
         StoreError: The store cannot be used as it is.
     """
-    from muxly.store.engine import open_engine
-    from muxly.store.upgrade import ensure_current, stored
+    from muxly.store.database.engine import open_engine
+    from muxly.store.schema.upgrade import ensure_current, stored
 
     engine = open_engine(home.url())
     try:
@@ -154,7 +154,7 @@ def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     Raises:
         ConfigurationError: It is not.
     """
-    from muxly._runner.subscriptions import is_pattern, matches
+    from muxly._runner.streams import is_pattern, matches
 
     among = list(names)
     for pattern in patterns:

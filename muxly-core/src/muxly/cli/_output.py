@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from muxly.cli._messages import abandon, coloured, is_terminal
+from muxly.cli._errors import abandon, coloured, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -10,7 +10,7 @@ from muxly.cli._exits import ExitCode
 from muxly.cli._output import table, write, write_json, write_table
 
 if TYPE_CHECKING:
-    from muxly.cli._messages import Messages
+    from muxly.cli._errors import Messages
     from muxly.pipeline import RouteResult, RunResult
 
 _STATES = {"succeeded": ExitCode.DELIVERED, "partial": ExitCode.PARTIAL, "failed": ExitCode.FAILED}

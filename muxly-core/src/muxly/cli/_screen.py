@@ -13,12 +13,12 @@ from rich.table import Column
 from rich.table import Table as Drawing
 from rich.text import Text
 
-from muxly.cli._messages import coloured
+from muxly.cli._errors import coloured
 
 if TYPE_CHECKING:
-    from muxly.cli._messages import Messages
+    from muxly.cli._errors import Messages
     from muxly.cli._output import Table
-    from muxly.cli._progress import Progress, RouteProgress, StreamProgress
+    from muxly.cli._progress_view import Progress, RouteProgress, StreamProgress
 
 
 def drawn(table: Table) -> str:

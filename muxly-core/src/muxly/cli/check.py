@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Command
+from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._exits import ExitCode
-from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import write_json, write_listing
 
 if TYPE_CHECKING:
-    from muxly.cli._located import Project
-    from muxly.cli._trying import Trial
+    from muxly.cli._dry_run import Trial
+    from muxly.cli._error_locations import Project
     from muxly.errors import ConfigurationError
 
 _DEADLINE_SECONDS = 30.0
@@ -41,7 +41,7 @@ def command(ctx: click.Context, /, where: Where, timeout: float, as_json: bool) 
     Nothing is read from the source and nothing is written to a destination, to the ledger or to
     the spool.
     """
-    from muxly.cli._trying import try_all
+    from muxly.cli._dry_run import try_all
 
     project = where.open()
 
@@ -59,7 +59,7 @@ def command(ctx: click.Context, /, where: Where, timeout: float, as_json: bool) 
 
 def _trials(project: Project) -> list[Trial]:
     """The components of the pipelines that were asked for, and of the events."""
-    from muxly.cli._trying import Trial
+    from muxly.cli._dry_run import Trial
 
     found = []
     for name in project.names():

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Group, current_messages
+from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._exits import ExitCode
-from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import write, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from muxly.store.revision import Revision
+    from muxly.store.schema.revision import Revision
 
 
 @click.group(
@@ -54,7 +54,7 @@ def _url(where: Where, store: str | None) -> str:
 @as_json
 def current(where: Where, store: str | None, as_json: bool) -> None:
     """Show the revision of the store, without changing it."""
-    from muxly.store import upgrade
+    from muxly.store.schema import upgrade
 
     found = upgrade.current(_url(where, store))
     if as_json:
@@ -76,7 +76,7 @@ def _revision(found: Revision | None) -> dict[str, Any]:
 @_store
 def upgrade_store(where: Where, store: str | None) -> None:
     """Create the store, or bring it to the revision of this Muxly."""
-    from muxly.store import upgrade
+    from muxly.store.schema import upgrade
 
     found = upgrade.upgrade(_url(where, store))
     current_messages().say("info", f"the store has revision {found.number}")
@@ -92,7 +92,7 @@ def check(ctx: click.Context, /, where: Where, store: str | None, as_json: bool)
 
     It reads all of a SQLite file. The exit code is 1 if something is wrong.
     """
-    from muxly.store import checking
+    from muxly.store.schema import check as checking
 
     problems = checking.check(_url(where, store))
     if as_json:

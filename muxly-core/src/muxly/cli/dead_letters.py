@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Group
+from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._ledgers import ledger_names, listed, looking
-from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import write, write_json, write_listing
 from muxly.errors import ConfigurationError
-from muxly.store import letters
+from muxly.store import dead_letters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from muxly.store.dead_letters import StoredLetter
     from muxly.store.ledger import Ledger
-    from muxly.store.letters import StoredLetter
 
 
 @click.group(
@@ -44,7 +44,7 @@ def list_letters(where: Where, route: str | None, stream: str | None, limit: int
     """List dead letters, the oldest first."""
 
     def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
-        for one in letters.waiting(ledger, route=route, stream=stream, limit=limit):
+        for one in dead_letters.waiting(ledger, route=route, stream=stream, limit=limit):
             yield _row(one)
 
     found = listed(where.open(), rows)
@@ -98,7 +98,7 @@ def _found(where: Where, identifier: str) -> tuple[str, StoredLetter]:
     found: list[tuple[str, StoredLetter]] = []
     for name in ledger_names(project):
         with looking(project.home, name) as ledger:
-            waiting = letters.waiting(ledger) if ledger is not None else []
+            waiting = dead_letters.waiting(ledger) if ledger is not None else []
             found += [(name, one) for one in waiting if one.id.startswith(identifier.upper())]
     if len(found) != 1:
         many = f"{len(found)} dead letters begin with" if found else "there is no dead letter"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Command, current_messages
+from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._exits import ExitCode, gravest
-from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import short_json, table, write_json, write_table
 
 if TYPE_CHECKING:
-    from muxly.cli._planning import PlannedRun, PlannedStream
+    from muxly.cli._plan_view import PlannedRun, PlannedStream
 
 
 @click.command(
@@ -34,7 +34,7 @@ def command(ctx: click.Context, /, where: Where, select: tuple[str, ...], as_jso
     The connector is asked for its streams and plans, and reads no record; no router is opened.
     Nothing is written, neither to the ledger nor to the spool.
     """
-    from muxly.cli._planning import plan_run
+    from muxly.cli._plan_view import plan_run
     from muxly.errors import ConfigurationError
 
     project = where.open()

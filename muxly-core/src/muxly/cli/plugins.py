@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from muxly.cli._command import Group
+from muxly.cli._error_locations import as_json
 from muxly.cli._exits import ExitCode
-from muxly.cli._located import as_json
 from muxly.cli._output import write_listing
 
 

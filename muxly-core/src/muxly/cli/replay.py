@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Command
-from muxly.cli._located import Where, as_json, located
+from muxly.cli._error_locations import Where, as_json, located
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from muxly.cli._located import Project
+    from muxly.cli._error_locations import Project
 
 
 @click.command(
@@ -45,8 +45,8 @@ def command(ctx: click.Context, /, where: Where, **given: Any) -> None:
     The spool keeps delivered records as long as its retention says. If something that is asked for
     is gone, nothing is delivered, and the message names the first missing position.
     """
-    from muxly._runner.replay import Replay
-    from muxly.cli._running import Runs
+    from muxly._runner.deliver.replay import Replay
+    from muxly.cli._run_view import Runs
 
     if given["dead_letters"] and (given["after"] or given["partial"]):
         raise click.UsageError("--dead-letters are delivered as a whole; leave --after and --partial out")
@@ -71,7 +71,7 @@ def _refuse_unknown(project: Project, route: str, streams: Sequence[str]) -> Non
     Raises:
         ConfigurationError: The ledger has no such stream, or the route delivers none of them.
     """
-    from muxly._runner.subscriptions import matches
+    from muxly._runner.streams import matches
     from muxly.cli._ledgers import looking, matching
     from muxly.errors import ConfigurationError
     from muxly.store import positions

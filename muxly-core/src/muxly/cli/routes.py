@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Group, current_messages
+from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._ledgers import ask, known, ledger_name, listed, looking, routes_of, writing, yes
-from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import write_listing
 from muxly.errors import ConfigurationError
-from muxly.store import backlog, generations, letters, positions
+from muxly.store import backlog, dead_letters, generations, positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ def list_routes(where: Where, as_json: bool) -> None:
 
     def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
         configured = routes_of(project, ledger.pipeline)
-        waiting, dead = backlog.pending(ledger), letters.count(ledger)
+        waiting, dead = backlog.pending(ledger), dead_letters.count(ledger)
         for one in positions.every(ledger):
             yield {
                 "route": one.route,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from muxly.cli._command import Command, current_messages
-from muxly.cli._located import Where, as_json, located
+from muxly.cli._error_locations import Where, as_json, located
 
 
 @click.command(
@@ -45,7 +45,7 @@ def command(ctx: click.Context, /, where: Where, **given: Any) -> None:
     --limit and --dry-run use a throw-away ledger, so that no cursor and no position moves.
     """
     _refuse_contradictions(given)
-    from muxly.cli._running import Runs
+    from muxly.cli._run_view import Runs
 
     project = where.open()
     timeout, as_json = given.pop("timeout"), given.pop("as_json")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Group
+from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._ledgers import listed
-from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import write_listing
-from muxly.store import runs, values
+from muxly.store import json_codec, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def list_runs(where: Where, limit: int, as_json: bool) -> None:
 
 
 def _row(one: dict[str, Any]) -> dict[str, Any]:
-    result = values.decode(one["result"]) if one["result"] else {}
+    result = json_codec.decode(one["result"]) if one["result"] else {}
     finished = one["finished_at"]
     return {
         "id": one["id"],
@@ -59,7 +59,7 @@ def _row(one: dict[str, Any]) -> dict[str, Any]:
         "seconds": round((finished - one["started_at"]).total_seconds(), 1) if finished else None,
         "delivered": sum(route["delivered"] for route in result.get("routes", {}).values()),
         "holder": one["holder"],
-        "params": values.decode(one["params"]) if one["params"] else {},
+        "params": json_codec.decode(one["params"]) if one["params"] else {},
         "result": result,
         "error": one["error"],
     }

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Group, current_messages
+from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._ledgers import ask, known, ledger_name, listed, writing, yes
-from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import write_listing
 from muxly.errors import ConfigurationError
 from muxly.store import positions, retention

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Group, current_messages
+from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._ledgers import ask, known, ledger_name, listed, looking, matching, writing, yes
-from muxly.cli._located import Where, as_json, located
 from muxly.cli._output import short_json, write_listing
 from muxly.errors import ConfigurationError, StoreError
-from muxly.store import generations, plans, positions, retention, values
+from muxly.store import generations, json_codec, plans, positions, retention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
         yield {
             "stream": stream,
             "parent": definition.get("parent"),
-            "cursor": None if cursor is None else json.loads(values.encode(cursor)),
+            "cursor": None if cursor is None else json.loads(json_codec.encode(cursor)),
             "head": log.head,
             "generation": log.newest,
             "unfinished": f"{left} of {len(plan.partitions)} partitions" if plan is not None else None,
@@ -92,13 +92,13 @@ def set_state(where: Where, stream: str, cursor: str | None, before: int | None,
         known(stream, positions.definitions(session.ledger), "stream")
         value = _parsed(cursor) if cursor is not None else _before(session.ledger, stream, before or 0)
         plans.set_cursor(session.ledger, stream, value)
-    shown = "the start" if value is None else values.encode(value)
+    shown = "the start" if value is None else json_codec.encode(value)
     current_messages().say("info", f"{name}: the next run reads stream {stream!r} from {shown}")
 
 
 def _parsed(text: str) -> Any:
     try:
-        return values.decode(text)
+        return json_codec.decode(text)
     except StoreError:
         raise click.UsageError(
             f"{text!r} is no cursor; write it as JSON, as `muxly state show` does: text as {json.dumps(text)!r}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muxly.cli._command import Command, current_messages
-from muxly.cli._located import Where, as_json, is_file, located
+from muxly.cli._error_locations import Where, as_json, is_file, located
 from muxly.cli._output import write_listing
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _described(one: Stream) -> dict[str, Any]:
 
 def _ruled(pipeline: Pipeline, one: Stream) -> dict[str, Any]:
     """What the pipeline makes of a stream; one that it leaves out has no routes."""
-    from muxly._runner.subscriptions import check_modes, ruled, rules_of
+    from muxly._runner.streams import check_modes, ruled, rules_of
 
     rules = rules_of(pipeline, one.name)
     if rules is None:

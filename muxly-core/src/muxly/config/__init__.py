@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from muxly.config._configuration import Configuration
 from muxly.config._envelope import Job, Spool
-from muxly.config._tell import Explanation, Given
+from muxly.config._explain import Explanation, Given
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,9 +67,9 @@ def load(
         ConfigurationError: A file cannot be read, or something is wrong; then all of it is told, also
             what a later ``validate`` would find.
     """
-    from muxly.config._examine import Examiner
-    from muxly.config._place import Problems
+    from muxly.config._location import Problems
     from muxly.config._source import read_source
+    from muxly.config._validate import Examiner
 
     environ = os.environ if environ is None else environ
     profile = profile or environ.get("MUXLY_PROFILE") or None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import cattrs
 
-    from muxly.config._place import KeyPath
+    from muxly.config._location import KeyPath
 
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")

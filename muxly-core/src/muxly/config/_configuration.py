@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from muxly._annotations import nearest, quoted
-from muxly.config._examine import Examiner
+from muxly.config._explain import Explanation, explained, shown
 from muxly.config._layers import MISSING, lookup
-from muxly.config._place import KeyPath, Problem, Problems, parse_path
-from muxly.config._tell import Explanation, explained, shown
+from muxly.config._location import KeyPath, Problem, Problems, parse_path
+from muxly.config._validate import Examiner
 from muxly.errors import ConfigurationError
 
 if TYPE_CHECKING:

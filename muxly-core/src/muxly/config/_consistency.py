@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from muxly.config._place import KeyPath
+    from muxly.config._location import KeyPath
 
 Finding = tuple["KeyPath", str]
 

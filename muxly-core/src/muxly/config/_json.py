@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from muxly.config._nodes import Budget, Entry, Node, add_entry, integer, real
 
 if TYPE_CHECKING:
-    from muxly.config._place import Problems
-    from muxly.config._text import Limits, Text
+    from muxly.config._lines import Limits, Text
+    from muxly.config._location import Problems
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][+-]?[0-9]+)?")

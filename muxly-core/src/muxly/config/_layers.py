@@ -9,10 +9,10 @@ import attrs
 from attrs import define, field, frozen
 
 from muxly._annotations import nearest, quoted
+from muxly.config._lines import LIMITS, Limits
+from muxly.config._location import KeyPath, Place, Problems
 from muxly.config._nodes import Document
-from muxly.config._place import KeyPath, Place, Problems
 from muxly.config._read import read_document
-from muxly.config._text import LIMITS, Limits
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from attrs import define, field, frozen
 
 from muxly._annotations import quoted
-from muxly.config._place import KeyPath, Place
+from muxly.config._location import KeyPath, Place
 
 if TYPE_CHECKING:
-    from muxly.config._place import Problems
-    from muxly.config._text import Limits, Text
+    from muxly.config._lines import Limits, Text
+    from muxly.config._location import Problems
 
 _MOST_DIGITS = 1000
 

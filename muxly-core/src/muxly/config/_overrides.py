@@ -9,9 +9,9 @@ from attrs import frozen
 
 from muxly._annotations import nearest
 from muxly.config._layers import MISSING, lookup, overlay
+from muxly.config._location import KeyPath, Place, Problems, parse_path, path_text
 from muxly.config._nodes import Document
-from muxly.config._place import KeyPath, Place, Problems, parse_path, path_text
-from muxly.config._shape import Shape, root_shape
+from muxly.config._schema_cursor import Shape, root_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from muxly.config._lines import LIMITS, Limits, Text, read_text
+from muxly.config._location import Place, Problem, Problems, UnreadableError
 from muxly.config._nodes import Document, Node, document
-from muxly.config._place import Place, Problem, Problems, UnreadableError
-from muxly.config._text import LIMITS, Limits, Text, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import define, field
 
 from muxly import _references
-from muxly.config._place import KeyPath, Problem
-from muxly.config._shape import Shape, shape_at
+from muxly.config._location import KeyPath, Problem
+from muxly.config._schema_cursor import Shape, shape_at
 from muxly.errors import ConfigurationError
 
 if TYPE_CHECKING:

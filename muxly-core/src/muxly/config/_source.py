@@ -11,13 +11,13 @@ from muxly.config._layers import Layer, merge, read_layers
 from muxly.config._nodes import Document
 from muxly.config._overrides import Override, apply_overrides, command_line_overrides, environment_overrides
 from muxly.config._resolved import Resolved, read_types, resolve_references
-from muxly.config._shape import Shape, root_shape
+from muxly.config._schema_cursor import Shape, root_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from muxly.config._place import Problems
+    from muxly.config._location import Problems
 
 
 @frozen

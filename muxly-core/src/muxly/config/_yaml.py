@@ -15,8 +15,8 @@ import yaml
 from muxly.config._nodes import Budget, Entry, Node, add_entry, integer, real
 
 if TYPE_CHECKING:
-    from muxly.config._place import Problems, UnreadableError
-    from muxly.config._text import Limits, Text
+    from muxly.config._lines import Limits, Text
+    from muxly.config._location import Problems, UnreadableError
 
 _WORDS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
-from muxly.store.tables import SUMS, accounts
+from muxly.store.schema.tables import SUMS, accounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, select
 
-from muxly.store.tables import deliveries, route_positions, segments
+from muxly.store.schema.tables import deliveries, route_positions, segments
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Table

@@ -9,10 +9,10 @@ from sqlalchemy import insert, select, update
 
 from muxly._ids import new_id
 from muxly.errors import FencedError
-from muxly.store import accounts, log, positions, values
+from muxly.store import accounts, json_codec, log, positions
 from muxly.store.ranges import choose
 from muxly.store.rows import StoredDelivery, StoredSegment
-from muxly.store.tables import deliveries, segments
+from muxly.store.schema.tables import deliveries, segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -163,8 +163,8 @@ def _delivery(row: Row[Any]) -> StoredDelivery:
         last_offset=row.last_offset,
         records=row.records,
         generation=row.generation,
-        options=values.decode(row.options),
-        letters=tuple(values.decode(row.letters)) if row.letters else (),
+        options=json_codec.decode(row.options),
+        letters=tuple(json_codec.decode(row.letters)) if row.letters else (),
         marked=row.marked,
     )
 
@@ -182,8 +182,8 @@ def _insert(connection: Connection, ledger: Ledger, one: StoredDelivery) -> None
             last_offset=one.last_offset,
             records=one.records,
             generation=one.generation,
-            options=values.encode(dict(one.options)),
-            letters=values.encode(list(one.letters)) if one.letters else None,
+            options=json_codec.encode(dict(one.options)),
+            letters=json_codec.encode(list(one.letters)) if one.letters else None,
             marked=one.marked,
             created_at=ledger.now(connection),
         )

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from muxly.store import accounts, positions
 from muxly.store.rows import Generations
-from muxly.store.tables import segments, streams
+from muxly.store.schema.tables import segments, streams
 
 if TYPE_CHECKING:
     from muxly.store.ledger import Ledger

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from muxly.errors import FencedError, LeaseHeldError, StoreError
-from muxly.store import engine as engines
+from muxly.store.database import engine as engines
 from muxly.store.ledger import Ledger
-from muxly.store.tables import leases, route_positions, segments
+from muxly.store.schema.tables import leases, route_positions, segments
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine

@@ -9,8 +9,8 @@ from attrs import frozen
 from sqlalchemy import select
 
 from muxly.errors import FencedError
-from muxly.store import engine as engines
-from muxly.store.tables import leases
+from muxly.store.database import engine as engines
+from muxly.store.schema.tables import leases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

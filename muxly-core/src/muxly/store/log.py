@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from muxly.errors import StreamError
-from muxly.store import values
+from muxly.store import json_codec
 from muxly.store.rows import StoredSegment
-from muxly.store.tables import segments
+from muxly.store.schema.tables import segments
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -49,7 +49,7 @@ def segment_of(row: Row[Any]) -> StoredSegment:
         offset=row.offset,
         length=row.length,
         digest=row.digest,
-        replaces=tuple(values.decode(row.replaces)) if row.replaces else (),
+        replaces=tuple(json_codec.decode(row.replaces)) if row.replaces else (),
         state=row.state,
     )
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert, select, update
 
 from muxly._ids import new_id
-from muxly.store import texts, values
+from muxly.store import json_codec
 from muxly.store.rows import StoredPartition, StoredPlan
-from muxly.store.tables import partitions, plans, segments, streams
+from muxly.store.schema.tables import partitions, plans, segments, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,14 +25,14 @@ def stream_cursor(ledger: Ledger, stream: str) -> Cursor:
     """How far the stream has been read; None = never, or reset."""
     with ledger.read() as connection:
         text = connection.execute(select(streams.c.cursor).where(*_is(ledger, stream))).scalar()
-    return None if text is None else values.decode(text)
+    return None if text is None else json_codec.decode(text)
 
 
 def boundary(ledger: Ledger, stream: str) -> Any:
     """What is kept to recognise repeats at the cursor; None = nothing."""
     with ledger.read() as connection:
         text = connection.execute(select(streams.c.boundary).where(*_is(ledger, stream))).scalar()
-    return None if text is None else values.decode(text)
+    return None if text is None else json_codec.decode(text)
 
 
 def own_boundaries(ledger: Ledger, plan: str, ordinal: int) -> Mapping[str, Any]:
@@ -64,7 +64,7 @@ def unfinished(ledger: Ledger, stream: str, options_digest: str | None = None) -
         partitions=tuple(
             StoredPartition(
                 ordinal=one.ordinal,
-                id=texts.given(one.partition),
+                id=json_codec.given(one.partition),
                 start=_decoded(one.start),
                 cursor=_decoded(one.cursor),
                 payload=_decoded(one.payload),
@@ -147,7 +147,7 @@ def _boundaries(connection: Connection, ledger: Ledger, family: list[str]) -> di
     query = select(streams.c.stream, streams.c.boundary).where(
         streams.c.pipeline == ledger.pipeline, streams.c.stream.in_(names), streams.c.boundary.is_not(None)
     )
-    return {name: values.decode(text) for name, text in connection.execute(query)}
+    return {name: json_codec.decode(text) for name, text in connection.execute(query)}
 
 
 def _partition_row(plan: str, one: StoredPartition) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _partition_row(plan: str, one: StoredPartition) -> dict[str, Any]:
     return {
         "plan": plan,
         "ordinal": one.ordinal,
-        "partition": texts.stored(one.id),
+        "partition": json_codec.stored(one.id),
         "start": start,
         "cursor": start,
         "payload": _encoded(one.payload),
@@ -214,8 +214,8 @@ def _reached(parts: list[tuple[str, str | None]]) -> str | None:
     """The stream's cursor where the plan names none, encoded."""
     if len(parts) == 1:
         return parts[0][1]
-    cursors = {texts.given(name): values.decode(text) for name, text in parts if text is not None}
-    return values.encode(cursors) if cursors else None
+    cursors = {json_codec.given(name): json_codec.decode(text) for name, text in parts if text is not None}
+    return json_codec.encode(cursors) if cursors else None
 
 
 def _forget_older(connection: Connection, ledger: Ledger, stream: str, newest: str) -> None:
@@ -267,8 +267,8 @@ def _is(ledger: Ledger, stream: str) -> tuple[Any, Any]:
 
 
 def _encoded(value: Any) -> str | None:
-    return None if value is None else values.encode(value)
+    return None if value is None else json_codec.encode(value)
 
 
 def _decoded(text: str | None) -> Any:
-    return None if text is None else values.decode(text)
+    return None if text is None else json_codec.decode(text)

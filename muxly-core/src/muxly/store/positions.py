@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
 
-from muxly.store import accounts, backlog, values
+from muxly.store import accounts, backlog, json_codec
 from muxly.store.rows import RoutePosition
-from muxly.store.tables import deliveries, route_positions, streams
+from muxly.store.schema.tables import deliveries, route_positions, streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ def register(
 
 def _define(connection: Connection, ledger: Ledger, definitions: Mapping[str, Mapping[str, Any]]) -> None:
     for stream, definition in definitions.items():
-        text = values.encode(dict(definition))
+        text = json_codec.encode(dict(definition))
         connection.execute(
             update(streams)
             .where(
@@ -72,7 +72,7 @@ def definitions(ledger: Ledger) -> dict[str, dict[str, Any]]:
         rows = connection.execute(
             select(streams.c.stream, streams.c.definition).where(streams.c.pipeline == ledger.pipeline)
         )
-        return {row.stream: values.decode(row.definition) if row.definition else {} for row in rows}
+        return {row.stream: json_codec.decode(row.definition) if row.definition else {} for row in rows}
 
 
 def add_stream(
@@ -142,7 +142,7 @@ def _position(row: Row[Any]) -> RoutePosition:
         offset=row.offset,
         begun=row.begun,
         completed=row.completed,
-        state=None if row.state is None else values.decode(row.state),
+        state=None if row.state is None else json_codec.decode(row.state),
         detached=row.detached_at is not None,
     )
 
@@ -220,8 +220,8 @@ def give_up_deliveries(connection: Connection, ledger: Ledger, route: str, strea
 
 def rename(ledger: Ledger, old: str, new: str) -> int:
     """Give a route's positions, deliveries and dead letters to another name."""
-    from muxly.store.tables import accounts as accounts_table
-    from muxly.store.tables import dead_letters
+    from muxly.store.schema.tables import accounts as accounts_table
+    from muxly.store.schema.tables import dead_letters
 
     with ledger.write() as connection:
         moved = 0

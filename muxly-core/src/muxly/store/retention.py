@@ -9,7 +9,7 @@ from sqlalchemy import and_, func, select, update
 
 from muxly.store import accounts, backlog
 from muxly.store.log import segment_of
-from muxly.store.tables import deliveries, route_positions, segments
+from muxly.store.schema.tables import deliveries, route_positions, segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
 
-from muxly.store import texts, values
-from muxly.store.tables import accounts, runs
+from muxly.store import json_codec
+from muxly.store.schema.tables import accounts, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def start(ledger: Ledger, *, holder: str, command: str, params: Mapping[str, Any
                 holder=holder,
                 command=command,
                 state="running",
-                params=values.encode(dict(params)) if params else None,
+                params=json_codec.encode(dict(params)) if params else None,
                 started_at=now,
             )
         )
@@ -48,8 +48,8 @@ def finish(ledger: Ledger, *, state: str, error: str | None, result: Mapping[str
             .where(runs.c.id == ledger.run)
             .values(
                 state=state,
-                error=None if error is None else texts.readable(error),
-                result=values.encode(dict(result)),
+                error=None if error is None else json_codec.readable(error),
+                result=json_codec.encode(dict(result)),
                 finished_at=ledger.now(connection),
             )
         )

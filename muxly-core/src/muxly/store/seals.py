@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert, select, update
 
 from muxly.errors import FencedError
-from muxly.store import accounts, letters, plans, positions, texts, values
+from muxly.store import accounts, dead_letters, json_codec, plans, positions
 from muxly.store.rows import StoredSegment
-from muxly.store.tables import partitions, schema_versions, segments, streams
-from muxly.store.tables import plans as plans_table
+from muxly.store.schema.tables import partitions, schema_versions, segments, streams
+from muxly.store.schema.tables import plans as plans_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,10 +78,10 @@ class _Sealing:
             self.segments.append((group, _stored(one, stream["head"], begin, self._generation(group.plan))))
             self._count(one.stream, sealed=one.records)
         for name, kept in group.boundaries.items():
-            self._streams[name]["boundary"] = values.encode(kept)
+            self._streams[name]["boundary"] = json_codec.encode(kept)
         for letter in group.letters:
             self._count(letter.stream, rejected=1)
-        letters.store(self._connection, self._ledger, "", group.letters, self._now)
+        dead_letters.store(self._connection, self._ledger, "", group.letters, self._now)
 
     def _count(self, stream: str, **sums: int) -> None:
         self._sums.setdefault(stream, Counter()).update(sums)
@@ -126,12 +126,12 @@ class _Sealing:
 
 
 def _move_cursor(connection: Connection, group: WrittenGroup) -> None:
-    before = None if group.cursor_before is None else values.encode(group.cursor_before)
+    before = None if group.cursor_before is None else json_codec.encode(group.cursor_before)
     moved: dict[str, Any] = {"done": int(group.done)}
     if group.own_boundaries or group.done:
-        moved["boundaries"] = values.encode(dict(group.own_boundaries)) if not group.done else None
+        moved["boundaries"] = json_codec.encode(dict(group.own_boundaries)) if not group.done else None
     if group.cursor_after is not None:
-        moved["cursor"] = values.encode(group.cursor_after)
+        moved["cursor"] = json_codec.encode(group.cursor_after)
     here = partitions.c.cursor.is_(None) if before is None else partitions.c.cursor == before
     open_plan = select(plans_table.c.id).where(plans_table.c.id == group.plan, plans_table.c.state == "open")
     changed = connection.execute(
@@ -194,17 +194,17 @@ def _row(ledger: Ledger, group: WrittenGroup, one: StoredSegment, now: datetime)
         "length": one.length,
         "digest": one.digest,
         "plan": group.plan,
-        "partition": texts.stored(group.partition),
+        "partition": json_codec.stored(group.partition),
         "cursor_before": _encoded(group.cursor_before),
         "cursor_after": _encoded(group.cursor_after),
-        "replaces": values.encode(list(one.replaces)) if one.replaces else None,
+        "replaces": json_codec.encode(list(one.replaces)) if one.replaces else None,
         "state": "sealed",
         "sealed_at": now,
     }
 
 
 def _encoded(value: Any) -> str | None:
-    return None if value is None else values.encode(value)
+    return None if value is None else json_codec.encode(value)
 
 
 def _finish_plan(connection: Connection, ledger: Ledger, plan: str) -> None:

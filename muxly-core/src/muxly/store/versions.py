@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from muxly.store.tables import schema_versions
+from muxly.store.schema.tables import schema_versions
 
 if TYPE_CHECKING:
     from muxly.store.ledger import Ledger

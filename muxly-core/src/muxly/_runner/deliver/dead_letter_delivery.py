@@ -1,0 +1,122 @@
+"""Dead letters, prepared to be delivered again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from attrs import evolve
+
+from muxly._runner import fingerprint
+from muxly._runner.deliver.segment_delivery import selection_of
+from muxly._runner.schema import evolution
+from muxly.router import Delivery, sequence_number
+from muxly.store import dead_letters, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from muxly._runner.context import ActiveRun
+    from muxly.batch import Rejected
+    from muxly.pipeline import Route
+    from muxly.store.rows import Letter, StoredDelivery
+    from muxly.stream import Stream
+
+
+class MixedLettersError(Exception):
+    """The letters of a delivery have types that no schema holds: they died before and after a column changed its type.
+
+    Args:
+        parts: The delivery in two, which may each have one.
+    """
+
+    def __init__(self, parts: list[StoredDelivery]) -> None:
+        super().__init__("no schema holds all letters of the delivery")
+        self.parts = parts
+
+
+class PreparedLetters:
+    """Dead letters, prepared to be delivered again outside the log's order.
+
+    Args:
+        active: The run.
+        stored: The delivery that names them.
+        route: Its route.
+        stream: Their stream.
+
+    Raises:
+        MixedLettersError: No schema holds all of them.
+    """
+
+    def __init__(self, active: ActiveRun, stored: StoredDelivery, route: Route, stream: Stream) -> None:
+        self.stored = stored
+        self.filtered = 0
+        self.count = stored.records
+        found = {one.id: one for one in dead_letters.waiting(active.ledger, ids=stored.letters)}
+        self._letters = [found[name] for name in stored.letters]
+        newest = versions.newest_schema(active.ledger, stored.stream)
+        schema = None if newest is None else evolution.schema_from_bytes(newest[1])
+        self._table = self._joined([_fitted(_record_of(one.letter), schema) for one in self._letters])
+        self.selection = selection_of(stored, route, self._table.schema, stream)
+
+    def _joined(self, tables: list[pa.Table]) -> pa.Table:
+        try:
+            return pa.concat_tables(tables, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise MixedLettersError(self.halves()) from error
+
+    def delivery(self, state: Any, on_mark: Callable[[int], None]) -> Delivery:
+        """What the router is given."""
+        return Delivery(
+            self.stored.id,
+            fingerprint.of_parts([*self.stored.letters, self.selection.digest_part]),
+            self.selection.stream,
+            self.selection.schema,
+            mode=self.stored.options["mode"],
+            state=state,
+            delivered=self.stored.marked,
+            source=lambda: iter([self.selection.project(one) for one in self._table.to_batches()]),
+            positions=lambda: [one.letter.position or 0 for one in self._letters],
+            sequences=lambda: [_sequence_of(one.letter) for one in self._letters],
+            on_mark=on_mark,
+        )
+
+    def halves(self) -> list[StoredDelivery]:
+        """The delivery in two parts of equally many letters."""
+        return self._cut_at(self.count // 2)
+
+    def delivered_and_rest(self) -> list[StoredDelivery]:
+        """The part that is marked as delivered, and the part that is not."""
+        head, rest = self._cut_at(self.stored.marked)
+        return [part for part in (evolve(head, marked=self.stored.marked), evolve(rest, marked=0)) if part.records]
+
+    def _cut_at(self, index: int) -> list[StoredDelivery]:
+        pieces = self.stored.letters[:index], self.stored.letters[index:]
+        starts = self.stored.first_offset, self.stored.first_offset + index
+        return [
+            evolve(self.stored, letters=piece, records=len(piece), first_offset=start)
+            for piece, start in zip(pieces, starts, strict=True)
+        ]
+
+    def letters(self, rejected: Iterable[Rejected]) -> list[Letter]:
+        """The letters that were refused once more, with the new reason."""
+        reasons = {one.index: one.reason for one in rejected}
+        return [
+            evolve(one.letter, reason=reasons[number]) for number, one in enumerate(self._letters) if number in reasons
+        ]
+
+
+def _record_of(letter: Letter) -> pa.Table:
+    return pa.ipc.open_stream(letter.record).read_all()
+
+
+def _sequence_of(letter: Letter) -> pa.Int64Array:
+    return pa.array([sequence_number(letter.position or 0, letter.number or 0)], pa.int64())
+
+
+def _fitted(table: pa.Table, schema: pa.Schema | None) -> pa.Table:
+    """A letter's record in the stream's schema of today, if it fits."""
+    try:
+        return table if schema is None else evolution.fit(table, schema)
+    except evolution.ConflictingTypesError:
+        return table

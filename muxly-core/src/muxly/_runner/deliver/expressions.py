@@ -1,0 +1,219 @@
+"""The text of a filter as a checked parse tree: one deterministic scalar expression, or an error."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from muxly._runner.deliver.filter_engine import engine, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MOST_CHARACTERS", "Condition", "nodes_of", "parsed", "serialized"]
+
+MOST_CHARACTERS = 10_000
+"""Of a filter's text."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_CLASSES = _words("BETWEEN CASE CAST COLLATE COLUMN_REF COMPARISON CONJUNCTION CONSTANT FUNCTION OPERATOR TYPE")
+_REFUSED_CLASSES = {
+    "LAMBDA": "lambda functions (for JSON write `->>` or json_extract in place of `->`)",
+    "PARAMETER": "parameters",
+    "STAR": "`*` and COLUMNS()",
+    "SUBQUERY": "subqueries, EXISTS, ANY and ALL",
+    "WINDOW": "window functions",
+}
+_REFUSED_OPERATORS = _words("GROUPING_FUNCTION OPERATOR_TRY")
+# Other answers on another day, in another version, or about the engine itself.
+_UNSTABLE = _words(
+    "age create_sort_key current_localtime current_localtimestamp hash invoke json_deserialize_sql "
+    "json_serialize_plan json_serialize_sql parse_duckdb_log_message version"
+)
+# Any aggregate by its name.
+_AGGREGATES = _words(
+    "aggregate array_aggr array_aggregate combine finalize list_aggr list_aggregate to_aggregate_state"
+)
+# A few characters become gigabytes, which no limit of the engine stops.
+_GROWING = _words("array_resize bar format generate_series list_resize lpad printf range repeat rpad")
+# Each makes its argument several times longer; one inside of another multiplies.
+_SWELLING = _words(
+    "array_to_json array_to_string base64 bin concat_ws hex json_array json_object json_pretty json_quote list_concat "
+    "regexp_replace replace row_to_json strftime to_base to_base64 to_binary to_hex to_json url_encode"
+)
+_REFUSED_FUNCTIONS = _UNSTABLE | _AGGREGATES | _GROWING
+# Macros have no stability; these are made of stable functions.
+_MACROS = _words(
+    "array_append array_prepend array_reverse array_to_string date_add days_in_month fdiv fmod if list_append "
+    "list_avg list_bool_and list_bool_or list_count list_first list_last list_max list_min list_prepend "
+    "list_product list_reverse list_sum nullif split_part"
+)
+# Words of an expression, which no one takes for the name of a column.
+_USUAL_WORDS = _words(
+    "and as between case cast coalesce collate date distinct else end false from glob ilike in interval is isnull "
+    "like not notnull null or select similar then time timestamp true try_cast when"
+)
+
+
+@frozen
+class Condition:
+    """An expression that passed the checks.
+
+    Args:
+        text: As the user wrote it.
+        tree: The expression as DuckDB serialises it.
+        columns: The first name of every column reference.
+    """
+
+    text: str
+    tree: str = field(repr=False)
+    columns: tuple[str, ...]
+
+
+def parsed(expression: str) -> Condition:
+    """Parse and check the text of a filter.
+
+    Raises:
+        ConfigurationError: It is not one deterministic scalar expression.
+    """
+    if len(expression) > MOST_CHARACTERS:
+        raise wrong(f"it has {len(expression)} characters; at most {MOST_CHARACTERS} are taken")
+    if not expression.strip():
+        raise wrong("it is empty; leave it out to deliver every record")
+    try:
+        tree = _only_expression(expression)
+        nodes = list(nodes_of(tree))
+        for node in nodes:
+            _check_node(node)
+            _check_swelling(node)
+    except RecursionError:
+        raise wrong("it is nested too deeply") from None
+    columns = dict.fromkeys(node["column_names"][0] for node in nodes if node["class"] == "COLUMN_REF")
+    return Condition(expression, json.dumps(tree), tuple(columns))
+
+
+def _only_expression(expression: str) -> dict[str, Any]:
+    # The line break ends a comment, so that the parenthesis closes.
+    found = serialized(f"SELECT (\n{expression}\n)")
+    if found["error"]:
+        raise wrong(f"{found['error_message']}{_position(found)}{_word_of_sql(expression)}")
+    statements = found["statements"]
+    node: dict[str, Any] = statements[0]["node"] if len(statements) == 1 else {"type": "several"}
+    alone = node["type"] == "SELECT_NODE" and len(node["select_list"]) == 1
+    if not alone or not _is_bare(node) or node["select_list"][0]["alias"]:
+        raise wrong("it must be one expression over the columns, such as `amount > 100 and country = 'DE'`")
+    tree: dict[str, Any] = node["select_list"][0]
+    return tree
+
+
+def _is_bare(node: dict[str, Any]) -> bool:
+    """Whether a SELECT has nothing but its list: no FROM, WHERE, GROUP BY, WITH, ORDER BY."""
+    clauses = ("modifiers", "where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
+    return (
+        node["from_table"]["type"] == "EMPTY"
+        and not node["cte_map"]["map"]
+        and not any(node[clause] for clause in clauses)
+    )
+
+
+def _position(found: dict[str, Any]) -> str:
+    position = found.get("position")
+    return f" (character {max(1, int(position) - len('SELECT ('))})" if position else ""
+
+
+def _word_of_sql(expression: str) -> str:
+    """A hint, if a column may have the name of one of SQL's own words, such as ``at``."""
+    rows = engine().sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'").fetchall()
+    words = {word for (word,) in rows} - _USUAL_WORDS
+    used = [word for word in re.findall(r"[a-z_]+", expression.casefold()) if word in words]
+    return f'; {used[0]} is a word of SQL: if it is a column, write "{used[0]}" in double quotes' if used else ""
+
+
+def serialized(statement: str) -> dict[str, Any]:
+    """A statement as the engine's parse tree; parsed, neither bound nor executed."""
+    [[text]] = engine().sql("SELECT json_serialize_sql(?::VARCHAR)", params=[statement]).fetchall()
+    tree: dict[str, Any] = json.loads(text)
+    return tree
+
+
+def nodes_of(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every expression of a tree, wherever it hangs."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting += reversed(node)
+        elif isinstance(node, dict):
+            if "class" in node:
+                yield node
+            waiting += reversed(node.values())
+
+
+def _check_node(node: dict[str, Any]) -> None:
+    kind = node["class"]
+    if kind not in _CLASSES:
+        what = _REFUSED_CLASSES.get(kind, kind.replace("_", " ").lower() + "s")
+        raise wrong(f"{what} are not taken; it must be one scalar expression over the columns of a record")
+    if kind == "OPERATOR" and node["type"] in _REFUSED_OPERATORS:
+        raise wrong(f"{node['type'].removeprefix('OPERATOR_').lower()} is not taken in a filter of records")
+    if kind == "FUNCTION":
+        if node.get("schema") or node.get("catalog"):
+            raise wrong(f"write {node['function_name']}(...) without a dot before it")
+        if node.get("filter") or node.get("distinct") or (node.get("order_bys") or {}).get("orders"):
+            raise wrong(f"{node['function_name']} with FILTER, DISTINCT or ORDER BY is not taken")
+        _check_function(node["function_name"])
+
+
+def _check_swelling(node: dict[str, Any]) -> None:
+    """A kilobyte of nested replacements would fill the memory, which the engine's own limit does not see."""
+    if not _swells(node):
+        return
+    inner = [child for child in nodes_of(list(node.values())) if _swells(child)]
+    if inner:
+        outer, first = node["function_name"], inner[0]["function_name"]
+        raise wrong(f"{first} inside of {outer} is not taken: a few characters could become gigabytes")
+
+
+def _swells(node: dict[str, Any]) -> bool:
+    name = node["function_name"] if node["class"] == "FUNCTION" else None
+    if name != "replace":
+        return name in _SWELLING
+    texts = [one["expression"].get("literal") or {} for one in node["arguments"][1:3]]
+    lengths = [len(one["text"]) for one in texts if one.get("kind") == "STRING"]
+    return len(lengths) < 2 or lengths[1] > lengths[0]
+
+
+@lru_cache(maxsize=1)
+def _functions() -> dict[str, frozenset[tuple[str, str | None]]]:
+    """Kinds and stabilities of every function that the engine has; the same in all engines."""
+    rows = engine().sql("SELECT function_name, function_type, stability FROM duckdb_functions()").fetchall()
+    known: dict[str, set[tuple[str, str | None]]] = {}
+    for name, kind, stability in rows:
+        known.setdefault(name, set()).add((kind, stability))
+    return {name: frozenset(kinds) for name, kinds in known.items()}
+
+
+def _check_function(name: str) -> None:
+    known = _functions()
+    if name not in known:
+        near = difflib.get_close_matches(name, [other for other in known if other.isidentifier()], 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise wrong(f"there is no function {name}{hint}")
+    if name in _MACROS:
+        return
+    kinds = {kind for kind, _ in known[name]}
+    if not kinds & {"scalar", "macro"}:
+        raise wrong(f"{name} is no function of one record; a filter sees one record at a time")
+    if {stability for _, stability in known[name]} & {"VOLATILE", "CONSISTENT_WITHIN_QUERY"}:
+        raise wrong(f"{name} is not the same on each call; compare with a literal or a column")
+    if name in _REFUSED_FUNCTIONS or "macro" in kinds or name.startswith("__"):
+        raise wrong(f"{name} is not taken in a filter")

@@ -1,0 +1,130 @@
+"""Replays: delivering again from the spool, without touching the source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from muxly._runner.streams import matches, mode_of, rules_of
+from muxly.errors import ConfigurationError
+from muxly.pipeline import StreamRules
+from muxly.store import dead_letters as letters
+from muxly.store import deliveries, generations, positions, retention
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from muxly.pipeline import Pipeline, Route
+    from muxly.store.ledger import Ledger
+    from muxly.store.rows import RoutePosition
+    from muxly.stream import Stream
+
+_NEEDS_FORCE = ("overwrite", "replace")
+_LETTERS = 1000
+
+
+@frozen(kw_only=True)
+class Replay:
+    """What is to be delivered again.
+
+    Args:
+        route: The route's name.
+        streams: Names or globs; all by default.
+        after: The position after which everything is delivered again; 0 = from the first, or, for
+            a detached route, from where it was detached.
+        partial: Whether to begin at the first segment that the spool still keeps.
+        dead_letters: Whether the route's dead letters are delivered again, and nothing else.
+        force: Whether old dead letters may go into ``overwrite`` or ``replace``.
+    """
+
+    route: str
+    streams: tuple[str, ...] = ("*",)
+    after: int = 0
+    partial: bool = False
+    dead_letters: bool = False
+    force: bool = False
+
+
+def set_back(ledger: Ledger, pipeline: Pipeline, replay: Replay, streams: Mapping[str, Stream]) -> int:
+    """Put what is to be replayed back before its route.
+
+    Returns:
+        How many records that are.
+
+    Raises:
+        ConfigurationError: The spool does not keep all of it, or the mode needs ``force``;
+            nothing was changed.
+    """
+    route = next(one for one in pipeline.routes if one.name == replay.route)
+    if replay.dead_letters:
+        return _letters_back(ledger, pipeline, route, replay, streams)
+    if replay.partial:
+        _refuse_partial_generations(pipeline, route, replay, streams)
+    starts = {
+        one.stream: _start(ledger, one, replay)
+        for one in positions.every(ledger)
+        if one.route == route.name and matches(one.stream, replay.streams)
+    }
+    return sum(positions.replay(ledger, route.name, stream, start) for stream, start in starts.items())
+
+
+def _refuse_partial_generations(
+    pipeline: Pipeline, route: Route, replay: Replay, streams: Mapping[str, Stream]
+) -> None:
+    for name, stream in streams.items():
+        served = matches(name, route.streams) and matches(name, replay.streams)
+        if served and mode_of(route, stream, rules_of(pipeline, name) or StreamRules()) == "replace":
+            raise ConfigurationError(
+                f"route {route.name!r} replaces the whole of stream {name!r}: a part of it from the spool would take "
+                "the place of the whole; leave `--partial` out, or read it again with `muxly run`"
+            )
+
+
+def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
+    """The position after which a stream is delivered again."""
+    stream = here.stream
+    after = replay.after or (here.position if here.detached else 0)
+    if after > here.position and not replay.partial:
+        raise ConfigurationError(
+            f"route {here.route!r} has come to position {here.position} of stream {stream!r}; to begin after {after} "
+            "would skip what lies between: begin there or before, or write `--partial`"
+        )
+    kept = retention.log(ledger, stream)
+    head = generations.of_stream(ledger, stream).head
+    missing = retention.missing(kept, after, head)
+    if missing is None:
+        return after
+    if not replay.partial:
+        raise ConfigurationError(
+            f"stream {stream!r}: the spool does not keep position {missing} any more (it is at {head}); "
+            "`--partial` delivers what it keeps, `muxly run --full-refresh` reads it again"
+        )
+    later = [one.position for one in kept if one.position > after]
+    return min(later, default=head + 1) - 1
+
+
+def _letters_back(
+    ledger: Ledger, pipeline: Pipeline, route: Route, replay: Replay, streams: Mapping[str, Stream]
+) -> int:
+    open_ids = {name for one in deliveries.open_letters(ledger, route.name) for name in one.letters}
+    by_stream = {
+        stream: [one for one in ids if one not in open_ids]
+        for stream, ids in letters.waiting_ids(ledger, route.name).items()
+        if matches(stream, replay.streams)
+    }
+    for name in by_stream:
+        mode = mode_of(route, streams[name], rules_of(pipeline, name) or StreamRules())
+        if mode in _NEEDS_FORCE and not replay.force:
+            raise ConfigurationError(
+                f"route {route.name!r} delivers stream {name!r} in mode {mode}: old dead letters could undo newer "
+                "records there; `--force` delivers them all the same"
+            )
+    for name, ids in by_stream.items():
+        from muxly._runner.deliver.stream_delivery import route_options
+
+        mode = mode_of(route, streams[name], rules_of(pipeline, name) or StreamRules())
+        for start in range(0, len(ids), _LETTERS):
+            piece = ids[start : start + _LETTERS]
+            deliveries.store_letters_delivery(ledger, route.name, name, piece, route_options(route, mode), start=start)
+    return sum(map(len, by_stream.values()))

@@ -1,0 +1,116 @@
+"""Rehearsals: runs with a throw-away ledger, for ``--limit`` and ``--dry-run``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from attrs import evolve
+
+from muxly._runner.session import Home
+from muxly._runner.streams import mode_of
+from muxly.errors import ConfigurationError, RouteError
+from muxly.pipeline import Pipeline, Route, RunResult, StreamRules
+from muxly.router import Delivery, Mode, Receipt, Router
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from muxly._runner.options import RunOptions
+    from muxly.component import Notice, Run
+    from muxly.stream import Stream
+
+_DESTRUCTIVE = ("overwrite", "replace")
+
+
+class Understudy(Router):
+    """Stands in for a router in a dry run: checks it, reads the records, delivers nothing."""
+
+    modes: ClassVar[frozenset[str]] = frozenset({"append", "upsert", "overwrite", "replace"})
+    actor: Any = None
+
+    def open(self, run: Run) -> None:
+        """Open the router and look at what it says."""
+        self.actor.open(run)
+        errors = [notice.message for notice in self.actor.check() if notice.level == "error"]
+        if errors:
+            raise RouteError("; ".join(errors))
+
+    def check(self) -> Iterable[Notice]:
+        """What the router says."""
+        return tuple(self.actor.check())
+
+    def close(self) -> None:
+        """Close the router."""
+        self.actor.close()
+
+    def deliver(self, delivery: Delivery) -> Receipt | None:
+        """Read the records."""
+        for batch in delivery.batches():
+            batch.validate()
+        return None
+
+    def begin(self, stream: Stream, generation: int) -> None:
+        """Nothing."""
+
+    def complete(self, stream: Stream, generation: int) -> None:
+        """Nothing."""
+
+
+def rehearse(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunResult:
+    """Run a pipeline from the start of its streams, keeping no cursor and no position.
+
+    Args:
+        pipeline: What runs.
+        options: ``limit`` says how many records of each stream are read.
+        dry_run: Whether routers are only checked.
+
+    Raises:
+        ConfigurationError: A route would replace at its destination what a part of the
+            records cannot replace.
+    """
+    from muxly._runner.run import execute
+
+    if options.replay is not None:
+        raise ConfigurationError(
+            "`--limit` and `--dry-run` read the source, and a replay delivers what the spool keeps; leave one out"
+        )
+    if not dry_run:
+        _refuse_destructive(pipeline, options.routes)
+    with tempfile.TemporaryDirectory(prefix="muxly-") as folder:
+        rehearsed = _with_understudies(pipeline) if dry_run else pipeline
+        return execute(rehearsed, Home(folder=Path(folder)), options)
+
+
+def _with_understudies(pipeline: Pipeline) -> Pipeline:
+    routes = [
+        evolve(route, mode=_mode(pipeline, route), router=Understudy(actor=route.router)) for route in pipeline.routes
+    ]
+    return evolve(pipeline, routes=routes)
+
+
+def _mode(pipeline: Pipeline, route: Route) -> Mode:
+    """A mode that needs nothing of the streams; what the router has is checked by ``muxly plan``."""
+    return route.mode or "append"
+
+
+def _refuse_destructive(pipeline: Pipeline, routes: Sequence[str]) -> None:
+    full = any(rules.read == "full" for rules in pipeline.streams.values())
+    for route in pipeline.routes:
+        if routes and route.name not in routes:
+            continue
+        replaces = route.mode in _DESTRUCTIVE or (
+            full and route.mode is None and mode_of(route, _any_stream(), StreamRules(read="full")) == "replace"
+        )
+        if replaces:
+            raise ConfigurationError(
+                f"`--limit` reads a part of the records, and route {route.name!r} would replace the whole by it; "
+                "use `--dry-run`, or `--route` with another one"
+            )
+
+
+def _any_stream() -> Stream:
+    from muxly.stream import Stream
+
+    return Stream("any")

@@ -1,1 +1,0 @@
-"""Where work executes: factories of ``concurrent.futures.Executor``."""

@@ -1,0 +1,1 @@
+"""Extraction: plans, partitions, groups, and the committer that seals them."""

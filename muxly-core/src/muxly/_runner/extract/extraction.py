@@ -1,0 +1,274 @@
+"""Extraction: reads the partitions of all streams on several threads, and answers errors."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from muxly._runner.extract.backpressure import wait_for_room
+from muxly._runner.extract.intake import Intakes
+from muxly._runner.extract.outcomes import Outcomes
+from muxly._runner.extract.planning import Planning
+from muxly._runner.threads import DaemonThreads
+from muxly.connector import Partition
+from muxly.errors import QuotaError, RetryableError, StaleCursorError, StoppedError, StreamError
+from muxly.retry import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from muxly._runner.context import ActiveRun
+    from muxly._runner.extract.committer import Committer
+    from muxly._runner.extract.partition import Reading
+    from muxly.connector import Connector
+    from muxly.store.rows import StoredPartition, StoredPlan
+    from muxly.stream import Stream
+
+
+class Extraction:
+    """Reads all chosen streams of one run.
+
+    Args:
+        active: The run.
+        connector: Opened.
+        streams: The streams to take in, by name.
+        committer: Seals the groups.
+        limit: So many records of each stream at most; None = all.
+        known: Streams that earlier runs have had, by name; others are new.
+    """
+
+    def __init__(
+        self,
+        active: ActiveRun,
+        connector: Connector,
+        streams: Mapping[str, Stream],
+        committer: Committer,
+        *,
+        limit: int | None = None,
+        known: frozenset[str] = frozenset(),
+    ) -> None:
+        self._active, self._connector, self._committer = active, connector, committer
+        self._streams, self._limit = dict(streams), limit
+        self._planning = Planning(active, connector, streams, sleep=self._sleep, on_progress=self._progress)
+        self._intakes = Intakes(active, streams, known, self._planning.schema)
+        self.outcomes = Outcomes(active)
+        self._lock = threading.Lock()
+        self._pool = DaemonThreads(active.pipeline.parallel, "muxly-read")
+        self._readings = 0
+        self._left: dict[str, int] = {}
+        self._ended = threading.Condition()
+        self._running = 0
+        self._again: list[Stream] = []
+        self._granted: dict[str, int] = {}
+        self._progress_at = time.monotonic()
+        self._waiting_for_room = 0
+        self.abandoned = False
+
+    def stalled_seconds(self) -> float:
+        """How long no batch has come, while somebody waits for one."""
+        busy = self._planning.asking is not None or (self._readings and not self._waiting_for_room)
+        return time.monotonic() - self._progress_at if busy else 0.0
+
+    def abandon(self, why: str) -> None:
+        """Leave its threads to themselves: whatever they still read is not sealed."""
+        self.abandoned = True
+        self._committer.refuse(StoppedError(f"reading {why}"))
+        open_streams = [name for name, left in [*self._left.items()] if left]
+        for name in dict.fromkeys([*open_streams, self._planning.asking]):
+            if name is not None:
+                self.outcomes.fail(name, StreamError(f"stream {name!r} {why}"))
+
+    def readers(self) -> int:
+        """How many partitions are being read now."""
+        return self._readings
+
+    def run(self) -> None:
+        """Read everything; returns when nothing more can be read in this run."""
+        try:
+            for stream in self._roots():
+                if self._may_go_on(stream):
+                    self.outcomes.guard(stream.name, lambda stream=stream: self._begin(stream))  # type: ignore[misc]
+            self._wait_for_readings()
+        finally:
+            self._pool.shutdown(wait=False)
+
+    def _roots(self) -> list[Stream]:
+        """Streams to be read themselves: children come with their parents."""
+        names = self._streams.keys()
+        return [one for one in self._streams.values() if one.parent is None or one.parent not in names]
+
+    def _may_go_on(self, stream: Stream) -> bool:
+        """Whether more is done for a stream; if not it is behind."""
+        if self._active.stop.is_set() or self.abandoned or stream.name in self.outcomes.errors:
+            self.outcomes.leave_behind(stream.name)
+            return False
+        return True
+
+    def _wait_for_readings(self) -> None:
+        while True:
+            with self._ended:
+                self._ended.wait_for(lambda: not self._running or self._again)
+                again, self._again = self._again, []
+                if not again and not self._running:
+                    return
+            for stream in again:
+                if self._may_go_on(stream):
+                    self.outcomes.guard(stream.name, lambda stream=stream: self._begin_anew(stream))  # type: ignore[misc]
+
+    def _begin(self, stream: Stream) -> None:
+        """Finish the stream's unfinished plan, or make a new one."""
+        unfinished = self._planning.unfinished(stream)
+        if unfinished is None:
+            self._begin_anew(stream)
+            return
+        incremental = self._planning.rules(stream.name).read == "incremental"
+        if incremental and all(one.done for one in unfinished.partitions):
+            self._begin_anew(stream)
+        else:
+            self._submit(stream, unfinished, then_again=incremental)
+
+    def _begin_anew(self, stream: Stream) -> None:
+        self._submit(stream, self._planning.new(stream), then_again=False)
+
+    def _submit(self, stream: Stream, plan: StoredPlan, *, then_again: bool) -> None:
+        waiting = [one for one in plan.partitions if not one.done]
+        with self._ended:
+            self._running += len(waiting)
+            self._left[stream.name] = len(waiting)
+        for partition in waiting:
+            self._pool.submit(self._read_partition, stream, plan, partition, then_again)
+
+    def _read_partition(self, stream: Stream, plan: StoredPlan, partition: StoredPartition, then_again: bool) -> None:
+        try:
+            if self._may_go_on(stream):
+                self.outcomes.guard(stream.name, lambda: self._read(stream, plan, partition))
+        finally:
+            with self._ended:
+                self._running -= 1
+                self._left[stream.name] -= 1
+                if not self._left[stream.name] and self._wants_another_plan(stream.name, then_again):
+                    self._again.append(stream)
+                self._ended.notify_all()
+
+    def _wants_another_plan(self, name: str, then_again: bool) -> bool:
+        """Whether a stream is planned once more: its unfinished plan is done, or its cursor was stale."""
+        if self._active.stop.is_set() or name in self.outcomes.behind:
+            return False
+        return then_again or name in self._planning.stale
+
+    def _read(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> None:
+        """Read one partition to its end, beginning again after retryable errors."""
+        tell = partial(self._active.waits, "", stream.name)
+        patience = Patience(self._active.pipeline.retry, self._sleep, tell=tell)
+        with self._counted():
+            while True:
+                reading = self._reading(stream, plan, partition)
+                try:
+                    self._take_all(reading, stream, partition)
+                    return
+                except RetryableError as error:
+                    _interrupt(reading)
+                    if reading.cursor != partition.cursor:
+                        patience.start_over()
+                    partition = evolve(partition, cursor=reading.cursor)
+                    patience.wait(error)
+                except (QuotaError, StoppedError):
+                    reading.interrupt()
+                    raise
+                except StaleCursorError as error:
+                    reading.discard()
+                    self._planning.restart(stream, error)
+                    return
+                except BaseException:
+                    reading.discard()
+                    raise
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a partition as being read while the block lasts."""
+        with self._lock:
+            self._readings += 1
+            self._progress()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readings -= 1
+
+    def _reading(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> Reading:
+        from muxly._runner.extract.partition import Reading
+        from muxly._runner.extract.splitter import Pieces  # loads pyarrow, which a run with nothing new does not need
+
+        intake_of = self._intakes.of
+        pieces = Pieces(
+            self._active.ledger,
+            intake_of,
+            stream=stream,
+            plan=plan,
+            partition=partition,
+            allowed=self._allowed,
+            on_count=self.outcomes.count,
+        )
+        return Reading(self._active, self._committer, intake_of, pieces, stream=stream, plan=plan, partition=partition)
+
+    def _take_all(self, reading: Reading, stream: Stream, partition: StoredPartition) -> None:
+        planned = Partition(partition.id, partition.start, payload=partition.payload, records=partition.records)
+        batches = self._connector.read(stream, planned, partition.cursor)
+        try:
+            for batch in batches:
+                if stream.name in self._planning.stale:
+                    reading.discard()
+                    return
+                self._progress()
+                reading.add(batch)
+                self._wait_for_room()
+                if self._limit is not None and self._granted.get(stream.name, 0) >= self._limit:
+                    break
+        finally:
+            if (close := getattr(batches, "close", None)) is not None:
+                close()
+        reading.finish()
+
+    def _wait_for_room(self) -> None:
+        with self._lock:
+            self._waiting_for_room += 1
+        try:
+            wait_for_room(self._active)
+        finally:
+            with self._lock:
+                self._waiting_for_room -= 1
+                self._progress()
+
+    def _allowed(self, name: str, records: int) -> int:
+        """How many of so many more records the limit allows, over all partitions."""
+        if self._limit is None:
+            return records
+        with self._lock:
+            granted = min(records, self._limit - self._granted.get(name, 0))
+            self._granted[name] = self._granted.get(name, 0) + granted
+            return granted
+
+    def _progress(self, ahead_seconds: float = 0.0) -> None:
+        self._progress_at = max(self._progress_at, time.monotonic() + ahead_seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait before another try; that is no stall."""
+        self._progress(seconds)
+        self._active.run.sleep(seconds)
+
+    def waits(self, seconds: float) -> None:
+        """The connector waits, for so long that the source must have asked for it; that is no stall either."""
+        self._progress(seconds)
+
+
+def _interrupt(reading: Reading) -> None:
+    """Seal up to the last cursor; what the store does not take now is read again like all that follows."""
+    try:
+        reading.interrupt()
+    except RetryableError:
+        reading.discard()

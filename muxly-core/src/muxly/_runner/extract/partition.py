@@ -1,0 +1,235 @@
+"""A reading: one opening of ``read`` on one partition, cut into groups and sealed."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from muxly._ids import new_id
+from muxly._runner.extract import deduplication
+from muxly._runner.extract.committer import FinishedGroup
+from muxly._runner.extract.groups import BATCH_BYTES, GroupBuilder
+from muxly._runner.extract.keys import segment_key
+from muxly._runner.schema import evolution
+from muxly.component import Notice
+from muxly.errors import StoppedError
+from muxly.store.rows import WrittenGroup, WrittenSegment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
+
+    from muxly._runner.context import ActiveRun
+    from muxly._runner.extract.committer import Committer
+    from muxly._runner.extract.intake import Intake
+    from muxly._runner.extract.splitter import Piece, Pieces
+    from muxly.batch import Batch, Cursor
+    from muxly.store.rows import Letter, StoredPartition, StoredPlan
+    from muxly.stream import Stream
+
+_MOST_LETTERS = 10_000  # they wait in memory, other than records
+
+
+class Reading:
+    """Takes the batches of one partition, and seals a group whenever reading could resume there.
+
+    What follows the last cursor is held apart until the next cursor comes, so that an
+    interrupted reading seals exactly up to its last cursor.
+
+    Args:
+        active: The run.
+        committer: Seals the groups.
+        intake_of: How a stream is taken in, by its name.
+        pieces: Takes the batches apart.
+        stream: The stream being read.
+        plan: The plan.
+        partition: The partition.
+    """
+
+    def __init__(
+        self,
+        active: ActiveRun,
+        committer: Committer,
+        intake_of: Callable[[str], Intake],
+        pieces: Pieces,
+        *,
+        stream: Stream,
+        plan: StoredPlan,
+        partition: StoredPartition,
+    ) -> None:
+        self._active, self._committer, self._intake_of, self._pieces = active, committer, intake_of, pieces
+        self._stream, self._plan, self._partition = stream, plan, partition
+        self.id = new_id()
+        self.cursor: Cursor = partition.cursor
+        self._reached: Cursor = None
+        self._sequence = 0
+        self._sealing: Future[None] | None = None
+        self._sealing_to: Cursor = None
+        self._broken = False
+        pipeline = active.pipeline
+        self._held_bytes = min(BATCH_BYTES, pipeline.memory_bytes // (2 * pipeline.parallel))
+        self._group = self._new_group()
+        self._letters: list[Letter] = []
+        self._versions: dict[str, set[int]] = {}
+        self._boundaries: dict[str, tuple[Stream, deduplication.Boundary]] = {}
+        self._told: set[str] = set()
+        self._tail: list[Piece] = []
+        self._tail_bytes = 0
+        self._returnable = True
+
+    def _new_group(self) -> GroupBuilder:
+        token = self._active.ledger.token
+        return GroupBuilder(
+            lambda: self._active.spool.draft(token), self._active.pipeline.segment_bytes, self._held_bytes
+        )
+
+    def add(self, batch: Batch) -> None:
+        """Take one batch; seals a group if one ends here.
+
+        Raises:
+            StoppedError: The run stops; everything up to the last cursor is sealed.
+            StreamError: The batch does not keep the stream's contract.
+        """
+        pieces = list(self._pieces.of(batch))
+        self._tail += pieces
+        self._tail_bytes += sum(piece.table.nbytes for piece in pieces)
+        if batch.cursor is not None:
+            self._reached = batch.cursor
+            if self._stream.sorted:
+                pieces_bytes = self._tail_bytes
+                self._keep_tail()
+                self._returnable = True
+                if self._due(pieces_bytes):
+                    self._seal(done=False)
+        elif self._tail_bytes > self._held_bytes:
+            self._keep_tail()
+            self._returnable = False
+        if self._active.stop.is_set():
+            raise StoppedError("the run was asked to stop")
+
+    def _due(self, step_bytes: int) -> bool:
+        """Whether the group ends here: it is old, has many letters, or one more step makes its segment too big."""
+        pipeline = self._active.pipeline
+        old = time.monotonic() - self._group.started_at >= pipeline.segment_seconds
+        full = self._group.bytes + step_bytes > pipeline.segment_bytes or len(self._letters) >= _MOST_LETTERS
+        return bool(self._letters or not self._group.empty) and (old or full)
+
+    def finish(self) -> None:
+        """The partition ended: seal the rest, and wait until it is sealed."""
+        self._keep_tail()
+        self._seal(done=True)
+        self.wait()
+
+    def interrupt(self) -> None:
+        """Reading broke off: seal up to the last cursor, and forget what follows."""
+        self._tail = []
+        if self._stream.sorted and self._returnable and self._reached is not None and not self._broken:
+            self._seal(done=False)
+        self._group.discard()
+        self.wait()
+
+    def discard(self) -> None:
+        """Forget everything that is not sealed."""
+        self._tail = []
+        self._group.discard()
+
+    def wait(self) -> None:
+        """Wait for the group that is being sealed; raises why it was not."""
+        sealing, self._sealing = self._sealing, None
+        if sealing is None:
+            return
+        try:
+            sealing.result()
+        except BaseException:
+            self._broken = True  # what follows the group that was not sealed must not be sealed either
+            raise
+        if self._sealing_to is not None:
+            self.cursor = self._sealing_to
+
+    def _keep_tail(self) -> None:
+        """What was held apart becomes part of the group."""
+        pieces, self._tail, self._tail_bytes = self._tail, [], 0
+        for piece in pieces:
+            self._letters += piece.letters
+            if piece.version == 0:
+                continue
+            self._group.add(piece.stream, piece.version, piece.table, piece.replaces)
+            self._versions.setdefault(piece.stream, set()).add(piece.version)
+            self._remember(piece)
+
+    def _remember(self, piece: Piece) -> None:
+        stream = self._intake_of(piece.stream).stream
+        if stream.cursor_field is not None and piece.table.num_rows:
+            before = self._boundaries.get(piece.stream, (stream, deduplication.Boundary()))[1]
+            reached = deduplication.advance(before, piece.table, stream, now=datetime.now(UTC))
+            self._boundaries[piece.stream] = (stream, reached)
+            self._tell(stream, reached)
+
+    def _tell(self, stream: Stream, reached: deduplication.Boundary) -> None:
+        """Say, once per reading, what is odd about a stream's cursor field."""
+        if reached.clamped is not None:
+            message = f"stream {stream.name!r} has {stream.cursor_field} {reached.clamped}, which is in the future"
+            self._notice_once("cursor_in_the_future", f"{message}; it counts as now", stream)
+        if reached.forgotten:
+            message = f"stream {stream.name!r} has more records within its lookback than can be remembered"
+            self._notice_once("lookback_too_wide", f"{message}; some may be delivered again", stream)
+
+    def _notice_once(self, code: str, message: str, stream: Stream) -> None:
+        if code not in self._told:
+            self._told.add(code)
+            self._active.run.notice(Notice(code, message, stream=stream.name))
+
+    def _seal(self, *, done: bool) -> None:
+        """Hand the group to the committer; the one before must be sealed first."""
+        self.wait()
+        finished = self._group.finish()
+        segments = [self._segment(one) for one in finished]
+        group = WrittenGroup(
+            plan=self._plan.id,
+            ordinal=self._partition.ordinal,
+            partition=self._partition.id,
+            cursor_before=self.cursor,
+            cursor_after=self._reached,
+            done=done,
+            segments=tuple(segments),
+            letters=tuple(self._letters),
+            schemas=tuple(self._unstored()),
+        )
+        contents = tuple(one.content for one in finished)
+        remembered = tuple(self._boundaries.values())
+        self._sealing = self._committer.submit(FinishedGroup(group=group, contents=contents, boundaries=remembered))
+        self._sealing.add_done_callback(partial(self._stored, self._versions))
+        self._sealing_to = self._reached
+        self._group = self._new_group()
+        self._letters, self._versions, self._boundaries = [], {}, {}
+
+    def _stored(self, versions: dict[str, set[int]], future: Future[None]) -> None:
+        if future.exception() is None:
+            for name, numbers in versions.items():
+                self._intake_of(name).schema.stored(numbers)
+
+    def _unstored(self) -> Iterable[tuple[str, int, bytes]]:
+        for name, numbers in self._versions.items():
+            growing = self._intake_of(name).schema
+            for version in sorted(numbers):
+                if (schema := growing.unstored(version)) is not None:
+                    yield name, version, evolution.schema_to_bytes(schema)
+
+    def _segment(self, one: Any) -> WrittenSegment:
+        self._sequence += 1
+        content = one.content
+        return WrittenSegment(
+            key=segment_key(one.stream, self._partition.id, self.id, self._sequence),
+            stream=one.stream,
+            parent=self._stream.name if one.stream != self._stream.name else None,
+            schema_version=one.version,
+            records=content.records if content else 0,
+            bytes=content.bytes if content else 0,
+            file=None,
+            offset=0,
+            length=0,
+            digest="",
+            replaces=one.replaces,
+        )

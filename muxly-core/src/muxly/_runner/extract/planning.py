@@ -1,0 +1,176 @@
+"""Planning: an unfinished plan is finished first, a new one is stored before its first read."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING
+
+from muxly._runner import fingerprint
+from muxly._runner.streams import rules_of
+from muxly.component import Notice
+from muxly.connector import Plan
+from muxly.errors import StaleCursorError, StreamError
+from muxly.pipeline import StreamRules
+from muxly.retry import Patience
+from muxly.store import plans
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pyarrow as pa
+
+    from muxly._runner.context import ActiveRun
+    from muxly.batch import Cursor
+    from muxly.connector import Connector
+    from muxly.store.rows import StoredPlan
+    from muxly.stream import Stream
+
+
+class Planning:
+    """Asks the connector for plans.
+
+    Args:
+        active: The run.
+        connector: Opened.
+        streams: The streams to take in, by name.
+        sleep: Waits before another try.
+        on_progress: Told when the connector is asked, and when it has answered.
+    """
+
+    def __init__(
+        self,
+        active: ActiveRun,
+        connector: Connector,
+        streams: Mapping[str, Stream],
+        *,
+        sleep: Callable[[float], None],
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._active, self._connector, self._streams = active, connector, streams
+        self._sleep, self._on_progress = sleep, on_progress
+        self._lock = threading.Lock()
+        self._restarted: set[str] = set()
+        self._schemas: dict[str, pa.Schema] = {}
+        self.stale: set[str] = set()
+        """Streams that are to be read from the start, because the source does not know their cursor any more."""
+        self.asking: str | None = None
+        """The stream that the connector is planning just now."""
+
+    def schema(self, name: str) -> pa.Schema | None:
+        """The schema that the stream's plan named."""
+        return self._schemas.get(name)
+
+    def rules(self, name: str) -> StreamRules:
+        """How the runner treats the stream."""
+        return rules_of(self._active.pipeline, name) or StreamRules()
+
+    def unfinished(self, stream: Stream) -> StoredPlan | None:
+        """The stream's unfinished plan, if the options are still those it was made under."""
+        found = plans.unfinished(self._active.ledger, stream.name, self._digest_of(stream.name))
+        if found is None:
+            self._tell_discarded(stream.name)
+        elif found.schema is not None:
+            from muxly._runner.schema.evolution import schema_from_bytes
+
+            self._schemas[stream.name] = schema_from_bytes(found.schema)
+        return found
+
+    def _tell_discarded(self, name: str) -> None:
+        """Say that an unfinished plan ends because the connector's options are others now."""
+        if plans.unfinished(self._active.ledger, name) is not None:
+            message = (
+                f"stream {name!r} was not read to its end when the connector's options changed: it is planned anew, "
+                "and routes in mode append get again what was read of it"
+            )
+            self._active.run.notice(Notice("plan_discarded", message, stream=name))
+
+    def new(self, stream: Stream) -> StoredPlan:
+        """A new plan, stored."""
+        ledger = self._active.ledger
+        if stream.name in self.stale:
+            self.stale.discard(stream.name)
+            plans.set_cursor(ledger, stream.name, None)
+        full = self.rules(stream.name).read == "full"
+        cursor = None if full else plans.stream_cursor(ledger, stream.name)
+        try:
+            plan = self._patiently(stream, cursor)
+        except StaleCursorError as error:
+            self.accept_restart(stream, error)
+            plans.set_cursor(ledger, stream.name, None)
+            cursor = None
+            plan = self._patiently(stream, None)
+        _check_plan(stream, plan)
+        return self._stored(stream, plan, from_start=cursor is None)
+
+    def _stored(self, stream: Stream, plan: Plan, *, from_start: bool) -> StoredPlan:
+        if plan.schema is not None:
+            self._schemas[stream.name] = plan.schema
+        return plans.store(
+            self._active.ledger,
+            stream.name,
+            partitions_planned=plan.partitions,
+            cursor=plan.cursor,
+            schema=None if plan.schema is None else bytes(plan.schema.serialize()),
+            options_digest=self._digest_of(stream.name),
+            from_start=from_start,
+            children=[one.name for one in self._streams.values() if one.parent == stream.name],
+        )
+
+    def _digest_of(self, name: str) -> str:
+        """Names the options a plan is made under: the connector's, and whether all is read."""
+        return fingerprint.of_plan(self._connector, self.rules(name).read)
+
+    def _patiently(self, stream: Stream, cursor: Cursor) -> Plan:
+        """Plan a stream; try again after retryable errors, as often as the pipeline allows."""
+        tell = partial(self._active.waits, "", stream.name)
+        return Patience(self._active.pipeline.retry, self._sleep, tell=tell).call(lambda: self._planned(stream, cursor))
+
+    def _planned(self, stream: Stream, cursor: Cursor) -> Plan:
+        self.asking = stream.name
+        self._on_progress()
+        try:
+            return self._connector.plan(stream, cursor)
+        finally:
+            self.asking = None
+            self._on_progress()
+
+    def restart(self, stream: Stream, error: StaleCursorError) -> None:
+        """Let the stream be planned again from the start, when what is being read of it has ended.
+
+        Raises:
+            StreamError: As ``accept_restart``.
+        """
+        self.accept_restart(stream, error)
+        self.stale.add(stream.name)
+
+    def accept_restart(self, stream: Stream, error: StaleCursorError) -> None:
+        """The source does not know the cursor any more: begin again, once in a run, if the user allows it.
+
+        Raises:
+            StreamError: The user does not, or it was restarted before.
+        """
+        with self._lock:
+            if stream.name in self.stale:
+                return
+            again = stream.name in self._restarted
+            self._restarted.add(stream.name)
+        if again:
+            raise StreamError(f"{error}; the stream was restarted once in this run already") from error
+        if self.rules(stream.name).on_stale_cursor == "fail":
+            raise StreamError(
+                f"{error}; write `on_stale_cursor: restart` for stream {stream.name!r} to read it again from the start"
+            ) from error
+        message = f"{error}; the stream is read from the start"
+        self._active.run.notice(Notice("stream_restarted", message, stream=stream.name))
+
+
+def _check_plan(stream: Stream, plan: object) -> None:
+    """Refuse what is no plan, and one whose partitions cannot be told apart."""
+    if not isinstance(plan, Plan):
+        raise StreamError(f"plan() of {stream.name!r} returned {type(plan).__name__}, not a muxly.Plan")
+    names = [one.id for one in plan.partitions]
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise StreamError(f"plan() of {stream.name!r} has two partitions named {twice!r}; an id names one partition")

@@ -1,0 +1,171 @@
+"""What a run did, from the ledger's account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import asdict
+
+from muxly._runner.context import sentence
+from muxly._runner.streams import matches
+from muxly.errors import MuxlyError
+from muxly.pipeline import RouteResult, RunResult, StreamResult
+from muxly.store import accounts, backlog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from muxly._runner.context import ActiveRun
+    from muxly._runner.deliver.route_worker import RouteWorker
+    from muxly._runner.extract.outcomes import Outcomes
+    from muxly.pipeline import Pipeline, Route, RunState
+
+_COUNTED = tuple(name for name in asdict(RouteResult()) if name not in ("error", "required", "streams"))
+
+
+def summarise(
+    active: ActiveRun,
+    outcomes: Outcomes | None,
+    workers: Mapping[str, RouteWorker],
+    *,
+    finished_at: datetime,
+    error: BaseException | None = None,
+) -> RunResult:
+    """The run's result; the account of each route and stream is checked.
+
+    Args:
+        active: The run, at its end.
+        outcomes: What was read; None = nothing could be.
+        workers: The routes' workers, by name.
+        finished_at: Now.
+        error: Why reading could not begin.
+    """
+    with active.ledger.read() as connection:  # one look: a worker that was left behind may still acknowledge
+        sums = accounts.of_run_in(connection, active.ledger)
+        pending = backlog.pending_in(connection, active.ledger)
+    routes = {
+        route.name: _route(active, route, workers.get(route.name), sums, pending) for route in active.pipeline.routes
+    }
+    streams = _streams(outcomes, sums)
+    state, reason = _state(active, outcomes, workers, routes, error)
+    return RunResult(
+        id=active.run.id,
+        pipeline=active.pipeline.name,
+        state=state,
+        started_at=active.run.started_at,
+        finished_at=finished_at,
+        routes=routes,
+        streams=streams,
+        resume_at=None if outcomes is None else outcomes.resume_at,
+        error=reason,
+        notices=tuple(active.notices),
+        measures=dict(active.measures),
+    )
+
+
+def _streams(outcomes: Outcomes | None, sums: Mapping[tuple[str, str], Mapping[str, int]]) -> dict[str, StreamResult]:
+    """What was read of each stream; sealed records are the ledger's number, not the readers'."""
+    from attrs import evolve
+
+    if outcomes is None:
+        return {}
+    found: dict[str, StreamResult] = {}
+    for name, result in sorted(outcomes.results.items()):
+        account = sums.get(("", name), {})
+        found[name] = evolve(result, sealed=account.get("sealed", 0), rejected=account.get("rejected", 0))
+    return found
+
+
+def _route(
+    active: ActiveRun,
+    route: Route,
+    worker: RouteWorker | None,
+    sums: Mapping[tuple[str, str], Mapping[str, int]],
+    pending: Mapping[tuple[str, str], int],
+) -> RouteResult:
+    streams: dict[str, RouteResult] = {}
+    for name, stream in sorted(pending):
+        if name == route.name:
+            streams[stream] = _route_stream(active, route, stream, sums, pending[name, stream])
+    total: dict[str, Any] = {name: sum(getattr(one, name) for one in streams.values()) for name in _COUNTED}
+    return RouteResult(**total, error=_route_error(active, route, worker), required=route.required, streams=streams)
+
+
+def _route_stream(
+    active: ActiveRun,
+    route: Route,
+    stream: str,
+    sums: Mapping[tuple[str, str], Mapping[str, int]],
+    pending: int,
+) -> RouteResult:
+    mine: dict[str, Any] = dict(sums.get((route.name, stream), {}))
+    if matches(stream, route.streams):
+        mine["sealed"] = sums.get(("", stream), {}).get("sealed", 0)
+    failed = active.failed.get((route.name, stream))
+    return RouteResult(
+        **mine, pending=pending, error=None if failed is None else sentence(failed), required=route.required
+    )
+
+
+def _route_error(active: ActiveRun, route: Route, worker: RouteWorker | None) -> str | None:
+    if worker is not None and worker.error is not None:
+        return sentence(worker.error)
+    mine = [error for (name, _stream), error in active.failed.items() if name == route.name]
+    return sentence(mine[0]) if mine else None
+
+
+def _state(
+    active: ActiveRun,
+    outcomes: Outcomes | None,
+    workers: Mapping[str, RouteWorker],
+    routes: Mapping[str, RouteResult],
+    error: BaseException | None,
+) -> tuple[RunState, str | None]:
+    """The run's state, and the first reason if it is not ``succeeded``."""
+    if active.fenced is not None:
+        return "failed", sentence(active.fenced)
+    if error is not None:
+        return ("stopped" if active.stop.is_set() else "failed"), sentence(error)
+    if (unbalanced := _unbalanced(routes)) is not None:
+        return "failed", unbalanced
+    if (bug := _bug(active, outcomes)) is not None:
+        return "failed", sentence(bug)
+    if (reason := _behind(active.pipeline, outcomes, routes)) is not None:
+        return ("stopped" if active.stop.is_set() else "partial"), reason
+    return "succeeded", None
+
+
+def _unbalanced(routes: Mapping[str, RouteResult]) -> str | None:
+    for name, route in routes.items():
+        for stream, result in route.streams.items():
+            if not result.balanced:
+                return (
+                    f"the account of route {name!r}, stream {stream!r} does not balance: {result}; this is a "
+                    "defect of Muxly: please report it with the store"
+                )
+    return None
+
+
+def _bug(active: ActiveRun, outcomes: Outcomes | None) -> BaseException | None:
+    """An error nobody raised on purpose, in reading or on a required route."""
+    required = {route.name for route in active.pipeline.routes if route.required}
+    reading = list(outcomes.errors.values()) if outcomes is not None else []
+    delivering = [error for (route, _stream), error in active.failed.items() if route in required]
+    return next((one for one in [*reading, *delivering] if not isinstance(one, MuxlyError)), None)
+
+
+def _behind(pipeline: Pipeline, outcomes: Outcomes | None, routes: Mapping[str, RouteResult]) -> str | None:
+    if outcomes is not None:
+        for name, result in outcomes.results.items():
+            if result.error is not None:
+                return f"stream {name!r}: {result.error}"
+    for name, route in routes.items():
+        if route.required and route.error is not None:
+            return route.error if route.error.startswith("route ") else f"route {name!r}: {route.error}"
+    if outcomes is not None and outcomes.behind:
+        return f"stream {min(outcomes.behind)!r} has not been read to its end"
+    for name, route in routes.items():
+        if route.required and (route.pending or route.quarantined):
+            return f"route {name!r} has {route.pending + route.quarantined} records left to deliver"
+    return None

@@ -1,0 +1,1 @@
+"""Schemas of streams: how they grow, and how records are cast to them."""

@@ -1,0 +1,77 @@
+"""Watching over a run that is under way: what hangs is left behind."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from muxly.errors import RouteError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from muxly._runner.context import ActiveRun
+    from muxly._runner.deliver.route_worker import RouteWorker
+    from muxly._runner.extract.extraction import Extraction
+
+_LOOK_SECONDS = 0.2
+
+
+class Oversight:
+    """Waits for the reading and the routes of one run.
+
+    Args:
+        active: The run.
+        meanwhile: Called again and again while it waits.
+    """
+
+    def __init__(self, active: ActiveRun, meanwhile: Callable[[], None]) -> None:
+        self._active, self._pipeline, self._meanwhile = active, active.pipeline, meanwhile
+        self.workers: dict[str, RouteWorker] = {}
+        self.extraction: Extraction | None = None
+
+    def wait(self, reader: threading.Thread | None) -> None:
+        """Wait until all is done, or is left behind.
+
+        Args:
+            reader: The thread that reads; None = nothing is read.
+        """
+        until: float | None = None
+        while (reader is not None and reader.is_alive()) or any(one.alive for one in self.workers.values()):
+            self._active.wait(_LOOK_SECONDS)
+            if self._active.stop.is_set() and until is None:
+                until = time.monotonic() + self._pipeline.grace_seconds
+            if until is not None and time.monotonic() > until:
+                self.leave_behind("did not end within the grace time")
+                return
+            self._leave_stalled_routes()
+            self._meanwhile()
+            if reader is not None and self.extraction is not None:
+                reader = self._leave_stalled_reading(reader, self.extraction)
+
+    def _leave_stalled_routes(self) -> None:
+        for name, worker in self.workers.items():
+            if worker.alive and worker.stalled_seconds() > self._pipeline.stall_seconds:
+                worker.abandon(RouteError(f"route {name!r} {self._stalled('its destination')}"), stalled=True)
+
+    def _leave_stalled_reading(self, reader: threading.Thread, extraction: Extraction) -> threading.Thread | None:
+        if extraction.stalled_seconds() <= self._pipeline.stall_seconds:
+            return reader
+        extraction.abandon(self._stalled("the source"))
+        self._active.finish_reading()
+        return None
+
+    def _stalled(self, other_side: str) -> str:
+        return (
+            f"is stalled: it made no progress for {self._pipeline.stall_seconds:g} s, and is left behind; look whether "
+            f"{other_side} answers and run again, or let it take longer with `stall_seconds:`"
+        )
+
+    def leave_behind(self, why: str) -> None:
+        """Leave to themselves all who are still busy."""
+        for name, worker in self.workers.items():
+            if worker.alive:
+                worker.abandon(RouteError(f"route {name!r} {why}"))
+        if self.extraction is not None and not self._active.reading_done:
+            self.extraction.abandon(why)

@@ -1,0 +1,160 @@
+"""Which schema holds at a path of a document, and what a text means there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from muxly.config._check import is_type
+from muxly.config._envelope import COMPONENT_REFS, open_envelope
+from muxly.config._lines import Text
+from muxly.config._location import Problems, UnreadableError
+from muxly.config._read import parse_document
+from muxly.config._schema import Schema, kinds_of
+from muxly.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from muxly.config._components import Components
+    from muxly.config._location import KeyPath
+
+_WHOLE = re.compile(r"[-+]?[0-9]{1,1000}")
+_REAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
+_WORDS = {"true": True, "false": False}
+
+
+class Shape(NamedTuple):
+    """A schema, with all that is needed to look inside.
+
+    Args:
+        schema: What holds here.
+        defs: Where ``$ref`` finds ``#/$defs/NAME``.
+        value: What stands here; None if nothing does.
+        components: Knows what holds inside a connector or router.
+    """
+
+    schema: Schema
+    defs: Mapping[str, Schema]
+    value: Any
+    components: Components
+
+    def branches(self) -> Iterator[Shape]:
+        """The schemas that may hold here, references and choices opened."""
+        schema = self.schema
+        if schema.get("$ref") in COMPONENT_REFS:
+            yield from self._component(schema["$ref"])
+        elif "$ref" in schema:
+            yield from self._replace(schema=self.defs[schema["$ref"].removeprefix("#/$defs/")]).branches()
+        elif "anyOf" in schema:
+            for one in schema["anyOf"]:
+                yield from self._replace(schema=one).branches()
+        else:
+            yield self
+
+    def _component(self, ref: str) -> Iterator[Shape]:
+        """The options of the plugin that ``type`` names; nothing is known if it cannot be used."""
+        name = self.value.get("type") if isinstance(self.value, dict) else None
+        if isinstance(name, str):
+            try:
+                schema, defs = self.components.schema("connector" if ref.endswith("connector") else "router", name)
+            except PluginError:
+                return
+            yield self._replace(schema=schema, defs=defs)
+
+    def mapping(self) -> Shape | None:
+        """The branch that is a mapping."""
+        return next((one for one in self.branches() if _takes(one.schema, "object")), None)
+
+    def is_secret(self) -> bool:
+        """Whether what stands here must not be shown; so it is where nothing is known."""
+        branches = list(self.branches())
+        return not branches or any(one.schema.get("writeOnly") for one in branches)
+
+    def names(self) -> list[str]:
+        """The keys that are known here: those that are written, and those that have a schema."""
+        written = self.value if isinstance(self.value, dict) else {}
+        mapping = self.mapping()
+        return list(dict.fromkeys([*written, *(mapping.schema.get("properties", ()) if mapping else ())]))
+
+    def child(self, key: str | int) -> Shape | None:
+        """What holds one step further; None if that is not known."""
+        value = _item(self.value, key)
+        for one in self.branches():
+            inner = _inner(one.schema, key)
+            if inner is not None:
+                return one._replace(schema=inner, value=value)
+        return None
+
+    def read(self, text: str) -> Any:
+        """What a text from outside (the environment, a reference) means here; text if it fits nothing else."""
+        kinds = {kind for one in self.branches() for kind in _kinds(one.schema)}
+        if "boolean" in kinds and text.lower() in _WORDS:
+            return _WORDS[text.lower()]
+        if kinds & {"integer", "number"} and _WHOLE.fullmatch(text):
+            return int(text)
+        if "number" in kinds and _REAL.fullmatch(text):
+            return float(text)
+        if "null" in kinds and "string" not in kinds and text in {"", "null"}:
+            return None
+        if kinds & {"array", "object"} and text[:1] in {"[", "{"}:
+            return _flow(text)
+        return self._listed(text) if "array" in kinds and "string" not in kinds else text
+
+    def _listed(self, text: str) -> list[Any]:
+        """A list written with commas."""
+        item = self._replace(value=[None]).child(0)
+        parts = [part.strip() for part in text.split(",")] if text else []
+        return [item.read(part) if item else part for part in parts]
+
+
+def root_shape(value: Any, components: Components) -> Shape:
+    """The shape of a whole configuration."""
+    schema, defs = open_envelope(components.documented)
+    return Shape(schema, defs, value, components)
+
+
+def shape_at(root: Shape, path: KeyPath) -> Shape | None:
+    """The shape of a path; None if nothing is known of it."""
+    shape: Shape | None = root
+    for key in path:
+        shape = shape.child(key) if shape is not None else None
+    return shape
+
+
+def _item(value: Any, key: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(key)
+    return value[key] if isinstance(value, list) and isinstance(key, int) and key < len(value) else None
+
+
+def _inner(schema: Schema, key: str | int) -> Schema | None:
+    if isinstance(key, int):
+        first = schema.get("prefixItems", [])
+        found = first[key] if key < len(first) else schema.get("items", {})
+        return found if _takes(schema, "array") else None
+    if not _takes(schema, "object"):
+        return None
+    found = schema.get("properties", {}).get(key, schema.get("additionalProperties", {}))
+    return found if isinstance(found, dict) else None
+
+
+def _kinds(schema: Schema) -> list[str]:
+    if "enum" in schema and "type" not in schema:
+        known = ("null", "boolean", "integer", "number", "string")
+        return [kind for kind in known if any(is_type(one, kind) for one in schema["enum"])]
+    return kinds_of(schema) or (["integer"] if "const" in schema else [])
+
+
+def _takes(schema: Schema, kind: str) -> bool:
+    return not schema or kind in _kinds(schema)
+
+
+def _flow(text: str) -> Any:
+    """A list or mapping in YAML's (and so JSON's) short form."""
+    problems = Problems()
+    try:
+        value = parse_document(Text("", f"value: {text}"), ".yaml", problems).value
+    except UnreadableError:
+        return text
+    return value["value"] if len(value) == 1 and not problems.found else text

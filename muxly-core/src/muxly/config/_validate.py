@@ -1,0 +1,269 @@
+"""Turns a source into typed objects, and notes everything that is wrong on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from muxly._annotations import nearest, quoted
+from muxly.config import _consistency
+from muxly.config._build import BuildError, builder_for, create
+from muxly.config._check import fits
+from muxly.config._envelope import SPOOL_OPTIONS, Job, Spool, Store, open_envelope
+from muxly.config._layers import MISSING, lookup
+from muxly.config._location import KeyPath, Problem, Problems
+from muxly.config._messages import problems_of
+from muxly.config._resolved import read_types
+from muxly.config._schema_cursor import shape_at
+from muxly.errors import PluginError
+from muxly.pipeline import Pipeline, Route, StreamRules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from muxly.config._check import Defs
+    from muxly.config._components import ComponentKind
+    from muxly.config._schema import Schema
+    from muxly.config._source import Source
+    from muxly.connector import Connector
+    from muxly.router import Router
+
+T = TypeVar("T")
+
+
+class Examiner:
+    """Builds objects out of a source; whatever cannot be built is None, and its problems are noted.
+
+    Args:
+        source: What was read.
+        problems: Receives what is wrong.
+    """
+
+    def __init__(self, source: Source, problems: Problems) -> None:
+        self.source, self.problems = source, problems
+        self._builder = builder_for(source.folder)
+        self._components: dict[KeyPath, Any] = {}
+        self._told: set[Problem] = set(problems.found)
+
+    def envelope(self) -> None:
+        """Check the core's own keys."""
+        self._fit(open_envelope, (), self.source.value)
+
+    def everything(self) -> None:
+        """Check all: connectors that nobody uses, all pipelines, jobs and events."""
+        self.spoiled(())
+        for name in self.names("connectors"):
+            self.component("connector", ("connectors", name))
+        for name in self.names("pipelines"):
+            self.pipeline(name)
+        self.events()
+        self.jobs()
+        self.spool()
+        self.store()
+
+    def names(self, *path: str | int) -> list[str]:
+        """The keys of the mapping at a path; none if there is no mapping."""
+        return list(self._mapping(path))
+
+    def component(self, kind: ComponentKind, path: KeyPath) -> Any:
+        """The component that is configured at a path, built once."""
+        if path not in self._components:
+            self._components[path] = self._component(kind, path)
+        return self._components[path]
+
+    def _component(self, kind: ComponentKind, path: KeyPath) -> Any:
+        given = lookup(self.source.value, path)
+        name = given.get("type") if isinstance(given, dict) else None
+        if not isinstance(name, str) or self.broken(path, ("type",)):
+            return None
+        try:
+            model = self.source.components.model(kind, name)
+            self.source.components.schema(kind, name)
+        except PluginError as error:
+            self.note((*path, "type"), error.message)
+            return None
+        read_types(self.source.resolved, self.source.shape, path)
+        worded = self.source.components.with_words()
+        plain = self.source.components
+        if not self._fit(lambda words: (worded if words else plain).schema(kind, name), path, given):
+            return None
+        options = {key: item for key, item in given.items() if key != "type"}
+        return self._built(path, lambda: self._builder.build(model, options))
+
+    def pipeline(self, name: str) -> Pipeline | None:
+        """The pipeline of that name."""
+        path: KeyPath = ("pipelines", name)
+        connector = self._connector((*path, "connector"))
+        routes = [self.route((*path, "routes", one), one) for one in self.names(*path, "routes")]
+        for inner, message in _consistency.of_pipeline(self._mapping(path)):
+            self.note((*path, *inner), message)
+        if connector is None or None in routes or self.spoiled(path):
+            return None
+        return self._built(path, lambda: self._pipeline(name, connector, [one for one in routes if one]))
+
+    def _pipeline(self, name: str, connector: Connector, routes: list[Route]) -> Pipeline:
+        given = lookup(self.source.value, ("pipelines", name))
+        options = self._builder.options(Pipeline, given, leave=("connector", "routes", "streams"))
+        spool = self._builder.options(Spool, self._mapping(("spool",)))
+        shared = {SPOOL_OPTIONS[option]: value for option, value in spool.items()}
+        rules = {key: self._rules(key, one) for key, one in given.get("streams", {}).items()}
+        options = {**shared, **options, "streams": rules, "routes": routes}
+        return cast("Pipeline", create(Pipeline, {"name": name, "connector": connector, **options}))
+
+    def _rules(self, name: str, given: dict[str, Any] | None) -> StreamRules:
+        try:
+            return cast("StreamRules", self._builder.build(StreamRules, given or {}))
+        except BuildError as error:
+            raise BuildError([(("streams", name, *path), reason) for path, reason in error.reasons]) from error
+
+    def _connector(self, path: KeyPath) -> Any:
+        """The connector written at a path, or the one that is named there."""
+        given = lookup(self.source.value, path)
+        if not isinstance(given, str) or self.broken(path):
+            return self.component("connector", path)
+        known = self.names("connectors")
+        if given in known:
+            return self.component("connector", ("connectors", given))
+        close = nearest(given, known)
+        hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known) or 'none; define it there'}"
+        self.note(path, f"there is no connector {self.shown(given, path)} under connectors; {hint}")
+        return None
+
+    def route(self, path: KeyPath, name: str) -> Route | None:
+        """The route that is configured at a path."""
+        router: Router | None = self.component("router", (*path, "router"))
+        self._consistent(path)
+        if router is None or self.spoiled(path):
+            return None
+
+        def build() -> Route:
+            options = self._builder.options(Route, self._mapping(path), leave=("router",))
+            return cast("Route", create(Route, {"name": name, "router": router, **options}))
+
+        return self._built(path, build)
+
+    def _consistent(self, path: KeyPath) -> None:
+        """Check a route against its router's class, which is known even if its options are wrong."""
+        given = self._mapping(path)
+        type_name = lookup(given, ("router", "type"))
+        if isinstance(type_name, str):
+            try:
+                model = cast("type[Router]", self.source.components.model("router", type_name))
+            except PluginError:
+                return
+            for inner, message in _consistency.of_route(given, model.modes):
+                self.note((*path, *inner), message)
+
+    def _mapping(self, path: KeyPath) -> dict[str, Any]:
+        found = lookup(self.source.value, path)
+        return found if isinstance(found, dict) else {}
+
+    def events(self) -> dict[str, Route]:
+        """The routes of the stream ``run_events``."""
+        path: KeyPath = ("events", "routes")
+        routes = {name: self.route((*path, name), name) for name in self.names(*path)}
+        return {name: route for name, route in routes.items() if route is not None}
+
+    def jobs(self) -> dict[str, Job]:
+        """The jobs, each of a pipeline that exists."""
+        built = {}
+        for name in self.names("jobs"):
+            given = lookup(self.source.value, ("jobs", name))
+            if not self.spoiled(("jobs", name)):
+                built[name] = self._job(name, given)
+        return built
+
+    def _job(self, name: str, given: dict[str, Any]) -> Job:
+        pipelines = self.names("pipelines")
+        if given["pipeline"] not in pipelines:
+            close = nearest(given["pipeline"], pipelines)
+            hint = f'did you mean "{close}"?' if close else f"known: {', '.join(pipelines) or 'none'}"
+            path: KeyPath = ("jobs", name, "pipeline")
+            self.note(path, f"there is no pipeline {self.shown(given['pipeline'], path)}; {hint}")
+        # Triggers keep their references as text: the scheduler that knows which are secret resolves them.
+        written = lookup(self.source.document.value, ("jobs", name))
+        known = {"pipeline", "triggers", "params"}
+        return Job(
+            name=name,
+            pipeline=str(given["pipeline"]),
+            triggers=tuple(written.get("triggers", ())),
+            params=written.get("params", {}),
+            options={key: item for key, item in written.items() if key not in known},
+        )
+
+    def spool(self) -> Spool | None:
+        """The limits of the spool."""
+        return self._section(Spool, "spool")
+
+    def store(self) -> Store | None:
+        """Where the store is."""
+        return self._section(Store, "store")
+
+    def _section(self, model: type[T], name: str) -> T | None:
+        given = lookup(self.source.value, (name,))
+        if self.spoiled((name,)):
+            return None
+        return self._built((name,), lambda: self._builder.build(model, {} if given is MISSING else given))
+
+    def _fit(self, schema_of: Callable[[bool], tuple[Schema, Defs]], path: KeyPath, value: Any) -> bool:
+        """Whether a value fits; if it does not, every reason is noted.
+
+        Args:
+            schema_of: The schema; asked for one with descriptions only where something is wrong.
+            path: Where the value stands.
+            value: The value.
+        """
+        schema, defs = schema_of(False)
+        spoiled = bool(path) and self.spoiled(path)
+        if fits(schema, value, defs):
+            return not spoiled
+        schema, defs = schema_of(True)
+        resolved, document = self.source.resolved, self.source.document
+        for problem in problems_of(schema, value, defs, document, under=path, hidden=resolved.is_outside):
+            if not resolved.is_broken(problem.path):
+                self.add(problem)
+        return False
+
+    def _built(self, path: KeyPath, build: Callable[[], T]) -> T | None:
+        try:
+            return build()
+        except BuildError as error:
+            for inner, reason in error.reasons:
+                self.note((*path, *inner), self._safe(reason, (*path, *inner)))
+            return None
+
+    def _safe(self, reason: str, path: KeyPath) -> str:
+        """A validator's sentence, unless it could repeat a secret or a value from outside."""
+        value = lookup(self.source.value, path)
+        if value is MISSING or str(value) not in reason:
+            return reason
+        shape = shape_at(self.source.shape, path)
+        hidden = self.source.resolved.is_outside(path) or (shape is not None and shape.is_secret())
+        return "the value is not valid" if hidden else reason
+
+    def broken(self, path: KeyPath, inner: KeyPath = ()) -> bool:
+        """Whether a value is a reference that cannot be resolved; its problem is noted."""
+        problem = self.source.resolved.problems.get(path + inner)
+        if problem is not None:
+            self.add(problem)
+        return problem is not None
+
+    def spoiled(self, path: KeyPath) -> bool:
+        """Whether something is wrong at a path or below, or an unresolved reference stands there."""
+        for problem in self.source.resolved.problems.values():
+            if problem.path[: len(path)] == path:
+                self.add(problem)
+        return any(one.path[: len(path)] == path for one in self.problems.found)
+
+    def shown(self, value: object, path: KeyPath) -> str:
+        """A value in quotes, or not at all if it came from outside."""
+        return "of that name" if self.source.resolved.is_outside(path) else quoted(value)
+
+    def note(self, path: KeyPath, message: str) -> None:
+        """Note a problem of the value at a path."""
+        self.add(Problem(self.source.document.place(path), path, message))
+
+    def add(self, problem: Problem) -> None:
+        """Note a problem once."""
+        if problem not in self._told:
+            self._told.add(problem)
+            self.problems.found.append(problem)

@@ -1,0 +1,153 @@
+"""Running the migrations that are due, in one transaction, one process at a time."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, text
+
+from muxly.errors import StoreError
+from muxly.store.database import sqlite
+from muxly.store.database.engine import now, transaction
+from muxly.store.database.errors import place, translated
+from muxly.store.schema import revision
+from muxly.store.schema.tables import leases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+
+    from muxly.store.schema.revision import Revision
+
+__all__ = ["SCRIPTS", "migrate", "refuse_newer", "take_lock"]
+
+SCRIPTS = Path(__file__).with_name("migrations")
+# Alembic keeps the running migration in its own module's globals: one at a time in a process.
+_ALEMBIC = threading.Lock()
+_ADVISORY_LOCK = 0x6D75786C79  # "muxly"; who creates or upgrades a PostgreSQL store holds it
+_PATIENCE_MS = 600_000
+
+
+def migrate(engine: Engine) -> None:
+    """Bring an older store to this code's revision, or find that another process just has.
+
+    Raises:
+        StoreError: A run is going on, or a migration failed; the store is as it was.
+        RetryableError: The database is busy or cannot be reached.
+    """
+    with _ALEMBIC:
+        if engine.dialect.name == "sqlite":
+            _migrate_sqlite(engine)
+            return
+        with transaction(engine) as connection:
+            take_lock(connection)
+            if _is_due(engine, connection):
+                _run(connection)
+
+
+def refuse_newer(engine: Engine, found: Revision) -> None:
+    """Refuse a store that a newer Muxly has upgraded.
+
+    Raises:
+        StoreError: Names the version that did.
+    """
+    if found.number <= revision.HEAD:
+        return
+    by = f"Muxly {found.muxly}" if found.muxly else "a newer Muxly"
+    raise StoreError(
+        f"the store {place(engine)} was written by {by} (revision {found.number}); this is Muxly "
+        f"{version('muxly-core')}, which knows revisions up to {revision.HEAD}. "
+        f"Install {by} or a later one, or restore the backup that was made before the upgrade"
+    )
+
+
+def take_lock(connection: Connection) -> None:
+    """Wait, inside a PostgreSQL transaction, until no other process creates or upgrades the store."""
+    connection.execute(text(f"SET LOCAL lock_timeout = {_PATIENCE_MS}"))
+    connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+
+
+def _migrate_sqlite(engine: Engine) -> None:
+    path = sqlite.path_of(engine)
+    assert path is not None
+    with translated(engine), engine.connect() as connection, _alone(connection), connection.begin():
+        if not _is_due(engine, connection):
+            return
+        before = revision.stored(connection)
+        assert before is not None
+        # The write lock is held, so the copy is of exactly what is about to change.
+        sqlite.back_up(path, before.number)
+        _run(connection)
+        _check_foreign_keys(engine, connection)
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Suspend foreign keys, and wait long for other processes; both before the transaction begins.
+
+    A migration re-creates tables: with foreign keys on, dropping the old one would delete
+    its children's rows. Inside a transaction the PRAGMA does nothing, silently, and
+    SQLAlchemy begins one with the first statement, so the driver's own connection is used.
+    """
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    (patience,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    driver.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+    driver.execute("PRAGMA foreign_keys = OFF")
+    assert driver.execute("PRAGMA foreign_keys").fetchone() == (0,)
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys = ON")
+        driver.execute(f"PRAGMA busy_timeout = {patience}")
+
+
+def _check_foreign_keys(engine: Engine, connection: Connection) -> None:
+    """Look for rows whose parent is gone, which nothing noticed while foreign keys were off."""
+    lost = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if lost is not None:
+        raise StoreError(
+            f"the store {place(engine)} cannot be upgraded: row {lost[1]} of the table {lost[0]} belongs to a row of "
+            f"{lost[2]} that is gone. Nothing was changed; restore a backup, and report this as a bug"
+        )
+
+
+def _is_due(engine: Engine, connection: Connection) -> bool:
+    found = revision.stored(connection)
+    assert found is not None
+    refuse_newer(engine, found)
+    if found.number == revision.HEAD:
+        return False
+    _refuse_running(engine, connection, found)
+    return True
+
+
+def _refuse_running(engine: Engine, connection: Connection, found: Revision) -> None:
+    """A run of an older Muxly would go on writing as if the tables had not changed."""
+    alive = leases.c.expires_at > now(connection)
+    held = connection.execute(select(leases.c.pipeline, leases.c.holder).where(alive)).first()
+    if held is not None:
+        raise StoreError(
+            f"the store {place(engine)} has to be upgraded from revision {found.number} to {revision.HEAD}, but "
+            f"{held.holder} is running the pipeline {held.pipeline!r}; try again when that run has ended"
+        )
+
+
+def _run(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    config.attributes["muxly"] = {
+        "connection": connection,
+        "version_table": revision.VERSION_TABLE,
+        "render_as_batch": True,
+    }
+    command.upgrade(config, revision.HEAD)
+    revision.stamp(connection, revision.HEAD)

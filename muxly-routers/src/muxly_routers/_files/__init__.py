@@ -1,0 +1,1 @@
+"""Files that routers write: folders, names, partitions, and the errors of writing them."""

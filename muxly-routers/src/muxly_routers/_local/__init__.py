@@ -1,1 +1,0 @@
-"""Files and folders on this machine, written so that nothing is ever half there."""

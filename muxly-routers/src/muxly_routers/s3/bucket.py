@@ -1,0 +1,271 @@
+"""One bucket: the requests that the router makes, each tried a few times at once where that may help."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, TypeGuard
+from urllib.parse import urlsplit
+
+from attrs import Factory, field, frozen
+
+import muxly
+from muxly_routers.s3 import failures
+from muxly_routers.s3.retries import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from types_boto3_s3.client import S3Client
+
+    from muxly_routers.s3.settings import Settings
+
+__all__ = ["Bucket", "Found", "Piece"]
+
+# A part or a small object is quickly sent again; longer waits are the runner's, which tells people.
+_AT_ONCE = muxly.Backoff(first_seconds=0.1, limit_seconds=1.0, attempts=3)
+_LONGEST_WAIT_SECONDS = 2.0
+_DELETED_AT_ONCE = 1000
+
+
+@frozen
+class Found:
+    """What the store says about an object."""
+
+    key: str
+    size: int
+    etag: str
+    facts: Mapping[str, str] = field(factory=dict, hash=False)
+
+
+@frozen
+class Piece:
+    """Bytes to be sent, as often as it takes.
+
+    Args:
+        body: Makes what the SDK reads them from.
+        size: How many there are.
+        digest: Their checksum, in the form of the bucket's settings.
+    """
+
+    body: Callable[[], Any]
+    size: int
+    digest: bytes
+
+
+@frozen
+class Bucket:
+    """The bucket of a route.
+
+    Args:
+        client: The SDK's client.
+        settings: The route's settings.
+        run: The run, for waiting.
+        renew: Has expired credentials looked for anew when the router is opened again, if they can be.
+    """
+
+    client: S3Client
+    settings: Settings
+    run: muxly.Run
+    renew: Callable[[], None] | None = None
+    _patience: Patience = field(
+        default=Factory(lambda self: Patience(lambda: self.run.stopping), takes_self=True), init=False, eq=False
+    )
+
+    def place(self, key: str) -> str:
+        """An object as people write it."""
+        return f"s3://{self.settings.bucket}/{key}"
+
+    def put(self, key: str, piece: Piece, facts: Mapping[str, str], condition: Mapping[str, str]) -> None:
+        """Write a whole object.
+
+        Args:
+            key: Its key.
+            piece: Its bytes.
+            facts: Kept with it.
+            condition: ``{"IfNoneMatch": "*"}``, ``{"IfMatch": etag}`` or nothing.
+
+        Raises:
+            ChangedError: The condition does not hold.
+            UnsupportedError: The store knows no conditions.
+        """
+        self._ask(
+            "write",
+            key,
+            self.client.put_object,
+            Body=piece.body,
+            ContentLength=piece.size,
+            Metadata=dict(facts),
+            **self._checksum(piece),
+            **dict(self.settings.object_options),
+            **condition,
+        )
+
+    def head(self, key: str) -> Found | None:
+        """What is there under a key; None if nothing is."""
+        try:
+            answer = self._ask("look at", key, self.client.head_object)
+        except failures.AbsentError:
+            return None
+        return Found(key, answer["ContentLength"], answer["ETag"], answer.get("Metadata", {}))
+
+    def get(self, key: str) -> tuple[bytes, str] | None:
+        """A small object and its ETag; None if it is not there."""
+
+        def read(**params: Any) -> tuple[bytes, str]:
+            answer = self.client.get_object(**params)
+            with answer["Body"] as body:
+                return body.read(), answer["ETag"]
+
+        try:
+            content: tuple[bytes, str] = self._ask("read", key, read)
+        except failures.AbsentError:
+            return None
+        return content
+
+    def delete(self, key: str) -> None:
+        """Delete an object; one that is not there is fine."""
+        self._ask("delete", key, self.client.delete_object)
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Delete objects, a thousand in a request.
+
+        Raises:
+            RetryableError: One of them was not deleted this time.
+            RouteError: One of them cannot be deleted.
+        """
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            some = keys[start : start + _DELETED_AT_ONCE]
+            answer = self._ask(
+                "delete objects like",
+                some[0],
+                lambda Key, **params: self.client.delete_objects(**params),  # noqa: N803
+                Delete={"Objects": [{"Key": key} for key in some], "Quiet": True},
+            )
+            for problem in answer.get("Errors", [])[:1]:
+                place = self.place(problem.get("Key", ""))
+                raise failures.error_of_code(problem.get("Code", ""), problem.get("Message", ""), "delete", place)
+
+    def below(self, prefix: str) -> Iterator[Found]:
+        """All objects whose keys begin so, in the order of their keys."""
+        more: dict[str, str] = {}
+        while True:
+            answer = self._ask("list", prefix, self._list, **more)
+            for one in answer.get("Contents", []):
+                yield Found(one["Key"], one["Size"], one.get("ETag", ""))
+            if not answer.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    def _list(self, Key: str, **params: Any) -> Any:  # noqa: N803
+        return self.client.list_objects_v2(Prefix=Key, **params)
+
+    def begin_upload(self, key: str, facts: Mapping[str, str]) -> str:
+        """Begin an object that comes in parts; its id."""
+        answer = self._ask(
+            "begin to write",
+            key,
+            self.client.create_multipart_upload,
+            Metadata=dict(facts),
+            ChecksumAlgorithm=self.settings.checksum.upper(),
+            **dict(self.settings.object_options),
+        )
+        return str(answer["UploadId"])
+
+    def put_part(self, key: str, upload: str, number: int, piece: Piece) -> dict[str, Any]:
+        """Send a part; what names it at the end."""
+        checksum = self._checksum(piece)
+        answer = self._ask(
+            f"write part {number} of",
+            key,
+            self.client.upload_part,
+            Body=piece.body,
+            ContentLength=piece.size,
+            UploadId=upload,
+            PartNumber=number,
+            **checksum,
+        )
+        return {"PartNumber": number, "ETag": answer["ETag"], **checksum}
+
+    def end_upload(self, key: str, upload: str, parts: Sequence[Any], condition: Mapping[str, str]) -> None:
+        """Let the parts be the object, in one step.
+
+        Raises:
+            ChangedError: The condition does not hold.
+            AbsentError: The upload is not there: it was aborted, or an earlier request ended it.
+        """
+        self._ask(
+            "finish",
+            key,
+            self.client.complete_multipart_upload,
+            UploadId=upload,
+            MultipartUpload={"Parts": list(parts)},
+            **condition,
+        )
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Forget an upload and its parts; one that is not there is fine."""
+        try:
+            self._ask("give up", key, self.client.abort_multipart_upload, UploadId=upload)
+        except failures.AbsentError:
+            return
+
+    def uploads(self, key: str) -> list[str]:
+        """The ids of the uploads of that very key that were begun and not ended."""
+        found: list[str] = []
+        more: dict[str, str] = {}
+        while True:
+            answer = self._ask("list unfinished uploads of", key, self._uploads, **more)
+            found += [one["UploadId"] for one in answer.get("Uploads", []) if one["Key"] == key]
+            if not answer.get("IsTruncated"):
+                return found
+            more = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+
+    def _uploads(self, Key: str, **params: Any) -> Any:  # noqa: N803
+        return self.client.list_multipart_uploads(Prefix=Key, **params)
+
+    def look(self) -> None:
+        """Make sure that the bucket is there and may be used."""
+        try:
+            self._ask("look at", "", lambda Key, **params: self.client.head_bucket(**params))  # noqa: N803
+        except failures.AbsentError as error:
+            raise muxly.RouteError(f"{error}; create the bucket, or correct the option bucket") from error
+
+    @property
+    def is_of_aws(self) -> bool:
+        """Whether it is a bucket of AWS itself, also where the environment names another endpoint."""
+        host = urlsplit(self.client.meta.endpoint_url).hostname or ""
+        return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+    def _checksum(self, piece: Piece) -> dict[str, str]:
+        return {f"Checksum{self.settings.checksum.upper()}": base64.b64encode(piece.digest).decode()}
+
+    def _ask(self, doing: str, key: str, operation: Callable[..., Any], **params: Any) -> Any:
+        """Make a request, and again where it may work a moment later.
+
+        Raises:
+            MuxlyError: It did not.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
+
+        for attempt in range(1, _AT_ONCE.attempts + 1):
+            body = {"Body": params["Body"]()} if "Body" in params else {}
+            try:
+                with self._patience.request():
+                    return operation(Bucket=self.settings.bucket, Key=key, **{**params, **body})
+            except (BotoCoreError, ClientError, ResponseParserError) as error:
+                failure = failures.error_of(error, doing, self.place(key), self.renew)
+                if not _again(failure, attempt):
+                    raise failure from error
+                wait = _AT_ONCE.wait(attempt, retry_after=failure.retry_after)
+            self.run.sleep(wait)
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _again(failure: muxly.MuxlyError, attempt: int) -> TypeGuard[muxly.RetryableError]:
+    """Whether to try again at once, and not only when the runner does."""
+    return (
+        isinstance(failure, muxly.RetryableError)
+        and not _AT_ONCE.spent(attempt)
+        and (failure.retry_after or 0) <= _LONGEST_WAIT_SECONDS
+    )

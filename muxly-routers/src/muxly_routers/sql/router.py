@@ -1,0 +1,146 @@
+"""The router ``sql``: tables of a SQL database.
+
+Each delivery is one transaction: its records, and the delivery's id, digest and receipt in
+``_muxly_deliveries``. A repeat finds its id there and is answered as the first time. PostgreSQL,
+SQLite, MySQL, MariaDB and DuckDB are each written by the fastest way they have, any other database
+through SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import attrs
+
+import muxly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from muxly_routers.sql.output import Output
+    from muxly_routers.sql.settings import Settings
+
+__all__ = ["Sql"]
+
+_DAY_SECONDS = 86_400.0
+
+
+def _check_template(needed: str | None) -> Any:
+    def check(instance: Any, attribute: Any, value: str | None) -> None:
+        # Where the rules of names are written, which no other router needs.
+        from muxly_routers.sql import names
+
+        if value is not None and (problem := names.template_problem(value, needed)):
+            raise ValueError(f"{attribute.name}: {problem}")
+
+    return check
+
+
+class Sql(muxly.Router):
+    """Writes records to the tables of a SQL database, each delivery in one transaction."""
+
+    modes: ClassVar[frozenset[str]] = frozenset({"append", "upsert", "overwrite", "replace"})
+    promise: ClassVar[muxly.Promise] = "effectively_once"
+    concurrency: ClassVar[int] = 4
+
+    url: muxly.Secret = muxly.option(
+        "Address of the database, as SQLAlchemy writes it: postgresql://user:password@host/database, "
+        "sqlite:////absolute/path.db, mysql://..., duckdb:///..."
+    )
+    schema: str | None = muxly.option(
+        "Schema of the tables, made of {stream}, {route} and {pipeline}; made if it is missing; default: the one "
+        "that the connection looks in first.",
+        default=None,
+        validator=_check_template(None),
+    )
+    table: str = muxly.option(
+        "Table of a stream, made of {stream}, {route} and {pipeline}.",
+        default="{stream}",
+        validator=_check_template("stream"),
+    )
+    deletes: Literal["soft", "hard"] = muxly.option(
+        "What an upsert does with a record whose _deleted_at is set: soft marks the row, hard deletes it.",
+        default="soft",
+    )
+    primary_keys: bool = muxly.option(
+        "Whether tables of other modes than upsert get the stream's primary key too; a key that comes twice is "
+        "then refused.",
+        default=False,
+    )
+    indexes: dict[str, list[list[str]]] = muxly.option(
+        "Indexes of new tables: by stream, the columns of each index.", factory=dict
+    )
+    fast_path: bool = muxly.option(
+        "Whether the database's own bulk path is used, if there is one; else SQLAlchemy's inserts.", default=True
+    )
+    remember_seconds: float = muxly.option(
+        "How long the ids of deliveries are kept, to recognise a repeat.",
+        default=90 * _DAY_SECONDS,
+        validator=attrs.validators.ge(_DAY_SECONDS),
+    )
+    connect_seconds: int = muxly.option(
+        "How long to wait for a connection.", default=10, validator=attrs.validators.ge(1)
+    )
+    lock_seconds: int = muxly.option(
+        "How long to wait for a lock that another program holds, before the delivery is tried again.",
+        default=10,
+        validator=attrs.validators.ge(1),
+    )
+
+    def open(self, run: muxly.Run) -> None:
+        """Remember the run; the connection is made at the first use."""
+        self._run = run
+        self._output: Output | None = None
+
+    def check(self) -> Iterable[muxly.Notice]:
+        """Whether the database can be reached, and tables be made; reads only."""
+        return self._opened().check()
+
+    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
+        """Apply the records in one transaction; see the module for what holds after a crash."""
+        return self._opened().deliver(delivery)
+
+    def begin(self, stream: muxly.Stream, generation: int) -> None:
+        """Drop what older generations left that were never complete."""
+        self._opened().begin(stream, generation)
+
+    def complete(self, stream: muxly.Stream, generation: int) -> None:
+        """Let the generation's table take the place of the one before, in one transaction."""
+        self._opened().complete(stream, generation)
+
+    def close(self) -> None:
+        """Disconnect."""
+        output, self._output = getattr(self, "_output", None), None
+        if output is not None:
+            output.close()
+
+    def _opened(self) -> Output:
+        # Loads pyarrow and SQLAlchemy, which a pipeline with another router does not need.
+        from muxly_routers.sql.output import Output
+
+        if self._output is None:
+            self._output = Output(self._settings(), self._run)
+        return self._output
+
+    def _settings(self) -> Settings:
+        from muxly_routers.sql.dialects import parsed
+        from muxly_routers.sql.settings import Settings
+
+        return Settings(
+            url=parsed(self.url),
+            fast=self.fast_path,
+            schema=self.schema,
+            table=self.table,
+            hard=self.deletes == "hard",
+            indexes=self.indexes,
+            primary_keys=self.primary_keys,
+            remember_seconds=self.remember_seconds,
+            connect_seconds=self.connect_seconds,
+            lock_seconds=self.lock_seconds,
+        )
+
+
+@muxly.hookimpl
+def muxly_router() -> type[Sql]:
+    """The router of this module."""
+    return Sql

@@ -1,0 +1,193 @@
+"""A router that keeps what it got, for a test to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+from attrs.validators import ge
+
+from muxly.errors import ConflictError
+from muxly.options import option
+from muxly.router import Promise, Receipt, Router
+from muxly_testing import contents
+from muxly_testing.calls import Call
+from muxly_testing.destination import entry_of, generation_entry
+from muxly_testing.places import Place, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import pyarrow as pa
+
+    from muxly.component import Run
+    from muxly.router import Delivery
+    from muxly.stream import Stream
+    from muxly_testing.destination import Destination
+
+__all__ = ["CollectingRouter"]
+
+
+class CollectingRouter(Router):
+    """Keeps every delivery, remembers its id, and has every mode.
+
+    The value that a test holds sees what the copies of a run were given. From configuration,
+    give it a ``token``, and make another router with the same token in the test; or a
+    ``folder``, where other processes find it too.
+    """
+
+    modes: ClassVar[frozenset[str]] = frozenset({"append", "upsert", "overwrite", "replace"})
+    promise: ClassVar[Promise] = "effectively_once"
+
+    folder: Path | None = option("Where deliveries are kept, so that they survive the process.", default=None)
+    token: str = option("Routers with the same token share what they got; one is made if none is given.", default="")
+    mark_every: int = option("Deliver so many records at a time and mark each; 0 = all.", default=0, validator=ge(0))
+
+    _run: Run | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.token = self.token or new_token()
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """Every call of this router and of its copies, in order."""
+        return self._place.calls.all()
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all deliveries that were kept, each once, in order."""
+        entries = (entry for entry, _ in self._destination.entries())
+        return list(dict.fromkeys(entry.id for entry in entries if entry.kind == "delivery"))
+
+    @property
+    def streams(self) -> list[str]:
+        """The names of all streams that something was delivered of."""
+        return list(dict.fromkeys(entry.stream for entry, _ in self._destination.entries()))
+
+    def records(self, stream: str = "numbers") -> list[dict[str, Any]]:
+        """What a reader of the destination sees of a stream, tombstones included."""
+        return contents.visible(self._destination.entries(), stream)
+
+    def alive(self, stream: str = "numbers") -> list[dict[str, Any]]:
+        """The same without the records that are deleted."""
+        return contents.alive(self.records(stream))
+
+    def batches(self, stream: str = "numbers") -> list[pa.RecordBatch]:
+        """Every batch that was kept of a stream, as it came."""
+        stored = self._destination.entries()
+        kept = [batch for entry, batches in stored if entry.stream == stream for batch in batches()]
+        return [one.drop_columns(contents.SEQUENCE) if contents.SEQUENCE in one.schema.names else one for one in kept]
+
+    def clear(self) -> None:
+        """Forget what was delivered."""
+        self._destination.clear()
+
+    def open(self, run: Run) -> None:
+        """Note it."""
+        self._run = run
+        self._note(Call("open"))
+
+    def close(self) -> None:
+        """Note it."""
+        self._run = None
+        self._note(Call("close"))
+
+    def deliver(self, delivery: Delivery) -> Receipt | None:
+        """Keep what is not kept yet."""
+        self._note(call_of(delivery))
+        self.keep(delivery)
+        return None
+
+    def begin(self, stream: Stream, generation: int) -> None:
+        """Note it."""
+        self._note(Call("begin", stream=stream.name, number=generation))
+        self.start(stream, generation)
+
+    def complete(self, stream: Stream, generation: int) -> None:
+        """Make the generation the visible one."""
+        self._note(Call("complete", stream=stream.name, number=generation))
+        self.finish(stream, generation)
+
+    def keep(self, delivery: Delivery, *, left_out: Iterable[int] = ()) -> None:
+        """Keep the delivery's records, unless they are kept already.
+
+        Args:
+            delivery: What was delivered.
+            left_out: Numbers of records that are refused.
+
+        Raises:
+            ConflictError: Another content is kept under that id.
+        """
+        kept = self._kept(delivery)
+        refused = frozenset(left_out)
+        if self.mark_every and delivery.mode == "append":
+            self._keep_parts(delivery, kept, refused)
+        elif kept == 0:
+            self._destination.add(entry_of(delivery, left_out=refused), _kept_batches(delivery))
+
+    def start(self, stream: Stream, generation: int) -> None:
+        """Begin a generation; what is visible stays visible."""
+        self._destination.add(generation_entry(stream, "begin", generation))
+
+    def finish(self, stream: Stream, generation: int) -> None:
+        """Make the generation the visible one.
+
+        Raises:
+            ConflictError: A newer one is visible.
+        """
+        newest = contents.visible_generation(self._destination.entries(), stream.name)
+        if newest is not None and newest > generation:
+            raise ConflictError(f"generation {newest} of {stream.name} is visible; {generation} is older")
+        self._destination.add(generation_entry(stream, "complete", generation))
+
+    def _kept(self, delivery: Delivery) -> int:
+        """How far into the delivery its records are kept; a delivery without records counts as one."""
+        end = 0
+        for entry, batches in self._destination.entries():
+            if entry.id != delivery.id:
+                continue
+            if entry.digest != delivery.digest:
+                raise ConflictError(f"delivery {delivery.id} is kept with digest {entry.digest}, not {delivery.digest}")
+            end = max(end, 1, entry.first + sum(batch.num_rows for batch in batches()))
+        return end
+
+    def _keep_parts(self, delivery: Delivery, kept: int, left_out: frozenset[int]) -> None:
+        """Keep and mark so many records at a time, as a router for single messages does."""
+        for part in self._parts(delivery):
+            start, end = delivery.delivered, delivery.delivered + part.num_rows
+            if end > kept:
+                known = max(0, kept - start)
+                entry = attrs.evolve(entry_of(delivery, left_out=left_out), first=start + known)
+                self._destination.add(entry, [part.slice(known)])
+            delivery.mark(end)
+
+    def _parts(self, delivery: Delivery) -> Iterator[pa.RecordBatch]:
+        for batch in delivery.batches():
+            for start in range(0, batch.num_rows, self.mark_every):
+                yield batch.slice(start, self.mark_every)
+
+    def _note(self, call: Call) -> None:
+        self._place.calls.note(call)
+
+    @property
+    def _place(self) -> Place:
+        return Place.of(self.token, self.folder)
+
+    @property
+    def _destination(self) -> Destination:
+        return self._place.destination
+
+
+def _kept_batches(delivery: Delivery) -> Iterator[pa.RecordBatch]:
+    """The batches; of an upsert with the place of each record, which decides between equals."""
+    if delivery.mode != "upsert":
+        yield from delivery.batches()
+        return
+    for sequences, batch in delivery.sequenced():
+        yield batch.append_column(contents.SEQUENCE, sequences)
+
+
+def call_of(delivery: Delivery) -> Call:
+    """How a delivery is noted."""
+    return Call("deliver", stream=delivery.stream.name, key=delivery.id, number=delivery.delivered)

@@ -1,0 +1,319 @@
+"""The tests that every connector has to pass."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import pytest
+
+from muxly.connector import Connector, Partition, Plan
+from muxly.stream import Stream
+from muxly_testing.component_conformance import ComponentConformance
+from muxly_testing.expectations import cursor_problem, expect
+from muxly_testing.readings import Read, all_records, boundary, cursor_after, planned, read, total
+from muxly_testing.watching import WatchedRun, within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from muxly.component import Component
+    from muxly_testing.readings import Key
+
+__all__ = ["ConnectorConformance"]
+
+
+class ConnectorConformance(ComponentConformance):
+    """Subclass it, and say how your connector is made.
+
+    ::
+
+        class TestCountries(ConnectorConformance):
+            def connector(self, tmp_path):
+                return Countries(base_url=...)
+
+    The system behind it should hold a few hundred records that do not change during a test,
+    and the options should make several batches of them. Override ``broken`` to have errors tested.
+    """
+
+    resume_points: ClassVar[int] = 20
+    """At most so many cursors of a partition are resumed from."""
+
+    def connector(self, tmp_path: Path) -> Connector:
+        """Your connector; called for each test.
+
+        Args:
+            tmp_path: A folder of the test, not made yet.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method connector(self, tmp_path)")
+
+    def component(self, tmp_path: Path) -> Component:
+        """The connector."""
+        return self.connector(tmp_path)
+
+    def work(self, component: Component) -> object:
+        """Read everything; what is kept beside the records is streams and plans."""
+        connector, kept = cast("Connector", component), list[object]()
+        for stream, plan in planned(connector):
+            all_records(connector, stream, plan)
+            kept += [stream, plan]
+        return kept
+
+    @pytest.fixture
+    def ready(self, opened: Component) -> Connector:
+        """The connector, opened."""
+        return cast("Connector", opened)
+
+    def test_is_a_connector(self, made: Component) -> None:
+        """Its class says what it is, and a worker can import it."""
+        expect(isinstance(made, Connector), "a connector is a subclass of muxly.Connector", type(made))
+        expect("<locals>" not in type(made).__qualname__, "the class is at the top of its module", type(made))
+
+    def test_streams_have_unique_names_and_known_parents(self, ready: Connector) -> None:
+        """A name is the stream's identity in the store."""
+        streams = list(ready.streams())
+        expect(streams, "a connector has streams", streams)
+        wrong = [one for one in cast("list[object]", streams) if not _is_named_stream(one)]
+        expect(not wrong, "streams returns muxly.Stream objects with a name", wrong)
+        repeated = [name for name, count in Counter(one.name for one in streams).items() if count > 1]
+        expect(not repeated, "the names of streams are unique", repeated)
+        names = {one.name for one in streams if one.parent is None}
+        lost = [one for one in streams if one.parent is not None and one.parent not in names]
+        expect(not lost, "the parent of a stream is another stream of the connector, without a parent itself", lost)
+
+    def test_streams_are_the_same_each_time(self, ready: Connector, made: Component, run: WatchedRun) -> None:
+        """Under the same options, in this copy and in another one."""
+        other = cast("Connector", copy.deepcopy(made))
+        other.open(run)
+        first, second, third = (list(one.streams()) for one in (ready, ready, other))
+        other.close()
+        expect(first == second == third, "the same options give the same streams", (first, second, third))
+
+    def test_plans_can_be_stored(self, ready: Connector) -> None:
+        """A plan is stored before its first read, and may be finished by a later run."""
+        for stream, plan in planned(ready):
+            expect(isinstance(plan, Plan), "plan returns a muxly.Plan", plan)
+            parts: list[object] = list(plan.partitions)
+            wrong = [one for one in parts if not isinstance(one, Partition) or type(one.id) is not str]
+            expect(not wrong, "a plan holds muxly.Partition objects, whose ids are text", wrong)
+            repeated = [name for name, count in Counter(one.id for one in plan.partitions).items() if count > 1]
+            expect(not repeated, f"the partitions of {stream.name} have unique ids", repeated)
+            _expect_storable(plan.cursor, f"the cursor of the plan of {stream.name}")
+            for part in plan.partitions:
+                _expect_storable(part.cursor, f"the cursor of partition {part.id!r} of {stream.name}")
+                _expect_storable(part.payload, f"the payload of partition {part.id!r} of {stream.name}")
+
+    def test_batches_become_columns(self, ready: Connector) -> None:
+        """Records fit their columns; those that do not are the connector's ``rejected``."""
+        for stream, plan in planned(ready):
+            for part in plan.partitions:
+                for one in read(ready, stream, part, part.cursor):
+                    table, misfits = one.batch.to_arrow(stream.schema or plan.schema)
+                    expect(not misfits, f"every record of {stream.name} fits its columns", misfits[:3])
+                    expect(
+                        len(set(table.schema.names)) == len(table.schema.names),
+                        f"the columns of {stream.name} have unique names",
+                        table.schema.names,
+                    )
+                    nameless = [bad for bad in one.batch.rejected if not bad.reason]
+                    expect(not nameless, "a rejected record has a reason", nameless)
+
+    def test_known_schema_is_kept(self, ready: Connector) -> None:
+        """A schema that a stream or plan shows before reading is the one that comes."""
+        for stream, plan in planned(ready):
+            schema = plan.schema or stream.schema
+            if schema is None:
+                continue
+            for part in plan.partitions:
+                for one in read(ready, stream, part, part.cursor):
+                    found = one.batch.to_arrow(schema)[0].schema if one.stream == stream.name else schema
+                    other = [field for field in found if schema.get_field_index(field.name) < 0]
+                    expect(not other, f"batches of {stream.name} have the columns of its schema", other)
+
+    def test_children_are_shown(self, ready: Connector) -> None:
+        """A batch of another stream needs that stream to say whose child it is."""
+        shown = {one.name: one.parent for one in ready.streams()}
+        for stream, plan in planned(ready):
+            for part in plan.partitions:
+                for one in read(ready, stream, part, part.cursor):
+                    if one.stream != stream.name:
+                        expect(
+                            shown.get(one.stream) == stream.name,
+                            f"a stream read with {stream.name} is shown by streams() with parent={stream.name!r}",
+                            one.stream,
+                        )
+
+    def test_primary_key_names_one_record(self, ready: Connector) -> None:
+        """``upsert`` would overwrite one of two records with the same key."""
+        keys = {one.name: one.primary_key for one in ready.streams()}
+        for stream, plan in planned(ready):
+            counts = all_records(ready, stream, plan)
+            for name in {name for name, _ in counts if keys.get(name)}:
+                _expect_key(name, keys[name], counts)
+
+    def test_cursors_can_be_stored(self, ready: Connector) -> None:
+        """They come back equal and of the same type."""
+        for stream, plan in planned(ready):
+            for part in plan.partitions:
+                for one in read(ready, stream, part, part.cursor):
+                    _expect_storable(one.batch.cursor, f"a cursor of {stream.name}")
+
+    def test_reading_resumes_from_every_cursor_with_exactly_the_rest(self, ready: Connector) -> None:
+        """Nothing is lost after a crash, and nothing is read twice but ties at the cursor."""
+        for stream, plan in planned(ready):
+            for part in plan.partitions:
+                reads = list(read(ready, stream, part, part.cursor))
+                for index in self._resumable(stream, reads):
+                    _expect_rest(ready, stream, part, reads, index)
+
+    def _resumable(self, stream: Stream, reads: list[Read]) -> list[int]:
+        """Where reading may resume: in the middle only of a sorted stream."""
+        found = [index for index, one in enumerate(reads) if one.batch.cursor is not None]
+        if not stream.sorted:
+            return found[-1:] if found and found[-1] == len(reads) - 1 else []
+        step = max(1, -(-len(found) // self.resume_points))
+        return sorted({*found[::step], *found[-1:]})
+
+    def test_reading_twice_gives_the_same(self, ready: Connector) -> None:
+        """A retry starts the same reading again."""
+        for stream, plan in planned(ready):
+            first, second = (all_records(ready, stream, plan) for _ in range(2))
+            expect(first == second, f"reading {stream.name} twice gives the same records", _difference(first, second))
+
+    def test_finished_plan_leaves_nothing_to_read(self, ready: Connector) -> None:
+        """The stream's cursor says that everything was read; only records in the lookback come again."""
+        for stream, plan in planned(ready):
+            reads = {part.id: list(read(ready, stream, part, part.cursor)) for part in plan.partitions}
+            last = {name: _last_cursor(some) for name, some in reads.items()}
+            cursor = cursor_after(plan, last)
+            if cursor is None:
+                continue
+            again = all_records(ready, stream, ready.plan(stream, cursor))
+            allowed = boundary(stream, [one for some in reads.values() for one in some])
+            expect(
+                not again - allowed,
+                f"after a finished plan nothing of {stream.name} is new; only records within the lookback come again",
+                list((again - allowed).items())[:3],
+            )
+
+    def test_plan_can_be_finished_by_another_process(self, ready: Connector, made: Component, run: WatchedRun) -> None:
+        """``read`` needs the options and the partition, and nothing that ``plan`` left behind."""
+        for stream, plan in planned(ready):
+            other = cast("Connector", pickle.loads(pickle.dumps(made)))  # noqa: S301 (our own bytes)
+            other.open(run)
+            parts: tuple[Partition, ...] = pickle.loads(pickle.dumps(plan.partitions))  # noqa: S301 (our own bytes)
+            found = total(one for part in parts for one in read(other, stream, part, part.cursor))
+            other.close()
+            wanted = all_records(ready, stream, plan)
+            expect(found == wanted, f"another process reads the same of {stream.name}", _difference(wanted, found))
+
+    def test_partitions_can_be_read_at_once(self, ready: Connector) -> None:
+        """``read`` runs on several threads."""
+        for stream, plan in planned(ready):
+            if not plan.partitions:
+                continue
+            with ThreadPoolExecutor(min(8, 2 * len(plan.partitions))) as pool:
+                parts = [*plan.partitions, *plan.partitions]
+                found = list(pool.map(lambda part, of=stream: total(read(ready, of, part, part.cursor)), parts))
+            alone = [total(read(ready, stream, part, part.cursor)) for part in plan.partitions]
+            expect(
+                found == [*alone, *alone],
+                f"partitions of {stream.name} that are read at the same time give the same records",
+                f"{[sum(one.values()) for one in found]} records, alone {[sum(one.values()) for one in alone]}",
+            )
+
+    def test_reading_may_be_given_up(self, ready: Connector) -> None:
+        """A run that stops does not read to the end."""
+        for stream, plan in planned(ready):
+            for part in plan.partitions:
+                reading = ready.read(stream, part, part.cursor)
+                next(iter(reading), None)
+                if close := getattr(reading, "close", None):
+                    close()
+            wanted, found = (all_records(ready, stream, plan) for _ in range(2))
+            expect(found == wanted, f"{stream.name} can be read after a reading was given up")
+
+    def test_stopping_run_ends_reading_in_time(self, ready: Connector, run: WatchedRun) -> None:
+        """Whatever a connector waits for, it stops waiting when the run stops."""
+        plans = list(planned(ready))
+        run.stop.set()
+        for stream, plan in plans:
+            for part in plan.partitions:
+                within(
+                    self.stop_seconds,
+                    f"reading {stream.name} yields or ends within {self.stop_seconds} s after the run was stopped",
+                    lambda of=stream, one=part: next(iter(ready.read(of, one, one.cursor)), None),  # type: ignore[misc]
+                )
+
+    def test_one_value_of_the_overwrite_key_lies_in_one_group(self, ready: Connector) -> None:
+        """Otherwise a second delivery would empty what the first one brought."""
+        for stream, plan in planned(ready):
+            if stream.overwrite_key:
+                groups = list(_groups(ready, stream, plan))
+                _expect_whole_groups(stream, groups)
+
+
+def _is_named_stream(value: object) -> bool:
+    return isinstance(value, Stream) and type(value.name) is str and value.name != ""
+
+
+def _groups(connector: Connector, stream: Stream, plan: Plan) -> Iterator[set[Any]]:
+    """The values of the overwrite key in each group: the batches up to a cursor."""
+    for part in plan.partitions:
+        group: set[Any] = set()
+        for one in read(connector, stream, part, part.cursor):
+            group |= {tuple(record.get(name) for name in stream.overwrite_key) for record in one.records}
+            group |= {value if isinstance(value, tuple) else (value,) for value in one.batch.replaces}
+            if one.batch.cursor is not None:
+                yield group
+                group = set()
+        yield group
+
+
+def _expect_whole_groups(stream: Stream, groups: list[set[Any]]) -> None:
+    for (number, one), (later, other) in itertools.combinations(enumerate(groups), 2):
+        expect(
+            not one & other,
+            f"all records of {stream.name} with one value of {stream.overwrite_key} come in one group, before a cursor",
+            f"{sorted(map(str, one & other))[:3]} in groups {number} and {later}",
+        )
+
+
+def _expect_rest(connector: Connector, stream: Stream, part: Partition, reads: list[Read], index: int) -> None:
+    rest, cursor = total(reads[index + 1 :]), reads[index].batch.cursor
+    found = total(read(connector, stream, part, cursor))
+    where = f"resuming partition {part.id!r} of {stream.name} after batch {index} at {cursor!r}"
+    lost = rest - found
+    expect(not lost, f"{where} gives all that follows", f"{sum(lost.values())} lost: {list(lost)[:2]}")
+    extra = found - rest - boundary(stream, reads[: index + 1])
+    expect(
+        not extra,
+        f"{where} gives nothing that came before; only with a cursor_field records at the cursor may come again",
+        f"{sum(extra.values())} repeated: {list(extra)[:2]}",
+    )
+
+
+def _expect_key(name: str, key: tuple[str, ...], counts: Counter[Key]) -> None:
+    found = Counter(tuple(dict(record).get(column) for column in key) for of, record in counts if of == name)
+    empty = [value for value in found if None in value]
+    expect(not empty, f"the primary key {key} of {name} is never null", empty[:3])
+    twice = [value for value, count in found.items() if count > 1]
+    expect(not twice, f"the primary key {key} of {name} names one record", twice[:3])
+
+
+def _expect_storable(value: Any, what: str) -> None:
+    problem = cursor_problem(value, what)
+    expect(problem is None, "cursors and payloads are JSON values, dates, datetimes or Decimals", problem)
+
+
+def _last_cursor(reads: list[Read]) -> Any:
+    return next((one.batch.cursor for one in reversed(reads) if one.batch.cursor is not None), None)
+
+
+def _difference(first: Counter[Key], second: Counter[Key]) -> str:
+    return f"only in one: {list((first - second).items())[:2]}; only in the other: {list((second - first).items())[:2]}"

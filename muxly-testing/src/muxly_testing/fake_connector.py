@@ -1,0 +1,231 @@
+"""A connector without a system behind it, whose records and faults are scripted."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs.validators import ge, in_
+
+from muxly.batch import Batch, Cursor, Rejected
+from muxly.connector import Connector, Partition, Plan
+from muxly.errors import StreamUnavailableError
+from muxly.options import option
+from muxly.stream import Stream
+from muxly_testing import fake_cursors, fake_records
+from muxly_testing.calls import Call, Calls
+from muxly_testing.faults import Fault, scripted
+from muxly_testing.places import Place, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from muxly.component import Run
+
+__all__ = ["FakeConnector"]
+
+
+class FakeConnector(Connector):
+    """Deterministic records: the content of each follows from seed, stream and ``id``.
+
+    A stream holds the ids from 0 to ``records``; raise that between two runs, and the second one
+    finds the new ones. The calls of all copies of one connector are kept in ``calls``.
+    """
+
+    names: list[str] = option("Names of the streams.", factory=lambda: ["numbers"])
+    records: int = option("Records of each stream.", default=1000, validator=ge(0))
+    records_of: dict[str, int] = option("Records of single streams, in place of that.", factory=dict)
+    partitions: int = option("Partitions of each plan.", default=1, validator=ge(1))
+    batch_records: int = option("Records of one batch.", default=100, validator=ge(1))
+    cursor_every: int = option("Every n-th batch carries a cursor; 0 = none does.", default=1, validator=ge(0))
+    cursor_kind: str = option(
+        "number, text, datetime, decimal or mapping.", default="number", validator=in_(fake_cursors.KINDS)
+    )
+    seed: int = option("Another seed, other values.", default=0)
+    wide: bool = option("A column of every type, rather than five usual ones.", default=False)
+    arrow: bool = option("Whether batches are Arrow, or lists of dicts.", default=True)
+    keyed: bool = option("Whether streams have a primary key and a cursor field.", default=True)
+    in_order: bool = option("Whether streams say that they are sorted.", default=True)
+    endless: bool = option("Reading goes on until the run stops.", default=False)
+    batch_seconds: float = option("How long each batch takes.", default=0.0, validator=ge(0))
+    children: bool = option("Each stream has a child, NAME.parts, with up to two records a record.", default=False)
+    by_day: bool = option("Streams have the overwrite key day, and a day is one group.", default=False)
+    per_day: int = option("So many records share one day.", default=100, validator=ge(1))
+    gone: list[int] = option("Ids that the source does not have any more.", factory=list)
+    deleted: list[int] = option("Ids that come as tombstones.", factory=list)
+    bad: list[int] = option("Ids that cannot be read; they come as rejected records.", factory=list)
+    missing: list[str] = option("Streams that are shown, but not there when they are read.", factory=list)
+    extra_from: int | None = option("From this id on there is a column extra.", default=None)
+    text_from: int | None = option("From this id on amount is text.", default=None)
+    faults: list[Fault] = option("What goes wrong.", factory=list)
+    folder: Path | None = option("Where calls are noted, so that other processes know them.", default=None)
+    token: str = option("Connectors with the same token share their calls.", default="")
+
+    _run: Run | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._own = new_token()
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """Every call of this connector and of its copies, in order."""
+        return self._noted().all()
+
+    def expected(self, name: str = "numbers") -> list[dict[str, Any]]:
+        """The records that a stream holds, as dicts."""
+        if name.endswith(".parts"):
+            return [part for number in self._numbers(name[:-6]) for part in _parts(number)]
+        return [self._record(name, number) for number in self._numbers(name)]
+
+    def open(self, run: Run) -> None:
+        """Note it, and let its faults happen."""
+        self._run = run
+        with self._scripted(Call("open")):
+            pass
+
+    def close(self) -> None:
+        """Note it, and let its faults happen."""
+        with self._scripted(Call("close")):
+            self._run = None
+
+    def streams(self) -> list[Stream]:
+        """One for each name, and one for its children."""
+        with self._scripted(Call("streams")):
+            return [stream for name in self.names for stream in self._family(name)]
+
+    def _family(self, name: str) -> Iterator[Stream]:
+        yield Stream(
+            name,
+            ("id",) if self.keyed else (),
+            overwrite_key=("day",) if self.by_day else (),
+            cursor_field="changed_at" if self.keyed else None,
+            sorted=self.in_order,
+        )
+        if self.children:
+            yield Stream(f"{name}.parts", ("id", "part"), parent=name)
+
+    def plan(self, stream: Stream, cursor: Cursor) -> Plan:
+        """The ids from the cursor on, in even partitions."""
+        with self._scripted(Call("plan", stream=stream.name)):
+            return self._plan(stream, cursor)
+
+    def _plan(self, stream: Stream, cursor: Cursor) -> Plan:
+        if stream.name in self.missing:
+            raise StreamUnavailableError(f"the stream {stream.name} is not there; it is listed in `missing`")
+        first, end = fake_cursors.decode(cursor), self._end(stream.name)
+        if self.endless:
+            return Plan((self._partition(first, None),))
+        if first >= end:
+            return Plan((), cursor)
+        edges = self._edges(first, end)
+        parts = [self._partition(low, high) for low, high in itertools.pairwise(edges)]
+        return Plan(parts, fake_cursors.encode(self.cursor_kind, end))
+
+    def _edges(self, first: int, end: int) -> list[int]:
+        unit = self.per_day if self.by_day else 1
+        inner = {first + (end - first) * part // self.partitions // unit * unit for part in range(self.partitions)}
+        return [first, *sorted(edge for edge in inner if first < edge < end), end]
+
+    def _partition(self, low: int, high: int | None) -> Partition:
+        records = None if high is None else high - low
+        cursor = fake_cursors.encode(self.cursor_kind, low)
+        return Partition(f"from-{low}", cursor, payload={"from": low, "to": high}, records=records)
+
+    def read(self, stream: Stream, partition: Partition, cursor: Cursor) -> Iterator[Batch]:
+        """The records of the partition from the cursor on."""
+        start, end = partition.payload["from"], partition.payload["to"]
+        low = fake_cursors.decode(cursor)
+        while end is None or low < end:
+            number, high = self._cut(start, low, end)
+            with self._scripted(Call("read", stream=stream.name, key=partition.id, number=number)):
+                self._wait()
+                yield from self._batches(stream, range(low, high), self._cursor(number, high, end))
+            low = high
+
+    def _cut(self, start: int, low: int, end: int | None) -> tuple[int, int]:
+        """The number of the batch that begins there, and where it ends."""
+        number = (low - start) // self.batch_records
+        high = start + (number + 1) * self.batch_records
+        if self.by_day:
+            number, high = low // self.per_day, (low // self.per_day + 1) * self.per_day
+        return number, high if end is None else min(high, end)
+
+    def _cursor(self, number: int, high: int, end: int | None) -> Cursor:
+        if self.cursor_every == 0 or ((number + 1) % self.cursor_every and high != end):
+            return None
+        return fake_cursors.encode(self.cursor_kind, high)
+
+    def _batches(self, stream: Stream, numbers: range, cursor: Cursor) -> Iterator[Batch]:
+        there = self._there(numbers)
+        if self.children:
+            yield Batch([part for number in there for part in _parts(number)], stream=f"{stream.name}.parts")
+        records = [self._record(stream.name, number) for number in there]
+        yield Batch(
+            self._as_arrow(records) if self.arrow else records,
+            cursor,
+            replaces=[(self._record(stream.name, numbers[0])["day"],)] if self.by_day else (),
+            rejected=[
+                Rejected("a scripted bad record", record={"id": number}, place=f"{stream.name}:{number}")
+                for number in self.bad
+                if number in numbers
+            ],
+        )
+
+    def _record(self, name: str, number: int) -> dict[str, Any]:
+        record = fake_records.record(self.seed, name, number, wide=self.wide, per_day=self.per_day)
+        if self.deleted:
+            record["_deleted_at"] = record["changed_at"] if number in self.deleted else None
+        if self.extra_from is not None and number >= self.extra_from:
+            record["extra"] = f"extra-{number}"
+        if self.text_from is not None and number >= self.text_from:
+            record["amount"] = f"about {record['amount']}"
+        return record
+
+    def _as_arrow(self, records: Sequence[Mapping[str, Any]]) -> Any:
+        import pyarrow as pa
+
+        known = fake_records.schema(wide=self.wide)
+        names = dict.fromkeys(name for record in records for name in record) or dict.fromkeys(known.names)
+        columns = {name: [record.get(name) for record in records] for name in names}
+        return pa.table({name: _array(known, name, values) for name, values in columns.items()})
+
+    def _numbers(self, name: str) -> list[int]:
+        return self._there(range(self._end(name)))
+
+    def _there(self, numbers: range) -> list[int]:
+        absent = {*self.gone, *self.bad}
+        return [number for number in numbers if number not in absent]
+
+    def _end(self, name: str) -> int:
+        return self.records_of.get(name, self.records)
+
+    def _wait(self) -> None:
+        if self._run is not None and (self.batch_seconds or self.endless):
+            self._run.sleep(self.batch_seconds)
+
+    def _noted(self) -> Calls:
+        return Place.of(self.token or self._own, self.folder).calls
+
+    def _scripted(self, call: Call) -> AbstractContextManager[None]:
+        return scripted(self.faults, self._noted(), call, self._run)
+
+
+def _parts(number: int) -> list[dict[str, Any]]:
+    return [{"id": number, "part": part, "text": f"part {part} of {number}"} for part in range(number % 3)]
+
+
+def _array(known: Any, name: str, values: list[Any]) -> Any:
+    """A column, in its known type unless the script changed it."""
+    import pyarrow as pa
+
+    if name == "amount" and any(isinstance(value, str) for value in values):
+        return pa.array([None if value is None else str(value) for value in values])
+    if name == "_deleted_at":
+        return pa.array(values, type=pa.timestamp("us", "UTC"))
+    index = known.get_field_index(name)
+    kind = None if index < 0 else known.field(index).type
+    if kind is not None and pa.types.is_dictionary(kind):
+        return pa.array(values).dictionary_encode().cast(kind)
+    return pa.array(values, type=kind)

@@ -1,0 +1,126 @@
+"""Scripted faults: which call goes wrong, and how."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from attrs.validators import ge
+
+from muxly import errors
+from muxly.errors import QuotaError, RetryableError
+from muxly.options import Options, option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from muxly.component import Run
+    from muxly_testing.calls import Call, Calls
+
+__all__ = ["Fault"]
+
+METHODS = ("open", "check", "close", "streams", "plan", "read", "deliver", "begin", "complete")
+ACTIONS = ("sleep", "hang", "exit")
+
+
+def _error_class(name: str) -> type[BaseException] | None:
+    found = getattr(errors, name, None) or getattr(builtins, name, None)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+
+
+def _action(instance: object, attribute: Any, value: str) -> None:
+    if value not in ACTIONS and _error_class(value) is None:
+        raise ValueError(f"{value!r} is neither sleep, hang or exit nor the name of an error, such as RetryableError")
+
+
+def _method(instance: object, attribute: Any, value: str) -> None:
+    if value not in METHODS:
+        raise ValueError(f"{value!r} is not one of {', '.join(METHODS)}")
+
+
+class Fault(Options):
+    """One scripted fault of a ``FakeConnector`` or a ``ChaosRouter``.
+
+    A connector's ``read`` counts the batches of a partition, however often it is read; all
+    other methods count their calls, each stream for itself.
+    """
+
+    action: str = option(
+        "sleep (as run.sleep: a stopping run ends it), hang (nothing ends it), exit (kill -9 of this process), or the "
+        "name of an error to raise, such as RetryableError or ZeroDivisionError.",
+        validator=_action,
+    )
+    method: str = option("Where it happens: open, streams, plan, read, deliver and so on.", validator=_method)
+    stream: str = option("Name or glob of the streams it concerns.", default="*")
+    partition: str = option("Id or glob of the partitions it concerns.", default="*")
+    at: int = option("Number of the batch or call, from 0.", default=0, validator=ge(0))
+    times: int = option("How often it happens; 0 = always from then on.", default=1, validator=ge(0))
+    after: bool = option("Whether it happens when the work is done, rather than before.", default=False)
+    seconds: float = option("How long sleep and hang take.", default=3600.0, validator=ge(0))
+    retry_after: float | None = option("Seconds, for RetryableError and QuotaError.", default=None)
+    message: str = option("What the error says.", default="a scripted fault")
+
+    def fires(self, call: Call, before: Sequence[Call]) -> bool:
+        """Whether this fault happens at the call, given all calls before it."""
+        if not self._concerns(call):
+            return False
+        if call.method == "read":
+            earlier = sum(one == call for one in before)
+            return call.number == self.at and (self.times == 0 or earlier < self.times)
+        number = sum(one.method == call.method and one.stream == call.stream for one in before)
+        return number >= self.at and (self.times == 0 or number < self.at + self.times)
+
+    def _concerns(self, call: Call) -> bool:
+        if call.method != self.method or not fnmatchcase(call.stream, self.stream):
+            return False
+        return call.method != "read" or fnmatchcase(call.key, self.partition)
+
+    def happen(self, run: Run | None) -> None:
+        """Do it."""
+        if self.action == "exit":
+            die()
+        elif self.action == "hang":
+            threading.Event().wait(self.seconds)
+        elif self.action == "sleep" and run is not None:
+            run.sleep(self.seconds)
+        elif self.action not in ACTIONS:
+            raise self._error()
+
+    def _error(self) -> BaseException:
+        kind = _error_class(self.action)
+        assert kind is not None
+        if issubclass(kind, RetryableError):
+            return kind(self.message, retry_after=self.retry_after)
+        if issubclass(kind, QuotaError):
+            wait = None if self.retry_after is None else timedelta(seconds=self.retry_after)
+            return kind(self.message, resume_at=None if wait is None else datetime.now(UTC) + wait)
+        return kind(self.message)
+
+
+@contextmanager
+def scripted(faults: Sequence[Fault], calls: Calls, call: Call, run: Run | None) -> Iterator[None]:
+    """Note a call, and let every fault happen that it meets, before and after its work."""
+    before = calls.all() if faults else ()
+    calls.note(call)
+    due = [fault for fault in faults if fault.fires(call, before)]
+    for fault in due:
+        if not fault.after:
+            fault.happen(run)
+    yield
+    for fault in due:
+        if fault.after:
+            fault.happen(run)
+
+
+def die() -> None:
+    """End this process as ``kill -9`` does: no clean-up, no buffers written."""
+    if hasattr(signal, "SIGKILL"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(137)
