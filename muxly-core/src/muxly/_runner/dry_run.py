@@ -70,7 +70,7 @@ def rehearse(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunRe
         ConfigurationError: A route would replace at its destination what a part of the
             records cannot replace.
     """
-    from muxly._runner.run import execute
+    from muxly._runner.execution import execute
 
     if options.replay is not None:
         raise ConfigurationError(

@@ -125,8 +125,8 @@ def deliver_events(log: EventLog, pipeline: str, routes: Mapping[str, Route], ho
     Returns:
         What was delivered; None if nothing happened.
     """
+    from muxly._runner.execution import execute
     from muxly._runner.options import RunOptions
-    from muxly._runner.run import execute
 
     if not log.records:
         return None

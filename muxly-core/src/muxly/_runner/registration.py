@@ -12,7 +12,7 @@ from muxly.store import backlog, positions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
     from muxly.pipeline import Pipeline
     from muxly.store.ledger import Ledger
     from muxly.stream import Stream
@@ -49,21 +49,23 @@ def refuse_removed(pipeline: Pipeline, ledger: Ledger) -> None:
         )
 
 
-def register(active: ActiveRun, streams: Mapping[str, Stream], known: frozenset[str], *, replayed: str | None) -> None:
+def register(
+    context: RunContext, streams: Mapping[str, Stream], known: frozenset[str], *, replayed: str | None
+) -> None:
     """Give each route a position in each of its streams; a new one begins at the head, with a notice.
 
     Args:
-        active: The run; its streams are those of earlier runs too.
+        context: The run; its streams are those of earlier runs too.
         streams: The streams that the connector shows.
         known: Streams that earlier runs have had.
         replayed: A route that is about to be set back: it does not begin at the head.
     """
-    names = {**active.streams, **streams}
-    before = positions.definitions(active.ledger)
+    names = {**context.log.streams, **streams}
+    before = positions.definitions(context.ledger)
     late = positions.register(
-        active.ledger,
-        {name: routes_of(active.pipeline, name) for name in names},
-        {name: _definition(active.pipeline, one, known, before.get(name, {})) for name, one in streams.items()},
+        context.ledger,
+        {name: routes_of(context.pipeline, name) for name in names},
+        {name: _definition(context.pipeline, one, known, before.get(name, {})) for name, one in streams.items()},
     )
     for one in late:
         if one.route != replayed:
@@ -71,7 +73,7 @@ def register(active: ActiveRun, streams: Mapping[str, Stream], known: frozenset[
                 f"route {one.route!r} begins with what is read from now on; "
                 f"`muxly replay --route {one.route}` delivers what the spool keeps of stream {one.stream!r}"
             )
-            active.run.notice(Notice("route_added", message, level="info", stream=one.stream))
+            context.run.notice(Notice("route_added", message, level="info", stream=one.stream))
 
 
 def _definition(pipeline: Pipeline, stream: Stream, known: frozenset[str], before: Mapping[str, Any]) -> dict[str, Any]:

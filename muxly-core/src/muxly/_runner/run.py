@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from muxly import _plugins
-from muxly._runner.context import ActiveRun, sentence
-from muxly._runner.execution import Execution
+from muxly._runner.context import RunContext, sentence
+from muxly._runner.execution import execute
 from muxly._runner.options import RunOptions
-from muxly._runner.session import Home, open_session
+from muxly._runner.session import Home
 from muxly.component import Notice
-from muxly.errors import ConfigurationError, FencedError, LeaseHeldError
+from muxly.errors import ConfigurationError, LeaseHeldError
 from muxly.pipeline import Pipeline, RunResult
 from muxly.retry import Backoff, Patience
 
@@ -47,7 +46,7 @@ def run(  # noqa: PLR0913 - every one is an option of its own
     full_refresh: bool = False,
     replay: Replay | None = None,
     observers: Sequence[object] = (),
-    on_change: Callable[[ActiveRun], None] = lambda active: None,
+    on_change: Callable[[RunContext], None] = lambda context: None,
 ) -> RunResult:
     """Run a pipeline once: deliver what waits, read what is new, deliver that.
 
@@ -166,33 +165,3 @@ def only_name(names: Sequence[str]) -> str:
             f"say which pipeline: {', '.join(names)}" if names else "the configuration has no pipeline"
         )
     return names[0]
-
-
-def execute(pipeline: Pipeline, home: Home, options: RunOptions) -> RunResult:
-    """Run a pipeline in a home; see ``run``."""
-    _check_names(pipeline, [*options.routes, *([options.replay.route] if options.replay else [])])
-    hooks, broken = _plugins.observers(options.observers)
-    fences: list[Callable[[FencedError], None]] = []
-    with open_session(
-        home,
-        pipeline.name,
-        command="replay" if options.replay else "run",
-        params=options.params,
-        on_fenced=lambda error: fences[0](error),  # noqa: PLW0108 - the list is filled later
-    ) as session:
-        active = ActiveRun(pipeline, session.ledger, session.spool, hooks, options)
-        fences.append(active.fence)
-        for error in broken:
-            active.run.notice(Notice("observer_unavailable", str(error)))
-        return Execution(active, options).run()
-
-
-def _check_names(pipeline: Pipeline, routes: Sequence[str]) -> None:
-    import difflib
-
-    names = [route.name for route in pipeline.routes]
-    for name in routes:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(names)}"
-            raise ConfigurationError(f"the pipeline {pipeline.name!r} has no route {name!r}; {hint}")

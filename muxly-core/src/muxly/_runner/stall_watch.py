@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
     from muxly._runner.deliver.route_worker import RouteWorker
     from muxly._runner.extract.extraction import Extraction
 
@@ -22,12 +22,12 @@ class Oversight:
     """Waits for the reading and the routes of one run.
 
     Args:
-        active: The run.
+        context: The run.
         meanwhile: Called again and again while it waits.
     """
 
-    def __init__(self, active: ActiveRun, meanwhile: Callable[[], None]) -> None:
-        self._active, self._pipeline, self._meanwhile = active, active.pipeline, meanwhile
+    def __init__(self, context: RunContext, meanwhile: Callable[[], None]) -> None:
+        self._context, self._pipeline, self._meanwhile = context, context.pipeline, meanwhile
         self.workers: dict[str, RouteWorker] = {}
         self.extraction: Extraction | None = None
 
@@ -39,8 +39,8 @@ class Oversight:
         """
         until: float | None = None
         while (reader is not None and reader.is_alive()) or any(one.alive for one in self.workers.values()):
-            self._active.wait(_LOOK_SECONDS)
-            if self._active.stop.is_set() and until is None:
+            self._context.progress.wait(_LOOK_SECONDS)
+            if self._context.stop.is_set() and until is None:
                 until = time.monotonic() + self._pipeline.grace_seconds
             if until is not None and time.monotonic() > until:
                 self.leave_behind("did not end within the grace time")
@@ -59,7 +59,7 @@ class Oversight:
         if extraction.stalled_seconds() <= self._pipeline.stall_seconds:
             return reader
         extraction.abandon(self._stalled("the source"))
-        self._active.finish_reading()
+        self._context.log.finish()
         return None
 
     def _stalled(self, other_side: str) -> str:
@@ -73,5 +73,5 @@ class Oversight:
         for name, worker in self.workers.items():
             if worker.alive:
                 worker.abandon(RouteError(f"route {name!r} {why}"))
-        if self.extraction is not None and not self._active.reading_done:
+        if self.extraction is not None and not self._context.log.complete:
             self.extraction.abandon(why)

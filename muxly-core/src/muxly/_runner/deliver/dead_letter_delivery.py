@@ -16,7 +16,7 @@ from muxly.store import dead_letters, versions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
     from muxly.batch import Rejected
     from muxly.pipeline import Route
     from muxly.store.rows import Letter, StoredDelivery
@@ -39,7 +39,7 @@ class PreparedLetters:
     """Dead letters, prepared to be delivered again outside the log's order.
 
     Args:
-        active: The run.
+        context: The run.
         stored: The delivery that names them.
         route: Its route.
         stream: Their stream.
@@ -48,13 +48,13 @@ class PreparedLetters:
         MixedLettersError: No schema holds all of them.
     """
 
-    def __init__(self, active: ActiveRun, stored: StoredDelivery, route: Route, stream: Stream) -> None:
+    def __init__(self, context: RunContext, stored: StoredDelivery, route: Route, stream: Stream) -> None:
         self.stored = stored
         self.filtered = 0
         self.count = stored.records
-        found = {one.id: one for one in dead_letters.waiting(active.ledger, ids=stored.letters)}
+        found = {one.id: one for one in dead_letters.waiting(context.ledger, ids=stored.letters)}
         self._letters = [found[name] for name in stored.letters]
-        newest = versions.newest_schema(active.ledger, stored.stream)
+        newest = versions.newest_schema(context.ledger, stored.stream)
         schema = None if newest is None else evolution.schema_from_bytes(newest[1])
         self._table = self._joined([_fitted(_record_of(one.letter), schema) for one in self._letters])
         self.selection = selection_of(stored, route, self._table.schema, stream)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
-
+from muxly._runner.options import Replay
 from muxly._runner.streams import matches, mode_of, rules_of
 from muxly.errors import ConfigurationError
 from muxly.pipeline import StreamRules
@@ -22,28 +21,6 @@ if TYPE_CHECKING:
 
 _NEEDS_FORCE = ("overwrite", "replace")
 _LETTERS = 1000
-
-
-@frozen(kw_only=True)
-class Replay:
-    """What is to be delivered again.
-
-    Args:
-        route: The route's name.
-        streams: Names or globs; all by default.
-        after: The position after which everything is delivered again; 0 = from the first, or, for
-            a detached route, from where it was detached.
-        partial: Whether to begin at the first segment that the spool still keeps.
-        dead_letters: Whether the route's dead letters are delivered again, and nothing else.
-        force: Whether old dead letters may go into ``overwrite`` or ``replace``.
-    """
-
-    route: str
-    streams: tuple[str, ...] = ("*",)
-    after: int = 0
-    partial: bool = False
-    dead_letters: bool = False
-    force: bool = False
 
 
 def set_back(ledger: Ledger, pipeline: Pipeline, replay: Replay, streams: Mapping[str, Stream]) -> int:

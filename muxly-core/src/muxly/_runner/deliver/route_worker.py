@@ -15,7 +15,7 @@ from muxly.store import backlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
     from muxly.pipeline import Route
     from muxly.router import Router
     from muxly.stream import Stream
@@ -28,13 +28,13 @@ class RouteWorker:
     """Serves one route: takes its streams' segments, and hands them to the router.
 
     Args:
-        active: The run.
+        context: The run.
         route: The route.
         streams: The streams it has a position in, as the run begins.
     """
 
-    def __init__(self, active: ActiveRun, route: Route, streams: Mapping[str, Stream]) -> None:
-        self.active, self.route = active, route
+    def __init__(self, context: RunContext, route: Route, streams: Mapping[str, Stream]) -> None:
+        self.context, self.route = context, route
         self._streams = dict(streams)
         self._lock = threading.Lock()
         self._busy: dict[str, float] = {}
@@ -54,7 +54,7 @@ class RouteWorker:
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
             self._threads.append(thread)
         self._left = len(self._threads)
-        self.active.serves(self.route.name, self)
+        self.context.failures.route_begins(self.route.name, self)
         for thread in self._threads:
             thread.start()
 
@@ -80,18 +80,18 @@ class RouteWorker:
             self.abandoned = True
             busy = list(self._busy)
             for stream in busy:
-                self.active.failed[(self.route.name, stream)] = error
+                self.context.failures.deliveries[(self.route.name, stream)] = error
             if not self._closing or self._busy:
                 self.error = self.error or error
         if self.error is None:
             message = f"closing route {self.route.name!r} did not end: {error}"
-            self.active.run.notice(Notice("close_failed", message))
-        self.active.leaves(self.route.name, self)
+            self.context.run.notice(Notice("close_failed", message))
+        self.context.failures.route_ends(self.route.name, self)
         for stream in busy if stalled else ():
-            self.active.tell("muxly_delivery_failed", route=self.route.name, stream=stream, error=error)
+            self.context.observers.call("muxly_delivery_failed", route=self.route.name, stream=stream, error=error)
 
     def _serve(self) -> None:
-        serving = Serving(self.active, self.route, self._waits)
+        serving = Serving(self.context, self.route, self._waits)
         try:
             self._serve_streams(serving)
         except BaseException as error:  # noqa: BLE001 - the store may be away; the run goes on without this route
@@ -101,7 +101,7 @@ class RouteWorker:
             with self._lock:
                 self._left -= 1
             if not self._left:
-                self.active.leaves(self.route.name, self)
+                self.context.failures.route_ends(self.route.name, self)
             self._close(serving)
 
     def _close(self, serving: Serving) -> None:
@@ -121,14 +121,14 @@ class RouteWorker:
             finally:
                 with self._lock:
                     del self._busy[stream]
-                self.active.acknowledged()
+                self.context.progress.notify()
 
     def _next_stream(self) -> str | None:
         """A stream that may have work and that no other thread serves; waits for one."""
         while True:
-            if self.abandoned or self.error is not None or self.active.stop.is_set():
+            if self.abandoned or self.error is not None or self.context.stop.is_set():
                 return None
-            done = self.active.reading_done
+            done = self.context.log.complete
             with self._lock:
                 found = self._workable(done)
                 if found is not None:
@@ -136,12 +136,12 @@ class RouteWorker:
                     return found
                 if done and not self._busy:
                     return None
-            self.active.wait(_IDLE_SECONDS)
+            self.context.progress.wait(_IDLE_SECONDS)
 
     def _workable(self, done: bool) -> str | None:
         for name in self._known_streams():
-            head = self.active.heads.get(name, 0)
-            free = name not in self._busy and (self.route.name, name) not in self.active.failed
+            head = self.context.log.head(name)
+            free = name not in self._busy and (self.route.name, name) not in self.context.failures.deliveries
             if free and self._idle_at.get(name) != (head, done) and (done or self._waited_enough(name)):
                 self._waiting_since.pop(name, None)
                 return name
@@ -150,19 +150,19 @@ class RouteWorker:
     def _waited_enough(self, name: str) -> bool:
         """Whether a delivery is full, or has waited for more as long as the route's batch says."""
         limits = self.route.batch
-        if not limits.seconds or self.active.crowded:
+        if not limits.seconds or self.context.budget.is_waited_for:
             return True
         since = self._waiting_since.setdefault(name, time.monotonic())
         if time.monotonic() - since >= limits.seconds:
             return True
-        records, size = backlog.waiting_size(self.active.ledger, self.route.name, name)
+        records, size = backlog.waiting_size(self.context.ledger, self.route.name, name)
         return size >= limits.bytes or (limits.records is not None and records >= limits.records)
 
     def _known_streams(self) -> list[str]:
         from muxly._runner.streams import matches
 
-        for name, stream in list(self.active.streams.items()):
-            sealed = name in self.active.heads  # before that, the ledger has no position of it
+        for name, stream in list(self.context.log.streams.items()):
+            sealed = name in self.context.log.heads  # before that, the ledger has no position of it
             if sealed and name not in self._streams and matches(name, self.route.streams):
                 self._streams[name] = stream
         return list(self._streams)
@@ -170,20 +170,20 @@ class RouteWorker:
     def _work(self, serving: Serving, name: str) -> None:
         """Deliver what waits of one stream, one delivery after the other."""
         serving.stream = name
-        stream = self.active.streams.get(name) or self._streams[name]
-        seen = (self.active.heads.get(name, 0), self.active.reading_done)
+        stream = self.context.log.streams.get(name) or self._streams[name]
+        seen = (self.context.log.head(name), self.context.log.complete)
         try:
             desk = Desk(self, serving, stream)
             desk.deliver_letters()
-            while not self.active.stop.is_set() and desk.deliver_next():
+            while not self.context.stop.is_set() and desk.deliver_next():
                 self.progress(name)
-            if not self.active.stop.is_set():
+            if not self.context.stop.is_set():
                 desk.complete()
             self._idle_at[name] = seen
         except StoppedError:
             self._idle_at[name] = seen
         except FencedError as error:
-            self.active.fence(error)
+            self.context.failures.fence(error)
         except BaseException as error:  # noqa: BLE001 - a router may raise anything
             self._fail(serving, name, error)
 
@@ -193,11 +193,11 @@ class RouteWorker:
         if self.abandoned:
             return
         with self._lock:
-            self.active.failed[(self.route.name, name)] = error
+            self.context.failures.deliveries[(self.route.name, name)] = error
             if isinstance(error, (RouteError, RetryableError)):
                 self.error = self.error or error
         if isinstance(error, Exception):
-            self.active.tell("muxly_delivery_failed", route=self.route.name, stream=name, error=error)
+            self.context.observers.call("muxly_delivery_failed", route=self.route.name, stream=name, error=error)
 
     def progress(self, stream: str, *, ahead_seconds: float = 0.0) -> None:
         """Say that something of a stream was done, or will be after waiting as long as was asked."""
@@ -208,7 +208,7 @@ class RouteWorker:
     def _waits(self, stream: str, seconds: float) -> None:
         """The router waits; a wait that the destination asked for is no stall."""
         with self._lock:
-            if stream in self._busy and self.active.was_asked_for(seconds):
+            if stream in self._busy and self.context.was_asked_for(seconds):
                 self._busy[stream] = max(self._busy[stream], time.monotonic() + seconds)
 
     def count_rejected(self, count: int, reason: str) -> None:
@@ -235,13 +235,13 @@ class Serving:
     """One opened copy of a route's router; opened again after an error.
 
     Args:
-        active: The run.
+        context: The run.
         route: The route.
         on_wait: Told when the router waits: for which stream, and for how many seconds.
     """
 
-    def __init__(self, active: ActiveRun, route: Route, on_wait: Callable[[str, float], None]) -> None:
-        self._active, self._route, self._on_wait = active, route, on_wait
+    def __init__(self, context: RunContext, route: Route, on_wait: Callable[[str, float], None]) -> None:
+        self._context, self._route, self._on_wait = context, route, on_wait
         self.stream = ""
         self._router: Router | None = None
         self.begun: set[tuple[str, int]] = set()
@@ -251,9 +251,9 @@ class Serving:
         if self._router is None:
             router = copy.deepcopy(self._route.router)
             try:
-                router.open(self._active.run.on_route(self._route.name, self._waits))
+                router.open(self._context.run.on_route(self._route.name, self._waits))
             except BaseException:
-                _close_quietly(self._active, self._route.name, router)
+                _close_quietly(self._context, self._route.name, router)
                 raise
             self._router = router
         return self._router
@@ -266,12 +266,12 @@ class Serving:
         router, self._router = self._router, None
         self.begun.clear()
         if router is not None:
-            _close_quietly(self._active, self._route.name, router)
+            _close_quietly(self._context, self._route.name, router)
 
 
-def _close_quietly(active: ActiveRun, route: str, router: Router) -> None:
+def _close_quietly(context: RunContext, route: str, router: Router) -> None:
     """Close a router; what is acknowledged stays acknowledged, whatever closing raises."""
     try:
         router.close()
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-        active.run.notice(Notice("close_failed", f"closing route {route!r} raised {type(error).__name__}: {error}"))
+        context.run.notice(Notice("close_failed", f"closing route {route!r} raised {type(error).__name__}: {error}"))

@@ -22,7 +22,7 @@ from muxly.store.rows import Letter, StoredDelivery, StoredSegment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
     from muxly.batch import Rejected
     from muxly.pipeline import Route
     from muxly.spool import MappedSegment
@@ -46,7 +46,7 @@ class PreparedDelivery:
     """The records of one stored delivery, the same at every attempt.
 
     Args:
-        active: The run.
+        context: The run.
         stored: The delivery as the ledger keeps it.
         route: Its route as it is configured now; the stored columns and filter count.
         stream: Its stream, with the keys the mode needs.
@@ -56,10 +56,10 @@ class PreparedDelivery:
         ConfigurationError: The route's columns or filter do not fit the stream.
     """
 
-    def __init__(self, active: ActiveRun, stored: StoredDelivery, route: Route, stream: Stream) -> None:
+    def __init__(self, context: RunContext, stored: StoredDelivery, route: Route, stream: Stream) -> None:
         self.stored = stored
-        self._active = active
-        self._segments = log.segments_of(active.ledger, stored)
+        self._context = context
+        self._segments = log.segments_of(context.ledger, stored)
         self._mapped = [self._opened(one) for one in self._segments if one.file is not None]
         self._schema = self._newest_schema()
         self.selection = selection_of(stored, route, self._schema, stream)
@@ -80,8 +80,8 @@ class PreparedDelivery:
         """A segment's bytes; checked against their digest unless this process sealed them."""
         assert segment.file is not None
         try:
-            mapped = self._active.spool.open(segment.file, segment.offset, segment.length)
-            if segment.key not in self._active.sealed_here:
+            mapped = self._context.spool.open(segment.file, segment.offset, segment.length)
+            if not self._context.log.is_from_here(segment.key):
                 verify(mapped, segment.digest, f"{segment.stream} at position {segment.position}")
         except CorruptSegmentError as error:
             raise DamagedSegmentError(str(error), segment) from error
@@ -89,7 +89,7 @@ class PreparedDelivery:
 
     def _newest_schema(self) -> pa.Schema:
         version = max((one.schema_version for one in self._segments), default=0)
-        content = versions.schema_of(self._active.ledger, self.stored.stream, version)
+        content = versions.schema_of(self._context.ledger, self.stored.stream, version)
         return pa.schema([]) if content is None else evolution.schema_from_bytes(content)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:

@@ -37,9 +37,9 @@ class Desk:
 
     def __init__(self, worker: RouteWorker, serving: Serving, stream: Stream) -> None:
         self._worker, self._serving, self._stream = worker, serving, stream
-        self._active, self._route = worker.active, worker.route
-        self._ledger = self._active.ledger
-        rules = rules_of(self._active.pipeline, stream.name) or StreamRules()
+        self._context, self._route = worker.context, worker.route
+        self._ledger = self._context.ledger
+        rules = rules_of(self._context.pipeline, stream.name) or StreamRules()
         self._mode: Mode = mode_of(self._route, stream, rules)
         self._options = route_options(self._route, self._mode)
         self._looked_at = False
@@ -56,14 +56,14 @@ class Desk:
 
     def deliver_letters(self) -> None:
         """Deliver again the dead letters that a replay asked for."""
-        while not self._active.stop.is_set():
+        while not self._context.stop.is_set():
             waiting = deliveries.open_letters(self._ledger, self._route.name, self._stream.name, limit=1)
             if not waiting:
                 return
             from muxly._runner.deliver.dead_letter_delivery import MixedLettersError, PreparedLetters  # loads pyarrow
 
             try:
-                self.deliver(PreparedLetters(self._active, waiting[0], self._route, self._stream))
+                self.deliver(PreparedLetters(self._context, waiting[0], self._route, self._stream))
             except MixedLettersError as error:
                 self._split(waiting[0], error.parts)
             self._worker.progress(self._stream.name)
@@ -88,7 +88,7 @@ class Desk:
         from muxly._runner.deliver.segment_delivery import DamagedSegmentError, PreparedDelivery  # loads pyarrow
 
         try:
-            prepared = PreparedDelivery(self._active, stored, self._route, self._stream)
+            prepared = PreparedDelivery(self._context, stored, self._route, self._stream)
         except DamagedSegmentError as error:
             retention.quarantine(self._ledger, error.segment)
             raise log.quarantined(self._stream.name, error.segment.position, str(error)) from error
@@ -106,11 +106,11 @@ class Desk:
             return
         from muxly._runner.deliver.preflight import check_filter, missing_columns
 
-        known = self._active.pipeline, self._route, list(self._active.streams.values()), self._ledger
+        known = self._context.pipeline, self._route, list(self._context.log.streams.values()), self._ledger
         check_filter(*known)
         for message in missing_columns(*known):
-            if all(one.message != message for one in self._active.notices):
-                self._active.run.notice(Notice("column_missing", message, stream=self._stream.name))
+            if all(one.message != message for one in self._context.observers.notices):
+                self._context.run.notice(Notice("column_missing", message, stream=self._stream.name))
         self._looked_at = True
 
     def deliver(self, prepared: Prepared) -> None:
@@ -126,14 +126,14 @@ class Desk:
             self._acknowledge(prepared, receipt)
 
     def _patience(self) -> Patience:
-        tell = partial(self._active.waits, self._route.name, self._stream.name)
+        tell = partial(self._context.failures.retry, self._route.name, self._stream.name)
         return Patience(self._route.retry, self._sleep, tell=tell)
 
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""
         self._refuse_abandoned()
         self._worker.progress(self._stream.name, ahead_seconds=seconds)
-        self._active.run.sleep(seconds)
+        self._context.run.sleep(seconds)
 
     def _skippable(self, prepared: Prepared) -> bool:
         """Whether the router need not be called: all filtered out, or all delivered already."""
@@ -205,7 +205,7 @@ class Desk:
                 state=receipt.state,
             )
         )
-        self._active.acknowledged()
+        self._context.progress.notify()
 
     def _checked(self, prepared: Prepared, receipt: Receipt) -> list[Rejected]:
         """The receipt's rejected records, each once and with a number that exists."""

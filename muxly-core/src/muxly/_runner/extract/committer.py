@@ -17,7 +17,7 @@ from muxly.store import plans, seals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
     from muxly._runner.extract.deduplication import Boundary
     from muxly.spool import SegmentBytes
     from muxly.store.ledger import Ledger
@@ -48,16 +48,16 @@ class Committer:
     """Takes all groups that wait, writes small ones into one file, syncs once, seals in one transaction.
 
     Args:
-        active: The run.
+        context: The run.
         routes_of: The routes a stream is delivered by.
         readers: How many readings are open; the committer does not wait for more groups than that.
     """
 
     def __init__(
-        self, active: ActiveRun, routes_of: Callable[[str], Sequence[str]], readers: Callable[[], int]
+        self, context: RunContext, routes_of: Callable[[str], Sequence[str]], readers: Callable[[], int]
     ) -> None:
-        self._active, self._routes_of, self._readers = active, routes_of, readers
-        self._boundaries = Boundaries(active.ledger)
+        self._context, self._routes_of, self._readers = context, routes_of, readers
+        self._boundaries = Boundaries(context.ledger)
         self._refusal: BaseException | None = None
         self._waiting: queue.SimpleQueue[tuple[FinishedGroup, Future[None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="muxly-committer", daemon=True)
@@ -112,16 +112,16 @@ class Committer:
         try:
             placed = zip(self._publish(finished), (one.boundaries for one in finished), strict=True)
             groups, boundaries = self._boundaries.after(placed)
-            found = seals.seal(self._active.ledger, groups, self._routes_of)
+            found = seals.seal(self._context.ledger, groups, self._routes_of)
         except BaseException as error:  # noqa: BLE001 - the readers raise it
             if isinstance(error, FencedError):
-                self._active.fence(error)
+                self._context.failures.fence(error)
             _discard(finished)
             for future in futures:
                 future.set_exception(error)
             return
         self._boundaries = boundaries
-        self._active.sealed(found)
+        self._context.log.add(found)
         for future in futures:
             future.set_result(None)
 
@@ -130,7 +130,7 @@ class Committer:
         places: dict[int, tuple[str, int]] = {}
         small = [one for group in finished for one in group.contents if one is not None and one.draft is None]
         large = [one for group in finished for one in group.contents if one is not None and one.draft is not None]
-        spool = self._active.spool
+        spool = self._context.spool
         for content in large:
             assert content.draft is not None
             places[id(content)] = (spool.put(content.draft), 0)
@@ -142,7 +142,7 @@ class Committer:
     def _publish_together(self, small: list[SegmentBytes]) -> dict[int, tuple[str, int]]:
         if not small:
             return {}
-        draft = self._active.spool.draft(self._active.ledger.token)
+        draft = self._context.spool.draft(self._context.ledger.token)
         offsets: dict[int, int] = {}
         try:
             for content in small:
@@ -153,7 +153,7 @@ class Committer:
         except BaseException:
             draft.discard()
             raise
-        name = self._active.spool.put(draft)
+        name = self._context.spool.put(draft)
         return {key: (name, offset) for key, offset in offsets.items()}
 
 

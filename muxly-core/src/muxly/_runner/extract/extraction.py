@@ -22,7 +22,7 @@ from muxly.retry import Patience
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
     from muxly._runner.extract.committer import Committer
     from muxly._runner.extract.partition import Reading
     from muxly.connector import Connector
@@ -34,7 +34,7 @@ class Extraction:
     """Reads all chosen streams of one run.
 
     Args:
-        active: The run.
+        context: The run.
         connector: Opened.
         streams: The streams to take in, by name.
         committer: Seals the groups.
@@ -44,7 +44,7 @@ class Extraction:
 
     def __init__(
         self,
-        active: ActiveRun,
+        context: RunContext,
         connector: Connector,
         streams: Mapping[str, Stream],
         committer: Committer,
@@ -52,13 +52,13 @@ class Extraction:
         limit: int | None = None,
         known: frozenset[str] = frozenset(),
     ) -> None:
-        self._active, self._connector, self._committer = active, connector, committer
+        self._context, self._connector, self._committer = context, connector, committer
         self._streams, self._limit = dict(streams), limit
-        self._planning = Planning(active, connector, streams, sleep=self._sleep, on_progress=self._progress)
-        self._intakes = Intakes(active, streams, known, self._planning.schema)
-        self.outcomes = Outcomes(active)
+        self._planning = Planning(context, connector, streams, sleep=self._sleep, on_progress=self._progress)
+        self._intakes = Intakes(context, streams, known, self._planning.schema)
+        self.outcomes = Outcomes(context)
         self._lock = threading.Lock()
-        self._pool = DaemonThreads(active.pipeline.parallel, "muxly-read")
+        self._pool = DaemonThreads(context.pipeline.parallel, "muxly-read")
         self._readings = 0
         self._left: dict[str, int] = {}
         self._ended = threading.Condition()
@@ -104,7 +104,7 @@ class Extraction:
 
     def _may_go_on(self, stream: Stream) -> bool:
         """Whether more is done for a stream; if not it is behind."""
-        if self._active.stop.is_set() or self.abandoned or stream.name in self.outcomes.errors:
+        if self._context.stop.is_set() or self.abandoned or stream.name in self.outcomes.errors:
             self.outcomes.leave_behind(stream.name)
             return False
         return True
@@ -157,14 +157,14 @@ class Extraction:
 
     def _wants_another_plan(self, name: str, then_again: bool) -> bool:
         """Whether a stream is planned once more: its unfinished plan is done, or its cursor was stale."""
-        if self._active.stop.is_set() or name in self.outcomes.behind:
+        if self._context.stop.is_set() or name in self.outcomes.behind:
             return False
         return then_again or name in self._planning.stale
 
     def _read(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> None:
         """Read one partition to its end, beginning again after retryable errors."""
-        tell = partial(self._active.waits, "", stream.name)
-        patience = Patience(self._active.pipeline.retry, self._sleep, tell=tell)
+        tell = partial(self._context.failures.retry, None, stream.name)
+        patience = Patience(self._context.pipeline.retry, self._sleep, tell=tell)
         with self._counted():
             while True:
                 reading = self._reading(stream, plan, partition)
@@ -206,7 +206,7 @@ class Extraction:
 
         intake_of = self._intakes.of
         pieces = Pieces(
-            self._active.ledger,
+            self._context.ledger,
             intake_of,
             stream=stream,
             plan=plan,
@@ -214,7 +214,7 @@ class Extraction:
             allowed=self._allowed,
             on_count=self.outcomes.count,
         )
-        return Reading(self._active, self._committer, intake_of, pieces, stream=stream, plan=plan, partition=partition)
+        return Reading(self._context, self._committer, intake_of, pieces, stream=stream, plan=plan, partition=partition)
 
     def _take_all(self, reading: Reading, stream: Stream, partition: StoredPartition) -> None:
         planned = Partition(partition.id, partition.start, payload=partition.payload, records=partition.records)
@@ -238,7 +238,7 @@ class Extraction:
         with self._lock:
             self._waiting_for_room += 1
         try:
-            wait_for_room(self._active)
+            wait_for_room(self._context)
         finally:
             with self._lock:
                 self._waiting_for_room -= 1
@@ -259,7 +259,7 @@ class Extraction:
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""
         self._progress(seconds)
-        self._active.run.sleep(seconds)
+        self._context.run.sleep(seconds)
 
     def waits(self, seconds: float) -> None:
         """The connector waits, for so long that the source must have asked for it; that is no stall either."""

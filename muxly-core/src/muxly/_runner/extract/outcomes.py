@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
 
 
 class Outcomes:
     """The outcome of each stream; thread-safe.
 
     Args:
-        active: The run.
+        context: The run.
     """
 
-    def __init__(self, active: ActiveRun) -> None:
-        self._active = active
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
         self._lock = threading.Lock()
         self.results: dict[str, StreamResult] = {}
         self.errors: dict[str, BaseException] = {}
@@ -44,11 +44,11 @@ class Outcomes:
         except QuotaError as error:
             self.leave_behind(name)
             self._resume(error)
-            self._active.run.notice(Notice("quota", str(error), stream=name))
+            self._context.run.notice(Notice("quota", str(error), stream=name))
         except StreamUnavailableError as error:
             self._unavailable(name, error)
         except FencedError as error:
-            self._active.fence(error)
+            self._context.failures.fence(error)
             self.fail(name, error)
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
             self.fail(name, error)
@@ -65,8 +65,8 @@ class Outcomes:
             self.errors.setdefault(name, error)
             before = self.results.get(name, StreamResult())
             self.results[name] = evolve(before, error=before.error or sentence(error))
-            self._active.unread.setdefault(name, error)
-        self._active.show()
+            self._context.failures.streams.setdefault(name, error)
+        self._context.progress.show()
 
     def _resume(self, error: QuotaError) -> None:
         with self._lock:
@@ -75,11 +75,11 @@ class Outcomes:
 
     def _unavailable(self, name: str, error: StreamUnavailableError) -> None:
         """A stream that is not there: an error if the user named it, else only a notice."""
-        named = name in self._active.pipeline.streams and not is_pattern(name)
+        named = name in self._context.pipeline.streams and not is_pattern(name)
         if named:
             self.fail(name, error)
         else:
-            self._active.run.notice(Notice("stream_unavailable", str(error), stream=name))
+            self._context.run.notice(Notice("stream_unavailable", str(error), stream=name))
 
     def count(self, name: str, records: int, repeated: int, rejected: int) -> None:
         """Add what a batch brought."""
@@ -91,4 +91,4 @@ class Outcomes:
                 repeated=before.repeated + repeated,
                 rejected=before.rejected + rejected,
             )
-        self._active.show()
+        self._context.progress.show()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from concurrent.futures import Future
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
     from muxly._runner.extract.committer import Committer
     from muxly._runner.extract.intake import Intake
     from muxly._runner.extract.splitter import Piece, Pieces
@@ -39,7 +39,7 @@ class Reading:
     interrupted reading seals exactly up to its last cursor.
 
     Args:
-        active: The run.
+        context: The run.
         committer: Seals the groups.
         intake_of: How a stream is taken in, by its name.
         pieces: Takes the batches apart.
@@ -50,7 +50,7 @@ class Reading:
 
     def __init__(
         self,
-        active: ActiveRun,
+        context: RunContext,
         committer: Committer,
         intake_of: Callable[[str], Intake],
         pieces: Pieces,
@@ -59,7 +59,7 @@ class Reading:
         plan: StoredPlan,
         partition: StoredPartition,
     ) -> None:
-        self._active, self._committer, self._intake_of, self._pieces = active, committer, intake_of, pieces
+        self._context, self._committer, self._intake_of, self._pieces = context, committer, intake_of, pieces
         self._stream, self._plan, self._partition = stream, plan, partition
         self.id = new_id()
         self.cursor: Cursor = partition.cursor
@@ -68,7 +68,7 @@ class Reading:
         self._sealing: Future[None] | None = None
         self._sealing_to: Cursor = None
         self._broken = False
-        pipeline = active.pipeline
+        pipeline = context.pipeline
         self._held_bytes = min(BATCH_BYTES, pipeline.memory_bytes // (2 * pipeline.parallel))
         self._group = self._new_group()
         self._letters: list[Letter] = []
@@ -80,9 +80,9 @@ class Reading:
         self._returnable = True
 
     def _new_group(self) -> GroupBuilder:
-        token = self._active.ledger.token
+        token = self._context.ledger.token
         return GroupBuilder(
-            lambda: self._active.spool.draft(token), self._active.pipeline.segment_bytes, self._held_bytes
+            lambda: self._context.spool.draft(token), self._context.pipeline.segment_bytes, self._held_bytes
         )
 
     def add(self, batch: Batch) -> None:
@@ -106,12 +106,12 @@ class Reading:
         elif self._tail_bytes > self._held_bytes:
             self._keep_tail()
             self._returnable = False
-        if self._active.stop.is_set():
+        if self._context.stop.is_set():
             raise StoppedError("the run was asked to stop")
 
     def _due(self, step_bytes: int) -> bool:
         """Whether the group ends here: it is old, has many letters, or one more step makes its segment too big."""
-        pipeline = self._active.pipeline
+        pipeline = self._context.pipeline
         old = time.monotonic() - self._group.started_at >= pipeline.segment_seconds
         full = self._group.bytes + step_bytes > pipeline.segment_bytes or len(self._letters) >= _MOST_LETTERS
         return bool(self._letters or not self._group.empty) and (old or full)
@@ -179,7 +179,7 @@ class Reading:
     def _notice_once(self, code: str, message: str, stream: Stream) -> None:
         if code not in self._told:
             self._told.add(code)
-            self._active.run.notice(Notice(code, message, stream=stream.name))
+            self._context.run.notice(Notice(code, message, stream=stream.name))
 
     def _seal(self, *, done: bool) -> None:
         """Hand the group to the committer; the one before must be sealed first."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from muxly._runner.context import ActiveRun
+    from muxly._runner.context import RunContext
     from muxly.batch import Cursor
     from muxly.connector import Connector
     from muxly.store.rows import StoredPlan
@@ -32,7 +32,7 @@ class Planning:
     """Asks the connector for plans.
 
     Args:
-        active: The run.
+        context: The run.
         connector: Opened.
         streams: The streams to take in, by name.
         sleep: Waits before another try.
@@ -41,14 +41,14 @@ class Planning:
 
     def __init__(
         self,
-        active: ActiveRun,
+        context: RunContext,
         connector: Connector,
         streams: Mapping[str, Stream],
         *,
         sleep: Callable[[float], None],
         on_progress: Callable[[], None],
     ) -> None:
-        self._active, self._connector, self._streams = active, connector, streams
+        self._context, self._connector, self._streams = context, connector, streams
         self._sleep, self._on_progress = sleep, on_progress
         self._lock = threading.Lock()
         self._restarted: set[str] = set()
@@ -64,11 +64,11 @@ class Planning:
 
     def rules(self, name: str) -> StreamRules:
         """How the runner treats the stream."""
-        return rules_of(self._active.pipeline, name) or StreamRules()
+        return rules_of(self._context.pipeline, name) or StreamRules()
 
     def unfinished(self, stream: Stream) -> StoredPlan | None:
         """The stream's unfinished plan, if the options are still those it was made under."""
-        found = plans.unfinished(self._active.ledger, stream.name, self._digest_of(stream.name))
+        found = plans.unfinished(self._context.ledger, stream.name, self._digest_of(stream.name))
         if found is None:
             self._tell_discarded(stream.name)
         elif found.schema is not None:
@@ -79,16 +79,16 @@ class Planning:
 
     def _tell_discarded(self, name: str) -> None:
         """Say that an unfinished plan ends because the connector's options are others now."""
-        if plans.unfinished(self._active.ledger, name) is not None:
+        if plans.unfinished(self._context.ledger, name) is not None:
             message = (
                 f"stream {name!r} was not read to its end when the connector's options changed: it is planned anew, "
                 "and routes in mode append get again what was read of it"
             )
-            self._active.run.notice(Notice("plan_discarded", message, stream=name))
+            self._context.run.notice(Notice("plan_discarded", message, stream=name))
 
     def new(self, stream: Stream) -> StoredPlan:
         """A new plan, stored."""
-        ledger = self._active.ledger
+        ledger = self._context.ledger
         if stream.name in self.stale:
             self.stale.discard(stream.name)
             plans.set_cursor(ledger, stream.name, None)
@@ -108,7 +108,7 @@ class Planning:
         if plan.schema is not None:
             self._schemas[stream.name] = plan.schema
         return plans.store(
-            self._active.ledger,
+            self._context.ledger,
             stream.name,
             partitions_planned=plan.partitions,
             cursor=plan.cursor,
@@ -124,8 +124,10 @@ class Planning:
 
     def _patiently(self, stream: Stream, cursor: Cursor) -> Plan:
         """Plan a stream; try again after retryable errors, as often as the pipeline allows."""
-        tell = partial(self._active.waits, "", stream.name)
-        return Patience(self._active.pipeline.retry, self._sleep, tell=tell).call(lambda: self._planned(stream, cursor))
+        tell = partial(self._context.failures.retry, None, stream.name)
+        return Patience(self._context.pipeline.retry, self._sleep, tell=tell).call(
+            lambda: self._planned(stream, cursor)
+        )
 
     def _planned(self, stream: Stream, cursor: Cursor) -> Plan:
         self.asking = stream.name
@@ -163,7 +165,7 @@ class Planning:
                 f"{error}; write `on_stale_cursor: restart` for stream {stream.name!r} to read it again from the start"
             ) from error
         message = f"{error}; the stream is read from the start"
-        self._active.run.notice(Notice("stream_restarted", message, stream=stream.name))
+        self._context.run.notice(Notice("stream_restarted", message, stream=stream.name))
 
 
 def _check_plan(stream: Stream, plan: object) -> None:
