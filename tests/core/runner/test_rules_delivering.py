@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner.deliver.replay import Replay
+from muxly._runner.options import Replay
 from muxly._runner.session import Home, open_session
 from muxly.store import acknowledge, backlog, dead_letters, deliveries, positions, retention
 from muxly.store.schema.tables import segments

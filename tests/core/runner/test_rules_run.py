@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import event, select, update
 
 import muxly
-from muxly._runner.deliver.replay import Replay
 from muxly._runner.events import EventLog
+from muxly._runner.options import Replay
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.spool import FolderSpool
@@ -223,12 +223,12 @@ def test_shared_object_that_does_not_close_does_not_spoil_the_run(tmp_path: Path
                 raise OSError("the port is busy")
             time.sleep(5)
 
-    class Serving(CollectingRouter):
+    class OpenedRouter(CollectingRouter):
         def open(self, run: muxly.Run) -> None:
             super().open(run)
             run.shared(f"server {tmp_path}", Server)
 
-    chosen = pipeline(FakeConnector(records=10), Serving(), stall_seconds=1.0)
+    chosen = pipeline(FakeConnector(records=10), OpenedRouter(), stall_seconds=1.0)
     result = muxly.run(chosen, home=tmp_path)
     assert (result.state, result.routes["r0"].delivered) == ("succeeded", 10)
     assert [notice.message.startswith("closing what") and said in notice.message for notice in result.notices] == [True]

@@ -14,9 +14,8 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly._runner.deliver.replay import Replay
-from muxly._runner.options import RunOptions
-from muxly._runner.run import execute
+from muxly._runner.execution import execute
+from muxly._runner.options import Replay, RunOptions
 from muxly._runner.session import Home
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault, delivery
 

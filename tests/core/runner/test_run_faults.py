@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner.deliver.replay import Replay
+from muxly._runner.options import Replay
 from muxly._runner.session import Home, open_session
 from muxly.spool import FolderSpool
 from muxly.store import dead_letters, leases, plans, positions, retention, runs

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _DESTRUCTIVE = ("overwrite", "replace")
 
 
-class Understudy(Router):
+class DryRunRouter(Router):
     """Stands in for a router in a dry run: checks it, reads the records, delivers nothing."""
 
     modes: ClassVar[frozenset[str]] = frozenset({"append", "upsert", "overwrite", "replace"})
@@ -58,7 +58,7 @@ class Understudy(Router):
         """Nothing."""
 
 
-def rehearse(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunResult:
+def run_with_temporary_ledger(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunResult:
     """Run a pipeline from the start of its streams, keeping no cursor and no position.
 
     Args:
@@ -79,13 +79,13 @@ def rehearse(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunRe
     if not dry_run:
         _refuse_destructive(pipeline, options.routes)
     with tempfile.TemporaryDirectory(prefix="muxly-") as folder:
-        rehearsed = _with_understudies(pipeline) if dry_run else pipeline
-        return execute(rehearsed, Home(folder=Path(folder)), options)
+        tried = _with_dry_run_routers(pipeline) if dry_run else pipeline
+        return execute(tried, Home(folder=Path(folder)), options)
 
 
-def _with_understudies(pipeline: Pipeline) -> Pipeline:
+def _with_dry_run_routers(pipeline: Pipeline) -> Pipeline:
     routes = [
-        evolve(route, mode=_mode(pipeline, route), router=Understudy(actor=route.router)) for route in pipeline.routes
+        evolve(route, mode=_mode(pipeline, route), router=DryRunRouter(actor=route.router)) for route in pipeline.routes
     ]
     return evolve(pipeline, routes=routes)
 

@@ -17,16 +17,15 @@ from muxly import _plugins
 from muxly._runner.context import RunContext, sentence
 from muxly._runner.deliver.preflight import check_routes
 from muxly._runner.deliver.replay import set_back
-from muxly._runner.deliver.retention_loop import Housekeeping
 from muxly._runner.deliver.route_worker import RouteWorker
 from muxly._runner.extract.committer import Committer
 from muxly._runner.extract.extraction import Extraction
-from muxly._runner.extract.source import Source
-from muxly._runner.registration import refuse_removed, register
+from muxly._runner.extract.opened_connector import OpenedConnector
+from muxly._runner.pruning import SpoolPruning
 from muxly._runner.result import summarise
 from muxly._runner.session import Home, open_session
-from muxly._runner.stall_watch import Oversight
-from muxly._runner.streams import chosen, defined, is_taken, routes_of
+from muxly._runner.stall_watch import StallWatch
+from muxly._runner.streams import chosen, defined, is_taken, refuse_removed, register, routes_of
 from muxly._runner.threads import DaemonThreads
 from muxly.component import Notice
 from muxly.errors import (
@@ -90,10 +89,10 @@ class Execution:
     def __init__(self, context: RunContext, options: RunOptions) -> None:
         self._context, self._options = context, options
         self._pipeline, self._ledger = context.pipeline, context.ledger
-        self._source = Source(context, on_wait=self._source_waits)
+        self._source = OpenedConnector(context, on_wait=self._source_waits)
         self._streams: dict[str, Stream] = {}
-        self._housekeeping = Housekeeping(context)
-        self._oversight = Oversight(context, self._housekeeping.prune_now_and_then)
+        self._pruning = SpoolPruning(context)
+        self._watch = StallWatch(context, self._pruning.prune_now_and_then)
         self._error: BaseException | None = None
 
     def run(self) -> RunResult:
@@ -121,7 +120,7 @@ class Execution:
     def _break_off(self, error: BaseException) -> None:
         """Leave everything behind; the error is what counts, not what else goes wrong now."""
         self._context.stop.set()
-        self._oversight.leave_behind("was interrupted")
+        self._watch.leave_behind("was interrupted")
         with suppress(MuxlyError):
             runs.finish(self._ledger, state="failed", error=sentence(error), result={})
         self._context.observers.call("muxly_run_finished", result=self._broken_off(error))
@@ -140,7 +139,7 @@ class Execution:
     def _prepare(self) -> frozenset[str]:
         """Sweep, learn the streams, take up the positions; returns the streams known before."""
         ledger = self._ledger
-        self._housekeeping.sweep()
+        self._pruning.sweep()
         before = positions.definitions(ledger)
         self._context.log.streams.update({name: defined(name, kept) for name, kept in before.items()})
         refuse_removed(self._pipeline, ledger)
@@ -173,7 +172,7 @@ class Execution:
     def _deliver_backlog(self) -> None:
         self._context.log.finish()
         self._start_workers()
-        self._oversight.wait(None)
+        self._watch.wait(None)
         self._context.log.reopen()
 
     def _start_workers(self) -> None:
@@ -187,8 +186,8 @@ class Execution:
                     for one in served
                     if one.route == route.name and one.stream in self._context.log.streams and not one.detached
                 }
-                self._oversight.workers[route.name] = RouteWorker(self._context, route, streams)
-        for worker in self._oversight.workers.values():
+                self._watch.workers[route.name] = RouteWorker(self._context, route, streams)
+        for worker in self._watch.workers.values():
             worker.start()
 
     def _work(self, known: frozenset[str]) -> None:
@@ -198,23 +197,23 @@ class Execution:
         self._start_workers()
         if reader is None:
             self._context.log.finish()
-            self._oversight.wait(None)
+            self._watch.wait(None)
             return
         reader.start()
-        self._oversight.wait(reader)
+        self._watch.wait(reader)
 
     def _source_waits(self, seconds: float) -> None:
-        if self._oversight.extraction is not None:
-            self._oversight.extraction.waits(seconds)
+        if self._watch.extraction is not None:
+            self._watch.extraction.waits(seconds)
 
     def _new_reader(self, known: frozenset[str]) -> threading.Thread:
         pipeline = self._pipeline
         committer = Committer(
             self._context,
             lambda stream: routes_of(pipeline, stream),
-            lambda: self._oversight.extraction.readers() if self._oversight.extraction is not None else 0,
+            lambda: self._watch.extraction.readers() if self._watch.extraction is not None else 0,
         )
-        extraction = self._oversight.extraction = Extraction(
+        extraction = self._watch.extraction = Extraction(
             self._context, self._source.connector, self._streams, committer, limit=self._options.limit, known=known
         )
 
@@ -249,7 +248,7 @@ class Execution:
 
     def _finish(self) -> RunResult:
         """Prune, account, and write the result down."""
-        self._housekeeping.prune()
+        self._pruning.prune()
         patience = Patience(_AT_THE_END, time.sleep)  # the store may be away for a moment, as at any other time
         result = patience.call(self._summarised)
         if self._error is not None:
@@ -265,8 +264,8 @@ class Execution:
     def _summarised(self) -> RunResult:
         with self._ledger.read() as connection:
             now: datetime = engine.now(connection)
-        outcomes = None if self._oversight.extraction is None else self._oversight.extraction.outcomes
-        result = summarise(self._context, outcomes, self._oversight.workers, finished_at=now, error=self._error)
+        outcomes = None if self._watch.extraction is None else self._watch.extraction.outcomes
+        result = summarise(self._context, outcomes, self._watch.workers, finished_at=now, error=self._error)
         return evolve(result, previous=runs.previous_state(self._ledger))
 
     def _keep(self, result: RunResult) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from muxly._runner.context import RunContext
     from muxly._runner.deliver.route_worker import RouteWorker
-    from muxly._runner.extract.outcomes import Outcomes
+    from muxly._runner.extract.extraction import Outcomes
     from muxly.pipeline import Pipeline, Route, RunState
 
 _COUNTED = tuple(name for name in asdict(RouteResult()) if name not in ("error", "required", "streams"))

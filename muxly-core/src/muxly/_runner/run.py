@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
-    from muxly._runner.deliver.replay import Replay
     from muxly._runner.events import EventLog
+    from muxly._runner.options import Replay
     from muxly.config import Configuration
     from muxly.options import Secret
     from muxly.pipeline import Route
@@ -92,9 +92,9 @@ def run(  # noqa: PLR0913 - every one is an option of its own
     )
     pipeline, place, events = _resolve(pipeline_or_path, name, home=home, store=store, profile=profile, sets=sets)
     if options.limit is not None or dry_run:
-        from muxly._runner.dry_run import rehearse
+        from muxly._runner.dry_run import run_with_temporary_ledger
 
-        return rehearse(pipeline, options, dry_run=dry_run)
+        return run_with_temporary_ledger(pipeline, options, dry_run=dry_run)
     if not events:
         return execute(pipeline, place, options)
     from muxly._runner.events import EventLog

@@ -63,7 +63,7 @@ class Home:
 
 
 @frozen(kw_only=True)
-class Session:
+class LedgerSession:
     """The right to write, while the ``with`` block of ``open_session`` lasts.
 
     Args:
@@ -85,7 +85,7 @@ def open_session(
     command: str,
     params: Mapping[str, Any] | None = None,
     on_fenced: Callable[[FencedError], None] = lambda error: None,
-) -> Iterator[Session]:
+) -> Iterator[LedgerSession]:
     """Take the pipeline's lock and lease, and keep them alive.
 
     Args:
@@ -111,7 +111,7 @@ def open_session(
             try:
                 with _heartbeat(ledger, on_fenced):
                     runs.start(ledger, holder=holder, command=command, params=params or {})
-                    yield Session(ledger=ledger, spool=spool, holder=holder)
+                    yield LedgerSession(ledger=ledger, spool=spool, holder=holder)
             finally:
                 _let_go(ledger)
         finally:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.2
 
 
-class Oversight:
+class StallWatch:
     """Waits for the reading and the routes of one run.
 
     Args:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from muxly._runner.context import RunContext
+    from muxly._runner.context import PendingRetry, RunContext
     from muxly.cli._errors import Level, Messages
     from muxly.pipeline import RunResult
 
@@ -142,7 +142,7 @@ def _clock(moment: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(moment))
 
 
-def waiting_text(route: str, stream: str, one: Waiting) -> str:
+def waiting_text(route: str | None, stream: str | None, one: PendingRetry) -> str:
     """Says what a run waits for, and how to end that."""
     what = f"route {route!r} cannot deliver stream {stream!r}" if route else f"stream {stream!r} cannot be read"
     what = what if stream else "the source does not answer"
@@ -203,7 +203,7 @@ class Watch:
         self._ended = threading.Event()
         self._noted: deque[tuple[Level, str]] = deque()
         self._told = 0
-        self._told_waiting: set[tuple[str, str]] = set()
+        self._told_waiting: set[tuple[str | None, str | None]] = set()
         self._thread = threading.Thread(target=self._look_often, name="muxly-progress", daemon=True)
         self.context: RunContext | None = None
 

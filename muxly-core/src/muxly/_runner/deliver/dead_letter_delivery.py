@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from muxly.stream import Stream
 
 
-class MixedLettersError(Exception):
+class MixedTypesError(Exception):
     """The letters of a delivery have types that no schema holds: they died before and after a column changed its type.
 
     Args:
@@ -35,7 +35,7 @@ class MixedLettersError(Exception):
         self.parts = parts
 
 
-class PreparedLetters:
+class DeadLetterDelivery:
     """Dead letters, prepared to be delivered again outside the log's order.
 
     Args:
@@ -45,7 +45,7 @@ class PreparedLetters:
         stream: Their stream.
 
     Raises:
-        MixedLettersError: No schema holds all of them.
+        MixedTypesError: No schema holds all of them.
     """
 
     def __init__(self, context: RunContext, stored: StoredDelivery, route: Route, stream: Stream) -> None:
@@ -63,7 +63,7 @@ class PreparedLetters:
         try:
             return pa.concat_tables(tables, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise MixedLettersError(self.halves()) from error
+            raise MixedTypesError(self.halves()) from error
 
     def delivery(self, state: Any, on_mark: Callable[[int], None]) -> Delivery:
         """What the router is given."""

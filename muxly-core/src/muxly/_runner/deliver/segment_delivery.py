@@ -42,7 +42,7 @@ class DamagedSegmentError(CorruptSegmentError):
         self.segment = segment
 
 
-class PreparedDelivery:
+class SegmentDelivery:
     """The records of one stored delivery, the same at every attempt.
 
     Args:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import evolve
 
 from muxly._runner.streams import mode_of, rules_of
 from muxly.batch import Rejected
 from muxly.component import Notice
-from muxly.errors import RejectedError, RouteError, StoppedError
+from muxly.errors import RejectedError, RouteError
 from muxly.pipeline import StreamRules
 from muxly.retry import Patience
 from muxly.router import Receipt
@@ -21,23 +21,45 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from muxly._runner.deliver.dead_letter_delivery import PreparedLetters
-    from muxly._runner.deliver.route_worker import RouteWorker, Serving
-    from muxly._runner.deliver.segment_delivery import PreparedDelivery
+    from muxly._runner.context import RunContext
+    from muxly._runner.deliver.dead_letter_delivery import DeadLetterDelivery
+    from muxly._runner.deliver.route_worker import OpenedRouter
+    from muxly._runner.deliver.segment_delivery import SegmentDelivery
     from muxly.pipeline import Route
     from muxly.router import Mode, Router
     from muxly.store.rows import StoredDelivery
     from muxly.stream import Stream
 
-    Prepared = PreparedDelivery | PreparedLetters
+    Prepared = SegmentDelivery | DeadLetterDelivery
 
 
-class Desk:
-    """The deliveries of one stream on one route, one after the other."""
+class Worker(Protocol):
+    """The worker whose thread delivers a stream."""
 
-    def __init__(self, worker: RouteWorker, serving: Serving, stream: Stream) -> None:
-        self._worker, self._serving, self._stream = worker, serving, stream
-        self._context, self._route = worker.context, worker.route
+    def progress(self, stream: str, *, ahead_seconds: float = 0.0) -> None:
+        """Note that something of a stream was done, or will be after waiting as long as was asked."""
+
+    def refuse_abandoned(self) -> None:
+        """Raise StoppedError if nothing that is done now counts any more."""
+
+    def count_rejected(self, count: int, reason: str) -> None:
+        """Count dead letters; raises TooManyRejectedError if the route does not allow so many in one run."""
+
+
+class StreamDelivery:
+    """The deliveries of one stream on one route, one after the other.
+
+    Args:
+        context: The run.
+        route: The route.
+        router: An opened copy of its router.
+        stream: The stream.
+        worker: Told of progress and of rejected records.
+    """
+
+    def __init__(self, context: RunContext, route: Route, router: OpenedRouter, stream: Stream, worker: Worker) -> None:
+        self._context, self._route, self._opened = context, route, router
+        self._stream, self._worker = stream, worker
         self._ledger = self._context.ledger
         rules = rules_of(self._context.pipeline, stream.name) or StreamRules()
         self._mode: Mode = mode_of(self._route, stream, rules)
@@ -60,11 +82,11 @@ class Desk:
             waiting = deliveries.open_letters(self._ledger, self._route.name, self._stream.name, limit=1)
             if not waiting:
                 return
-            from muxly._runner.deliver.dead_letter_delivery import MixedLettersError, PreparedLetters  # loads pyarrow
+            from muxly._runner.deliver.dead_letter_delivery import DeadLetterDelivery, MixedTypesError  # loads pyarrow
 
             try:
-                self.deliver(PreparedLetters(self._context, waiting[0], self._route, self._stream))
-            except MixedLettersError as error:
+                self.deliver(DeadLetterDelivery(self._context, waiting[0], self._route, self._stream))
+            except MixedTypesError as error:
                 self._split(waiting[0], error.parts)
             self._worker.progress(self._stream.name)
 
@@ -85,10 +107,10 @@ class Desk:
         )
         if stored is None:
             return False
-        from muxly._runner.deliver.segment_delivery import DamagedSegmentError, PreparedDelivery  # loads pyarrow
+        from muxly._runner.deliver.segment_delivery import DamagedSegmentError, SegmentDelivery  # loads pyarrow
 
         try:
-            prepared = PreparedDelivery(self._context, stored, self._route, self._stream)
+            prepared = SegmentDelivery(self._context, stored, self._route, self._stream)
         except DamagedSegmentError as error:
             retention.quarantine(self._ledger, error.segment)
             raise log.quarantined(self._stream.name, error.segment.position, str(error)) from error
@@ -119,7 +141,7 @@ class Desk:
             self._acknowledge(prepared, Receipt())
             return
         try:
-            receipt = self._patience().call(lambda: self._attempt(prepared), failed=self._serving.close)
+            receipt = self._patience().call(lambda: self._attempt(prepared), failed=self._opened.close)
         except RejectedError as error:
             self._rejected(prepared, error)
         else:
@@ -131,7 +153,7 @@ class Desk:
 
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         self._worker.progress(self._stream.name, ahead_seconds=seconds)
         self._context.run.sleep(seconds)
 
@@ -142,8 +164,8 @@ class Desk:
         return prepared.count == 0 and prepared.stored.options["mode"] != "overwrite"
 
     def _attempt(self, prepared: Prepared) -> Receipt:
-        self._refuse_abandoned()
-        router = self._serving.router()
+        self._worker.refuse_abandoned()
+        router = self._opened.router()
         stored = prepared.stored
         if stored.options["mode"] == "replace":
             self._begin(router, stored.generation)
@@ -165,7 +187,7 @@ class Desk:
             yield batch
 
     def _mark(self, prepared: Prepared, count: int) -> None:
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         if count > prepared.count:
             raise ValueError(
                 f"route {self._route.name!r} marks {count} records of a delivery that has {prepared.count} of them"
@@ -174,22 +196,18 @@ class Desk:
         prepared.stored = evolve(prepared.stored, marked=count)
         self._worker.progress(self._stream.name)
 
-    def _refuse_abandoned(self) -> None:
-        if self._worker.abandoned:
-            raise StoppedError(f"route {self._route.name!r} was given up because it made no progress")
-
     def _begin(self, router: Router, generation: int) -> None:
         """Tell the router of a new full read, once per opened router."""
-        if (self._stream.name, generation) in self._serving.begun:
+        if (self._stream.name, generation) in self._opened.begun:
             return
         router.begin(self._stream, generation)
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         with self._ledger.write() as connection:
             positions.change(connection, self._ledger, self._route.name, self._stream.name, begun=generation)
-        self._serving.begun.add((self._stream.name, generation))
+        self._opened.begun.add((self._stream.name, generation))
 
     def _acknowledge(self, prepared: Prepared, receipt: Receipt) -> None:
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         rejected = self._checked(prepared, receipt)
         if rejected and not prepared.stored.letters:  # letters were counted when they died first
             self._worker.count_rejected(len(rejected), rejected[0].reason)
@@ -221,7 +239,7 @@ class Desk:
 
     def _rejected(self, prepared: Prepared, error: RejectedError) -> None:
         """Split the delivery, or keep its one record as a dead letter."""
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         if not prepared.stored.letters and prepared.stored.options["mode"] == "overwrite":
             raise RouteError(
                 f"route {self._route.name!r}: {error}; deliveries in mode {prepared.stored.options['mode']} "
@@ -252,12 +270,12 @@ class Desk:
 
     def _patiently_complete(self, generation: int) -> None:
         def attempt() -> None:
-            router = self._serving.router()
+            router = self._opened.router()
             self._begin(router, generation)
             router.complete(self._stream, generation)
-            self._refuse_abandoned()
+            self._worker.refuse_abandoned()
 
-        self._patience().call(attempt, failed=self._serving.close)
+        self._patience().call(attempt, failed=self._opened.close)
         with self._ledger.write() as connection:
             positions.change(connection, self._ledger, self._route.name, self._stream.name, completed=generation)
 

@@ -10,21 +10,33 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from muxly._runner.context import sentence
 from muxly._runner.extract.backpressure import wait_for_room
 from muxly._runner.extract.intake import Intakes
-from muxly._runner.extract.outcomes import Outcomes
 from muxly._runner.extract.planning import Planning
+from muxly._runner.streams import is_pattern
 from muxly._runner.threads import DaemonThreads
+from muxly.component import Notice
 from muxly.connector import Partition
-from muxly.errors import QuotaError, RetryableError, StaleCursorError, StoppedError, StreamError
+from muxly.errors import (
+    FencedError,
+    QuotaError,
+    RetryableError,
+    StaleCursorError,
+    StoppedError,
+    StreamError,
+    StreamUnavailableError,
+)
+from muxly.pipeline import StreamResult
 from muxly.retry import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from datetime import datetime
 
     from muxly._runner.context import RunContext
     from muxly._runner.extract.committer import Committer
-    from muxly._runner.extract.partition import Reading
+    from muxly._runner.extract.partition import PartitionReader
     from muxly.connector import Connector
     from muxly.store.rows import StoredPartition, StoredPlan
     from muxly.stream import Stream
@@ -200,12 +212,14 @@ class Extraction:
             with self._lock:
                 self._readings -= 1
 
-    def _reading(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> Reading:
-        from muxly._runner.extract.partition import Reading
-        from muxly._runner.extract.splitter import Pieces  # loads pyarrow, which a run with nothing new does not need
+    def _reading(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> PartitionReader:
+        from muxly._runner.extract.partition import PartitionReader
+        from muxly._runner.extract.splitter import (
+            BatchSplitter,  # loads pyarrow, which a run with nothing new does not need
+        )
 
         intake_of = self._intakes.of
-        pieces = Pieces(
+        pieces = BatchSplitter(
             self._context.ledger,
             intake_of,
             stream=stream,
@@ -214,9 +228,11 @@ class Extraction:
             allowed=self._allowed,
             on_count=self.outcomes.count,
         )
-        return Reading(self._context, self._committer, intake_of, pieces, stream=stream, plan=plan, partition=partition)
+        return PartitionReader(
+            self._context, self._committer, intake_of, pieces, stream=stream, plan=plan, partition=partition
+        )
 
-    def _take_all(self, reading: Reading, stream: Stream, partition: StoredPartition) -> None:
+    def _take_all(self, reading: PartitionReader, stream: Stream, partition: StoredPartition) -> None:
         planned = Partition(partition.id, partition.start, payload=partition.payload, records=partition.records)
         batches = self._connector.read(stream, planned, partition.cursor)
         try:
@@ -266,9 +282,83 @@ class Extraction:
         self._progress(seconds)
 
 
-def _interrupt(reading: Reading) -> None:
+def _interrupt(reading: PartitionReader) -> None:
     """Seal up to the last cursor; what the store does not take now is read again like all that follows."""
     try:
         reading.interrupt()
     except RetryableError:
         reading.discard()
+
+
+class Outcomes:
+    """The outcome of each stream; thread-safe.
+
+    Args:
+        context: The run.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self.results: dict[str, StreamResult] = {}
+        self.errors: dict[str, BaseException] = {}
+        self.behind: set[str] = set()
+        self.resume_at: datetime | None = None
+
+    def guard(self, name: str, work: Callable[[], None]) -> None:
+        """Do some work of a stream; an error becomes the stream's, and others go on."""
+        try:
+            work()
+        except StoppedError:
+            self.leave_behind(name)
+        except QuotaError as error:
+            self.leave_behind(name)
+            self._resume(error)
+            self._context.run.notice(Notice("quota", str(error), stream=name))
+        except StreamUnavailableError as error:
+            self._unavailable(name, error)
+        except FencedError as error:
+            self._context.failures.fence(error)
+            self.fail(name, error)
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+            self.fail(name, error)
+
+    def leave_behind(self, name: str) -> None:
+        """A stream is not read to its end in this run."""
+        with self._lock:
+            self.behind.add(name)
+
+    def fail(self, name: str, error: BaseException) -> None:
+        """A stream cannot be read on; the first error counts."""
+        with self._lock:
+            self.behind.add(name)
+            self.errors.setdefault(name, error)
+            before = self.results.get(name, StreamResult())
+            self.results[name] = evolve(before, error=before.error or sentence(error))
+            self._context.failures.streams.setdefault(name, error)
+        self._context.progress.show()
+
+    def _resume(self, error: QuotaError) -> None:
+        with self._lock:
+            times = [one for one in (self.resume_at, error.resume_at) if one is not None]
+            self.resume_at = max(times, default=None)
+
+    def _unavailable(self, name: str, error: StreamUnavailableError) -> None:
+        """A stream that is not there: an error if the user named it, else only a notice."""
+        named = name in self._context.pipeline.streams and not is_pattern(name)
+        if named:
+            self.fail(name, error)
+        else:
+            self._context.run.notice(Notice("stream_unavailable", str(error), stream=name))
+
+    def count(self, name: str, records: int, repeated: int, rejected: int) -> None:
+        """Add what a batch brought."""
+        with self._lock:
+            before = self.results.get(name, StreamResult())
+            self.results[name] = evolve(
+                before,
+                sealed=before.sealed + records,
+                repeated=before.repeated + repeated,
+                rejected=before.rejected + rejected,
+            )
+        self._context.progress.show()

@@ -37,7 +37,7 @@ class FinishedSegment:
     replaces: tuple[tuple[Any, ...], ...]
 
 
-class _Open:
+class _OpenSegment:
     """The segment of one stream that is being written, with small batches put together first."""
 
     def __init__(self, version: int, writer: SegmentWriter, batch_bytes: int) -> None:
@@ -96,7 +96,7 @@ class GroupBuilder:
 
     def __init__(self, new_draft: Callable[[], Draft], segment_bytes: int, batch_bytes: int = BATCH_BYTES) -> None:
         self._new_draft, self._segment_bytes, self._batch_bytes = new_draft, segment_bytes, batch_bytes
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, _OpenSegment] = {}
         self._finished: list[FinishedSegment] = []
         self._replaced: dict[str, tuple[int, dict[tuple[Any, ...], None]]] = {}
         self.bytes = self._kept_bytes = 0
@@ -124,7 +124,7 @@ class GroupBuilder:
             self._end(stream, more=True)
             current = None
         if current is None:
-            current = self._open[stream] = _Open(
+            current = self._open[stream] = _OpenSegment(
                 version, SegmentWriter(table.schema, self._new_draft), self._batch_bytes
             )
         current.add(table)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from muxly._runner.context import RunContext
-    from muxly._runner.schema.growth import GrowingSchema
+    from muxly._runner.schema.evolution import GrowingSchema
 
 
 @frozen(eq=False, kw_only=True)
@@ -73,7 +73,7 @@ class Intakes:
             return self._made[name]
 
     def _new(self, name: str) -> Intake:
-        from muxly._runner.schema.growth import GrowingSchema
+        from muxly._runner.schema.evolution import GrowingSchema
 
         rules = rules_of(self._context.pipeline, name)
         stream = self._streams.get(name) or self._context.log.streams.get(name) or Stream(name)

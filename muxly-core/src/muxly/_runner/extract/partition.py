@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from muxly._ids import new_id
 from muxly._runner.extract import deduplication
 from muxly._runner.extract.committer import FinishedGroup
 from muxly._runner.extract.groups import BATCH_BYTES, GroupBuilder
-from muxly._runner.extract.keys import segment_key
 from muxly._runner.schema import evolution
 from muxly.component import Notice
 from muxly.errors import StoppedError
@@ -24,15 +25,16 @@ if TYPE_CHECKING:
     from muxly._runner.context import RunContext
     from muxly._runner.extract.committer import Committer
     from muxly._runner.extract.intake import Intake
-    from muxly._runner.extract.splitter import Piece, Pieces
+    from muxly._runner.extract.splitter import BatchSplitter, ConformedBatch
     from muxly.batch import Batch, Cursor
     from muxly.store.rows import Letter, StoredPartition, StoredPlan
     from muxly.stream import Stream
 
+
 _MOST_LETTERS = 10_000  # they wait in memory, other than records
 
 
-class Reading:
+class PartitionReader:
     """Takes the batches of one partition, and seals a group whenever reading could resume there.
 
     What follows the last cursor is held apart until the next cursor comes, so that an
@@ -53,7 +55,7 @@ class Reading:
         context: RunContext,
         committer: Committer,
         intake_of: Callable[[str], Intake],
-        pieces: Pieces,
+        pieces: BatchSplitter,
         *,
         stream: Stream,
         plan: StoredPlan,
@@ -75,7 +77,7 @@ class Reading:
         self._versions: dict[str, set[int]] = {}
         self._boundaries: dict[str, tuple[Stream, deduplication.Boundary]] = {}
         self._told: set[str] = set()
-        self._tail: list[Piece] = []
+        self._tail: list[ConformedBatch] = []
         self._tail_bytes = 0
         self._returnable = True
 
@@ -123,7 +125,7 @@ class Reading:
         self.wait()
 
     def interrupt(self) -> None:
-        """Reading broke off: seal up to the last cursor, and forget what follows."""
+        """PartitionReader broke off: seal up to the last cursor, and forget what follows."""
         self._tail = []
         if self._stream.sorted and self._returnable and self._reached is not None and not self._broken:
             self._seal(done=False)
@@ -159,7 +161,7 @@ class Reading:
             self._versions.setdefault(piece.stream, set()).add(piece.version)
             self._remember(piece)
 
-    def _remember(self, piece: Piece) -> None:
+    def _remember(self, piece: ConformedBatch) -> None:
         stream = self._intake_of(piece.stream).stream
         if stream.cursor_field is not None and piece.table.num_rows:
             before = self._boundaries.get(piece.stream, (stream, deduplication.Boundary()))[1]
@@ -233,3 +235,20 @@ class Reading:
             digest="",
             replaces=one.replaces,
         )
+
+
+_KEY_BYTES = 100
+
+
+def segment_key(stream: str, partition: str, reading: str, sequence: int) -> str:
+    """Names a segment for ever: a reading's ULID and number are never used twice."""
+    return f"{_safe(stream)}/{_safe(partition)}/{reading}/{sequence}"
+
+
+def _safe(name: str) -> str:
+    """A percent-encoded name of at most 100 bytes; a longer one ends with its hash."""
+    text = quote(name, safe="", errors="surrogatepass")
+    if len(text) <= _KEY_BYTES:
+        return text
+    digest = hashlib.sha256(text.encode(), usedforsecurity=False).hexdigest()[:16]
+    return f"{text[: _KEY_BYTES - 17]}-{digest}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @frozen(kw_only=True)
-class Piece:
+class ConformedBatch:
     """Records of one batch and one schema, ready to be added to a group.
 
     Args:
@@ -45,7 +45,7 @@ class Piece:
     letters: list[Letter] = field(factory=list)
 
 
-class Pieces:
+class BatchSplitter:
     """Takes the batches of one reading apart.
 
     Args:
@@ -74,7 +74,7 @@ class Pieces:
         self._allowed, self._on_count = allowed, on_count
         self._expected: dict[str, list[deduplication.Boundary]] = {}
 
-    def of(self, batch: Batch) -> Iterator[Piece]:
+    def of(self, batch: Batch) -> Iterator[ConformedBatch]:
         """The batch as records of one schema each, nearly always in one piece."""
         name = batch.stream or self._stream.name
         intake = self._intake_of(name)
@@ -86,7 +86,7 @@ class Pieces:
             letters += [_letter(name, intake.discarded, record=one) for one in table.to_pylist()]
             letters += [_letter_of(name, one) for one in unfit]
             self._on_count(name, 0, 0, len(letters))
-            yield Piece(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
+            yield ConformedBatch(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
             return
         others, unreadable = _by_type(unfit)
         letters += [_letter_of(name, one) for one in unreadable]
@@ -94,7 +94,7 @@ class Pieces:
         for other in others:
             yield self._piece(intake, other, named=(), letters=[])
 
-    def _piece(self, intake: Intake, table: pa.Table, *, named: Sequence[Any], letters: list[Letter]) -> Piece:
+    def _piece(self, intake: Intake, table: pa.Table, *, named: Sequence[Any], letters: list[Letter]) -> ConformedBatch:
         """Records in the stream's schema, without repeats; what the contract discards joins the letters."""
         name = intake.stream.name
         table, version, refused = intake.schema.conform(table)
@@ -103,7 +103,7 @@ class Pieces:
         found = [*letters, *(_letter_of(name, one) for one in refused)]
         letters = self._without_known(intake, found)
         self._on_count(name, table.num_rows, dropped + len(found) - len(letters), len(letters))
-        return Piece(
+        return ConformedBatch(
             stream=name, version=version, table=table, replaces=_replaces(named, intake, table), letters=letters
         )
 

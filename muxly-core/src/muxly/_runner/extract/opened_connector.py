@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.2
 T = TypeVar("T")
 
 
-class Source:
+class OpenedConnector:
     """A private copy of the pipeline's connector, opened when its streams are asked for.
 
     Args:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from muxly._runner.context import RunContext
 
 
-class Housekeeping:
+class SpoolPruning:
     """Sweeps and prunes the spool of one run; what it cannot do now is done by the next one.
 
     Args:
