@@ -67,7 +67,7 @@ class EventLog:
     def muxly_run_finished(self, run: Run, result: RunResult) -> None:
         """Keep how it ended."""
         level = {"succeeded": "info", "failed": "error"}.get(result.state, "warning")
-        records = sum(one.sealed for one in result.streams.values())
+        records = sum(stream.sealed for stream in result.streams.values())
         self._add(run, result.state, level=level, message=result.error, records=records)
         if result.state == "succeeded" and result.previous not in (None, "succeeded"):
             self._add(run, "recovered", message=f"the run before was {result.previous}")

@@ -177,14 +177,16 @@ class Execution:
 
     def _start_workers(self) -> None:
         served = positions.every(self._ledger)
-        for one in served:
-            self._context.log.heads.setdefault(one.stream, 0)
+        for position in served:
+            self._context.log.heads.setdefault(position.stream, 0)
         for route in self._pipeline.routes:
             if not self._options.routes or route.name in self._options.routes:
                 streams = {
-                    one.stream: self._context.log.streams[one.stream]
-                    for one in served
-                    if one.route == route.name and one.stream in self._context.log.streams and not one.detached
+                    position.stream: self._context.log.streams[position.stream]
+                    for position in served
+                    if position.route == route.name
+                    and position.stream in self._context.log.streams
+                    and not position.detached
                 }
                 self._watch.workers[route.name] = RouteWorker(self._context, route, streams)
         for worker in self._watch.workers.values():
@@ -276,8 +278,8 @@ class Execution:
 def _stored(result: RunResult) -> dict[str, Any]:
     """The result's numbers for the run's row."""
     routes = {
-        name: {"delivered": one.delivered, "rejected": one.rejected, "pending": one.pending, "error": one.error}
-        for name, one in result.routes.items()
+        name: {"delivered": route.delivered, "rejected": route.rejected, "pending": route.pending, "error": route.error}
+        for name, route in result.routes.items()
     }
-    streams = {name: {"sealed": one.sealed, "error": one.error} for name, one in result.streams.items()}
+    streams = {name: {"sealed": stream.sealed, "error": stream.error} for name, stream in result.streams.items()}
     return {"routes": routes, "streams": streams}

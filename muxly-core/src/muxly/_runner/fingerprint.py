@@ -29,7 +29,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Secret):
         return value.reference
     if isinstance(value, Options) or attrs.has(type(value)):
-        return {one.name: _plain(getattr(value, one.name)) for one in attrs.fields(type(value))}
+        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

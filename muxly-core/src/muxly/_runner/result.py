@@ -88,7 +88,7 @@ def _route(
     for name, stream in sorted(pending):
         if name == route.name:
             streams[stream] = _route_stream(context, route, stream, sums, pending[name, stream])
-    total: dict[str, Any] = {name: sum(getattr(one, name) for one in streams.values()) for name in _COUNTED}
+    total: dict[str, Any] = {name: sum(getattr(stream, name) for stream in streams.values()) for name in _COUNTED}
     return RouteResult(**total, error=_route_error(context, route, worker), required=route.required, streams=streams)
 
 
@@ -152,7 +152,7 @@ def _bug(context: RunContext, outcomes: Outcomes | None) -> BaseException | None
     required = {route.name for route in context.pipeline.routes if route.required}
     reading = list(outcomes.errors.values()) if outcomes is not None else []
     delivering = [error for (route, _stream), error in context.failures.deliveries.items() if route in required]
-    return next((one for one in [*reading, *delivering] if not isinstance(one, MuxlyError)), None)
+    return next((error for error in [*reading, *delivering] if not isinstance(error, MuxlyError)), None)
 
 
 def _behind(pipeline: Pipeline, outcomes: Outcomes | None, routes: Mapping[str, RouteResult]) -> str | None:

@@ -38,7 +38,7 @@ class StallWatch:
             reader: The thread that reads; None = nothing is read.
         """
         until: float | None = None
-        while (reader is not None and reader.is_alive()) or any(one.alive for one in self.workers.values()):
+        while (reader is not None and reader.is_alive()) or any(worker.alive for worker in self.workers.values()):
             self._context.progress.wait(_LOOK_SECONDS)
             if self._context.stop.is_set() and until is None:
                 until = time.monotonic() + self._pipeline.grace_seconds

@@ -69,14 +69,14 @@ def chosen(pipeline: Pipeline, offered: Sequence[Stream], select: Sequence[str])
         ConfigurationError: A stream that is named, not matched by a glob, is not offered.
     """
     found: dict[str, Stream] = {}
-    for one in offered:
-        rules = rules_of(pipeline, one.name)
-        names = [one.name] if one.parent is None else [one.name, one.parent]
+    for candidate in offered:
+        rules = rules_of(pipeline, candidate.name)
+        names = [candidate.name] if candidate.parent is None else [candidate.name, candidate.parent]
         if rules is not None and (not select or any(matches(name, select) for name in names)):
-            stream = ruled(one, rules)
-            found[one.name] = evolve(stream, columns=needed_columns(pipeline, stream))
-    _refuse_unknown(pipeline, [one.name for one in offered], select)
-    _refuse_orphans(found, {one.name for one in offered})
+            stream = ruled(candidate, rules)
+            found[candidate.name] = evolve(stream, columns=needed_columns(pipeline, stream))
+    _refuse_unknown(pipeline, [candidate.name for candidate in offered], select)
+    _refuse_orphans(found, {candidate.name for candidate in offered})
     return found
 
 
@@ -94,7 +94,7 @@ def _refuse_unknown(pipeline: Pipeline, offered: Sequence[str], select: Sequence
     import difflib
 
     for name in (*pipeline.streams, *select):
-        known = matches(name, offered) or any(fnmatchcase(one, name) for one in offered)
+        known = matches(name, offered) or any(fnmatchcase(stream, name) for stream in offered)
         if not known and not is_pattern(name):
             close = difflib.get_close_matches(name, offered, n=1)
             hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(sorted(offered)) or 'none'}"
@@ -107,9 +107,11 @@ def needed_columns(pipeline: Pipeline, stream: Stream) -> tuple[str, ...] | None
     A filter may look at any column, so a route with one needs all.
     """
     routes = [route for route in pipeline.routes if matches(stream.name, route.streams)]
-    if not routes or any(one.where is not None or one.columns is None or one.columns.include is None for one in routes):
+    if not routes or any(
+        route.where is not None or route.columns is None or route.columns.include is None for route in routes
+    ):
         return None
-    wanted = [name for one in routes if one.columns for name in one.columns.include or ()]
+    wanted = [name for route in routes if route.columns for name in route.columns.include or ()]
     cursor = (stream.cursor_field,) if stream.cursor_field is not None else ()
     return tuple(dict.fromkeys([*stream.primary_key, *stream.overwrite_key, *cursor, *wanted]))
 
@@ -176,7 +178,7 @@ def check_modes(pipeline: Pipeline, stream: Stream, rules: StreamRules) -> dict[
             modes[route.name] = mode = mode_of(route, stream, rules)
             _check_mode(route, stream, rules, mode)
     if "replace" in modes.values() and "append" in modes.values():
-        full, other = (next(name for name, mode in modes.items() if mode == one) for one in ("replace", "append"))
+        full, other = (next(name for name, mode in modes.items() if mode == kind) for kind in ("replace", "append"))
         raise ConfigurationError(
             f"stream {stream.name!r} is read in full each run for route {full!r} (replace), which would "
             f"append it again and again on route {other!r}; give {other!r} the mode replace, or read the "
@@ -189,7 +191,7 @@ def check_modes(pipeline: Pipeline, stream: Stream, rules: StreamRules) -> dict[
 
 def _check_apart(pipeline: Pipeline, stream: Stream, modes: Mapping[str, Mode]) -> None:
     """Refuse two routes that replace the same records at the same place: each would take away the other's."""
-    replacing = [one for one in pipeline.routes if modes.get(one.name) in ("replace", "overwrite")]
+    replacing = [route for route in pipeline.routes if modes.get(route.name) in ("replace", "overwrite")]
     for number, route in enumerate(replacing):
         for other in replacing[:number]:
             if type(route.router) is type(other.router) and route.router == other.router:
@@ -276,15 +278,15 @@ def register(
     late = positions.register(
         context.ledger,
         {name: routes_of(context.pipeline, name) for name in names},
-        {name: _definition(context.pipeline, one, known, before.get(name, {})) for name, one in streams.items()},
+        {name: _definition(context.pipeline, stream, known, before.get(name, {})) for name, stream in streams.items()},
     )
-    for one in late:
-        if one.route != replayed:
+    for position in late:
+        if position.route != replayed:
             message = (
-                f"route {one.route!r} begins with what is read from now on; "
-                f"`muxly replay --route {one.route}` delivers what the spool keeps of stream {one.stream!r}"
+                f"route {position.route!r} begins with what is read from now on; "
+                f"`muxly replay --route {position.route}` delivers what the spool keeps of stream {position.stream!r}"
             )
-            context.run.notice(Notice("route_added", message, level="info", stream=one.stream))
+            context.run.notice(Notice("route_added", message, level="info", stream=position.stream))
 
 
 def _definition(pipeline: Pipeline, stream: Stream, known: frozenset[str], before: Mapping[str, Any]) -> dict[str, Any]:

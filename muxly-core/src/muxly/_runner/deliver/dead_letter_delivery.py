@@ -52,11 +52,11 @@ class DeadLetterDelivery:
         self.stored = stored
         self.filtered = 0
         self.count = stored.records
-        found = {one.id: one for one in dead_letters.waiting(context.ledger, ids=stored.letters)}
+        found = {letter.id: letter for letter in dead_letters.waiting(context.ledger, ids=stored.letters)}
         self._letters = [found[name] for name in stored.letters]
         newest = versions.newest_schema(context.ledger, stored.stream)
         schema = None if newest is None else evolution.schema_from_bytes(newest[1])
-        self._table = self._joined([_fitted(_record_of(one.letter), schema) for one in self._letters])
+        self._table = self._joined([_fitted(_record_of(letter.letter), schema) for letter in self._letters])
         self.selection = selection_of(stored, route, self._table.schema, stream)
 
     def _joined(self, tables: list[pa.Table]) -> pa.Table:
@@ -75,9 +75,9 @@ class DeadLetterDelivery:
             mode=self.stored.options["mode"],
             state=state,
             delivered=self.stored.marked,
-            source=lambda: iter([self.selection.project(one) for one in self._table.to_batches()]),
-            positions=lambda: [one.letter.position or 0 for one in self._letters],
-            sequences=lambda: [_sequence_of(one.letter) for one in self._letters],
+            source=lambda: iter([self.selection.project(to_batch) for to_batch in self._table.to_batches()]),
+            positions=lambda: [letter.letter.position or 0 for letter in self._letters],
+            sequences=lambda: [_sequence_of(letter.letter) for letter in self._letters],
             on_mark=on_mark,
         )
 
@@ -100,9 +100,11 @@ class DeadLetterDelivery:
 
     def letters(self, rejected: Iterable[Rejected]) -> list[Letter]:
         """The letters that were refused once more, with the new reason."""
-        reasons = {one.index: one.reason for one in rejected}
+        reasons = {rejection.index: rejection.reason for rejection in rejected}
         return [
-            evolve(one.letter, reason=reasons[number]) for number, one in enumerate(self._letters) if number in reasons
+            evolve(letter.letter, reason=reasons[number])
+            for number, letter in enumerate(self._letters)
+            if number in reasons
         ]
 
 

@@ -33,15 +33,15 @@ def set_back(ledger: Ledger, pipeline: Pipeline, replay: Replay, streams: Mappin
         ConfigurationError: The spool does not keep all of it, or the mode needs ``force``;
             nothing was changed.
     """
-    route = next(one for one in pipeline.routes if one.name == replay.route)
+    route = next(candidate for candidate in pipeline.routes if candidate.name == replay.route)
     if replay.dead_letters:
         return _letters_back(ledger, pipeline, route, replay, streams)
     if replay.partial:
         _refuse_partial_generations(pipeline, route, replay, streams)
     starts = {
-        one.stream: _start(ledger, one, replay)
-        for one in positions.every(ledger)
-        if one.route == route.name and matches(one.stream, replay.streams)
+        position.stream: _start(ledger, position, replay)
+        for position in positions.every(ledger)
+        if position.route == route.name and matches(position.stream, replay.streams)
     }
     return sum(positions.replay(ledger, route.name, stream, start) for stream, start in starts.items())
 
@@ -77,16 +77,16 @@ def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
             f"stream {stream!r}: the spool does not keep position {missing} any more (it is at {head}); "
             "`--partial` delivers what it keeps, `muxly run --full-refresh` reads it again"
         )
-    later = [one.position for one in kept if one.position > after]
+    later = [segment.position for segment in kept if segment.position > after]
     return min(later, default=head + 1) - 1
 
 
 def _letters_back(
     ledger: Ledger, pipeline: Pipeline, route: Route, replay: Replay, streams: Mapping[str, Stream]
 ) -> int:
-    open_ids = {name for one in deliveries.open_letters(ledger, route.name) for name in one.letters}
+    open_ids = {name for letter in deliveries.open_letters(ledger, route.name) for name in letter.letters}
     by_stream = {
-        stream: [one for one in ids if one not in open_ids]
+        stream: [letter for letter in ids if letter not in open_ids]
         for stream, ids in letters.waiting_ids(ledger, route.name).items()
         if matches(stream, replay.streams)
     }

@@ -60,7 +60,7 @@ class SegmentDelivery:
         self.stored = stored
         self._context = context
         self._segments = log.segments_of(context.ledger, stored)
-        self._mapped = [self._opened(one) for one in self._segments if one.file is not None]
+        self._mapped = [self._opened(segment) for segment in self._segments if segment.file is not None]
         self._schema = self._newest_schema()
         self.selection = selection_of(stored, route, self._schema, stream)
         self._masks = []
@@ -88,7 +88,7 @@ class SegmentDelivery:
         return segment, mapped
 
     def _newest_schema(self) -> pa.Schema:
-        version = max((one.schema_version for one in self._segments), default=0)
+        version = max((segment.schema_version for segment in self._segments), default=0)
         content = versions.schema_of(self._context.ledger, self.stored.stream, version)
         return pa.schema([]) if content is None else evolution.schema_from_bytes(content)
 
@@ -137,13 +137,13 @@ class SegmentDelivery:
     def digest(self) -> str:
         """Names the content: segments, bounds, columns and filter; never the encoded bytes."""
         bounds = f"{self.stored.first_offset}:{self.stored.last_offset}"
-        contents = [one.digest or one.key for one in self._segments]
+        contents = [segment.digest or segment.key for segment in self._segments]
         return fingerprint.of_parts([*contents, bounds, self.selection.digest_part])
 
     @property
     def replaces(self) -> tuple[tuple[Any, ...], ...]:
         """Values of the overwrite key, of the groups before filters."""
-        return tuple(dict.fromkeys(itertools.chain.from_iterable(one.replaces for one in self._segments)))
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(segment.replaces for segment in self._segments)))
 
     def delivery(self, state: Any, on_mark: Callable[[int], None]) -> Delivery:
         """What the router is given."""
@@ -204,7 +204,7 @@ class SegmentDelivery:
     def letters(self, rejected: Iterable[Rejected]) -> list[Letter]:
         """Dead letters of records that the destination refused: a copy, its place, the reason."""
         found = sorted(rejected, key=lambda one: one.index if one.index is not None else -1)
-        kept = {one.index: one.reason for one in found}
+        kept = {segment.index: segment.reason for segment in found}
         return list(self._copies(kept))
 
     def _copies(self, reasons: dict[int | None, str]) -> Iterator[Letter]:
@@ -216,7 +216,7 @@ class SegmentDelivery:
         for batch, mask in zip(self._raw(), self._masks, strict=True):
             segment, start = next(places)
             numbers = range(batch.num_rows) if mask is None else _kept_numbers(mask)
-            first, end = (bisect_left(refused, one) for one in (seen, seen + len(numbers)))
+            first, end = (bisect_left(refused, limit) for limit in (seen, seen + len(numbers)))
             for number in refused[first:end]:
                 row = numbers[number - seen]
                 yield Letter(

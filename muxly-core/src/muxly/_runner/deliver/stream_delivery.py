@@ -131,7 +131,7 @@ class StreamDelivery:
         known = self._context.pipeline, self._route, list(self._context.log.streams.values()), self._ledger
         check_filter(*known)
         for message in missing_columns(*known):
-            if all(one.message != message for one in self._context.observers.notices):
+            if all(notice.message != message for notice in self._context.observers.notices):
                 self._context.run.notice(Notice("column_missing", message, stream=self._stream.name))
         self._looked_at = True
 
@@ -228,13 +228,13 @@ class StreamDelivery:
     def _checked(self, prepared: Prepared, receipt: Receipt) -> list[Rejected]:
         """The receipt's rejected records, each once and with a number that exists."""
         found: dict[int, Rejected] = {}
-        for one in receipt.rejected:
-            if one.index is None or not 0 <= one.index < prepared.count:
+        for rejection in receipt.rejected:
+            if rejection.index is None or not 0 <= rejection.index < prepared.count:
                 raise ValueError(
-                    f"the receipt of route {self._route.name!r} rejects record {one.index}, and the delivery "
+                    f"the receipt of route {self._route.name!r} rejects record {rejection.index}, and the delivery "
                     f"has {prepared.count}"
                 )
-            found.setdefault(one.index, one)
+            found.setdefault(rejection.index, rejection)
         return list(found.values())
 
     def _rejected(self, prepared: Prepared, error: RejectedError) -> None:

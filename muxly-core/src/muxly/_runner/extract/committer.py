@@ -110,7 +110,7 @@ class Committer:
 
     def _commit(self, finished: list[FinishedGroup], futures: list[Future[None]]) -> None:
         try:
-            placed = zip(self._publish(finished), (one.boundaries for one in finished), strict=True)
+            placed = zip(self._publish(finished), (group.boundaries for group in finished), strict=True)
             groups, boundaries = self._boundaries.after(placed)
             found = seals.seal(self._context.ledger, groups, self._routes_of)
         except BaseException as error:  # noqa: BLE001 - the readers raise it
@@ -128,8 +128,15 @@ class Committer:
     def _publish(self, finished: list[FinishedGroup]) -> list[WrittenGroup]:
         """Make all segments durable, and tell each where it lies."""
         places: dict[int, tuple[str, int]] = {}
-        small = [one for group in finished for one in group.contents if one is not None and one.draft is None]
-        large = [one for group in finished for one in group.contents if one is not None and one.draft is not None]
+        small = [
+            content for group in finished for content in group.contents if content is not None and content.draft is None
+        ]
+        large = [
+            content
+            for group in finished
+            for content in group.contents
+            if content is not None and content.draft is not None
+        ]
         spool = self._context.spool
         for content in large:
             assert content.draft is not None
@@ -137,7 +144,7 @@ class Committer:
         places |= self._publish_together(small)
         if places:
             spool.sync_folder()
-        return [_placed(one, places) for one in finished]
+        return [_placed(group, places) for group in finished]
 
     def _publish_together(self, small: list[SegmentBytes]) -> dict[int, tuple[str, int]]:
         if not small:
@@ -159,7 +166,7 @@ class Committer:
 
 def _discard(finished: list[FinishedGroup]) -> None:
     """Close and delete the drafts of groups that are not sealed."""
-    for content in (content for one in finished for content in one.contents):
+    for content in (content for group in finished for content in group.contents):
         if content is not None and content.draft is not None:
             content.draft.discard()
 

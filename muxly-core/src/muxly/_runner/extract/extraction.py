@@ -112,7 +112,7 @@ class Extraction:
     def _roots(self) -> list[Stream]:
         """Streams to be read themselves: children come with their parents."""
         names = self._streams.keys()
-        return [one for one in self._streams.values() if one.parent is None or one.parent not in names]
+        return [stream for stream in self._streams.values() if stream.parent is None or stream.parent not in names]
 
     def _may_go_on(self, stream: Stream) -> bool:
         """Whether more is done for a stream; if not it is behind."""
@@ -139,7 +139,7 @@ class Extraction:
             self._begin_anew(stream)
             return
         incremental = self._planning.rules(stream.name).read == "incremental"
-        if incremental and all(one.done for one in unfinished.partitions):
+        if incremental and all(partition.done for partition in unfinished.partitions):
             self._begin_anew(stream)
         else:
             self._submit(stream, unfinished, then_again=incremental)
@@ -148,7 +148,7 @@ class Extraction:
         self._submit(stream, self._planning.new(stream), then_again=False)
 
     def _submit(self, stream: Stream, plan: StoredPlan, *, then_again: bool) -> None:
-        waiting = [one for one in plan.partitions if not one.done]
+        waiting = [partition for partition in plan.partitions if not partition.done]
         with self._ended:
             self._running += len(waiting)
             self._left[stream.name] = len(waiting)
@@ -340,7 +340,7 @@ class Outcomes:
 
     def _resume(self, error: QuotaError) -> None:
         with self._lock:
-            times = [one for one in (self.resume_at, error.resume_at) if one is not None]
+            times = [time for time in (self.resume_at, error.resume_at) if time is not None]
             self.resume_at = max(times, default=None)
 
     def _unavailable(self, name: str, error: StreamUnavailableError) -> None:

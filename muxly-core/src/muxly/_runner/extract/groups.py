@@ -154,8 +154,8 @@ class GroupBuilder:
 
     def discard(self) -> None:
         """Forget the group and its drafts."""
-        for one in self._open.values():
-            one.writer.discard()
+        for segment in self._open.values():
+            segment.writer.discard()
         for finished in self._finished:
             if finished.content is not None and finished.content.draft is not None:
                 finished.content.draft.discard()

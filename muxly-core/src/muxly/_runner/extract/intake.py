@@ -86,7 +86,7 @@ class Intakes:
                 name,
                 rules or StreamRules(),
                 lambda before, after: self._grew(name, before, after),
-                declared=[one for one in (stream.schema, self._planned_schema(name)) if one is not None],
+                declared=[schema for schema in (stream.schema, self._planned_schema(name)) if schema is not None],
             ),
             wanted=rules is not None,
             discarded=self._refused(name),

@@ -187,7 +187,7 @@ class PartitionReader:
         """Hand the group to the committer; the one before must be sealed first."""
         self.wait()
         finished = self._group.finish()
-        segments = [self._segment(one) for one in finished]
+        segments = [self._segment(segment) for segment in finished]
         group = WrittenGroup(
             plan=self._plan.id,
             ordinal=self._partition.ordinal,
@@ -199,7 +199,7 @@ class PartitionReader:
             letters=tuple(self._letters),
             schemas=tuple(self._unstored()),
         )
-        contents = tuple(one.content for one in finished)
+        contents = tuple(segment.content for segment in finished)
         remembered = tuple(self._boundaries.values())
         self._sealing = self._committer.submit(FinishedGroup(group=group, contents=contents, boundaries=remembered))
         self._sealing.add_done_callback(partial(self._stored, self._versions))
@@ -219,21 +219,21 @@ class PartitionReader:
                 if (schema := growing.unstored(version)) is not None:
                     yield name, version, evolution.schema_to_bytes(schema)
 
-    def _segment(self, one: Any) -> WrittenSegment:
+    def _segment(self, finished: Any) -> WrittenSegment:
         self._sequence += 1
-        content = one.content
+        content = finished.content
         return WrittenSegment(
-            key=segment_key(one.stream, self._partition.id, self.id, self._sequence),
-            stream=one.stream,
-            parent=self._stream.name if one.stream != self._stream.name else None,
-            schema_version=one.version,
+            key=segment_key(finished.stream, self._partition.id, self.id, self._sequence),
+            stream=finished.stream,
+            parent=self._stream.name if finished.stream != self._stream.name else None,
+            schema_version=finished.version,
             records=content.records if content else 0,
             bytes=content.bytes if content else 0,
             file=None,
             offset=0,
             length=0,
             digest="",
-            replaces=one.replaces,
+            replaces=finished.replaces,
         )
 
 

@@ -115,7 +115,7 @@ class Planning:
             schema=None if plan.schema is None else bytes(plan.schema.serialize()),
             options_digest=self._digest_of(stream.name),
             from_start=from_start,
-            children=[one.name for one in self._streams.values() if one.parent == stream.name],
+            children=[child.name for child in self._streams.values() if child.parent == stream.name],
         )
 
     def _digest_of(self, name: str) -> str:
@@ -172,7 +172,7 @@ def _check_plan(stream: Stream, plan: object) -> None:
     """Refuse what is no plan, and one whose partitions cannot be told apart."""
     if not isinstance(plan, Plan):
         raise StreamError(f"plan() of {stream.name!r} returned {type(plan).__name__}, not a muxly.Plan")
-    names = [one.id for one in plan.partitions]
+    names = [partition.id for partition in plan.partitions]
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise StreamError(f"plan() of {stream.name!r} has two partitions named {twice!r}; an id names one partition")

@@ -136,10 +136,10 @@ class Reading:
         import difflib
 
         wanted = name or self._name
-        for one in offered:
-            if one.name == wanted:
-                return one
-        names = [one.name for one in offered]
+        for stream in offered:
+            if stream.name == wanted:
+                return stream
+        names = [stream.name for stream in offered]
         close = difflib.get_close_matches(wanted, names, n=1)
         hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(names) or 'none'}"
         raise ConfigurationError(f"the connector has no stream {wanted!r}; {hint}")

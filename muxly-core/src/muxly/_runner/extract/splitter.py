@@ -81,15 +81,15 @@ class BatchSplitter:
         table, unfit = batch.to_arrow(intake.schema.schema)
         if not intake.wanted:
             return
-        letters = [_letter_of(name, one) for one in batch.rejected]
+        letters = [_letter_of(name, rejection) for rejection in batch.rejected]
         if intake.discarded:
-            letters += [_letter(name, intake.discarded, record=one) for one in table.to_pylist()]
-            letters += [_letter_of(name, one) for one in unfit]
+            letters += [_letter(name, intake.discarded, record=record) for record in table.to_pylist()]
+            letters += [_letter_of(name, rejection) for rejection in unfit]
             self._on_count(name, 0, 0, len(letters))
             yield ConformedBatch(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
             return
         others, unreadable = _by_type(unfit)
-        letters += [_letter_of(name, one) for one in unreadable]
+        letters += [_letter_of(name, rejection) for rejection in unreadable]
         yield self._piece(intake, table, named=batch.replaces, letters=letters)
         for other in others:
             yield self._piece(intake, other, named=(), letters=[])
@@ -100,7 +100,7 @@ class BatchSplitter:
         table, version, refused = intake.schema.conform(table)
         kept, dropped = self._without_repeats(intake, table)
         table = kept.slice(0, self._allowed(name, kept.num_rows))
-        found = [*letters, *(_letter_of(name, one) for one in refused)]
+        found = [*letters, *(_letter_of(name, rejection) for rejection in refused)]
         letters = self._without_known(intake, found)
         self._on_count(name, table.num_rows, dropped + len(found) - len(letters), len(letters))
         return ConformedBatch(
@@ -121,9 +121,9 @@ class BatchSplitter:
         """The letters that no earlier run has kept: what cannot be read comes again with the ties and the lookback."""
         if not letters or not self._expected_of(intake.stream):
             return letters
-        contents = [one.record for one in letters if one.record is not None]
+        contents = [letter.record for letter in letters if letter.record is not None]
         known = unread_before(self._ledger, intake.stream.name, contents)
-        return [one for one in letters if (one.place, one.record) not in known]
+        return [letter for letter in letters if (letter.place, letter.record) not in known]
 
     def _expected_of(self, stream: Stream) -> list[deduplication.Boundary]:
         """What this reading may see again: what was sealed before its plan, and what its own partition has sealed.
@@ -146,7 +146,7 @@ def _by_type(unfit: list[Rejected]) -> tuple[list[pa.Table], list[Rejected]]:
     """
     tables: list[pa.Table] = []
     while unfit:
-        table, left = Batch([one.record for one in unfit]).to_arrow()
+        table, left = Batch([rejection.record for rejection in unfit]).to_arrow()
         if not table.num_rows:
             break
         tables.append(table)
@@ -161,7 +161,7 @@ def _replaces(named: Sequence[Any], intake: Intake, table: pa.Table) -> tuple[tu
         if named:
             raise PluginError(f"a batch of {intake.stream.name!r} replaces values, but the stream has no overwrite_key")
         return ()
-    found = [one if isinstance(one, tuple) else (one,) for one in named]
+    found = [value if isinstance(value, tuple) else (value,) for value in named]
     if intake.keyed and table.num_rows:
         rows = table.select(list(key)).group_by(list(key)).aggregate([]).to_pylist()
         found += [tuple(row[name] for name in key) for row in rows]
