@@ -25,14 +25,13 @@ from muxly.component import Notice, Run
 from muxly.errors import FencedError, MuxlyError
 from muxly.pipeline import Pipeline
 from muxly.retry import RETRY_AFTER_LIMIT_SECONDS
+from muxly.spool import FolderSpool
+from muxly.store.ledger import Ledger
+from muxly.store.rows import StoredSegment
 from muxly.stream import Stream
 
 if TYPE_CHECKING:
     import pluggy
-
-    from muxly.spool import FolderSpool
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import StoredSegment
 
 
 @frozen(eq=False, kw_only=True)

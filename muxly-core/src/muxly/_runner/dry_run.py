@@ -1,25 +1,22 @@
-"""Rehearsals: runs with a throw-away ledger, for ``--limit`` and ``--dry-run``."""
+"""Runs with a temporary ledger, for ``--limit`` and ``--dry-run``."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from attrs import evolve
 
+from muxly._runner.options import RunOptions
 from muxly._runner.session import Home
 from muxly._runner.streams import mode_of
+from muxly.component import Notice, Run
 from muxly.errors import ConfigurationError, RouteError
 from muxly.pipeline import Pipeline, Route, RunResult, StreamRules
 from muxly.router import Delivery, Mode, Receipt, Router
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from muxly._runner.options import RunOptions
-    from muxly.component import Notice, Run
-    from muxly.stream import Stream
+from muxly.stream import Stream
 
 _DESTRUCTIVE = ("overwrite", "replace")
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from muxly._runner.session import Home
 from muxly.batch import Batch
+from muxly.component import Notice, Run
 from muxly.connector import Connector, Partition, Plan
 from muxly.hookspecs import hookimpl
 from muxly.pipeline import Pipeline, Route, RunResult
 from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime
-
     import pyarrow as pa
 
-    from muxly._runner.session import Home
-    from muxly.component import Notice, Run
 
 STREAM = "run_events"
 

@@ -9,7 +9,7 @@ from concurrent.futures import wait
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import evolve
 
@@ -21,6 +21,7 @@ from muxly._runner.deliver.route_worker import RouteWorker
 from muxly._runner.extract.committer import Committer
 from muxly._runner.extract.extraction import Extraction
 from muxly._runner.extract.opened_connector import OpenedConnector
+from muxly._runner.options import RunOptions
 from muxly._runner.pruning import SpoolPruning
 from muxly._runner.result import summarise
 from muxly._runner.session import Home, open_session
@@ -37,11 +38,8 @@ from muxly.pipeline import Pipeline, RunResult
 from muxly.retry import Backoff, Patience
 from muxly.store import accounts, backlog, plans, positions, runs
 from muxly.store.database import engine
+from muxly.stream import Stream
 from muxly.suggest import suggest
-
-if TYPE_CHECKING:
-    from muxly._runner.options import RunOptions
-    from muxly.stream import Stream
 
 _AT_THE_END = Backoff(first_seconds=0.2, limit_seconds=2.0)
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from muxly.options import Options, Secret
 from muxly.store import json_codec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 def of_options(component: Options) -> str:

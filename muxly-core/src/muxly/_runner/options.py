@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from attrs import field, frozen
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from muxly._runner.context import RunContext
+from muxly._runner.context import RunContext
 
 
 def _names(value: Sequence[str] | str) -> tuple[str, ...]:

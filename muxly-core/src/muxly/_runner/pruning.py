@@ -1,15 +1,11 @@
-"""Keeping the spool within what was asked for: leftovers are swept, what nobody needs is pruned."""
+"""Pruning the spool: leftovers are swept, and segments that no route and no retention needs are deleted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from muxly._runner.context import RunContext
 from muxly.component import Notice
 from muxly.errors import RetryableError, SpoolError, StoreError
 from muxly.store import retention
-
-if TYPE_CHECKING:
-    from muxly._runner.context import RunContext
 
 
 class SpoolPruning:

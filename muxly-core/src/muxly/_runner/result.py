@@ -1,25 +1,20 @@
-"""What a run did, from the ledger's account."""
+"""The result of a run, from the account of the ledger."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 from attrs import asdict
 
-from muxly._runner.context import sentence
+from muxly._runner.context import RunContext, sentence
+from muxly._runner.deliver.route_worker import RouteWorker
+from muxly._runner.extract.extraction import Outcomes
 from muxly._runner.streams import matches
 from muxly.errors import MuxlyError
-from muxly.pipeline import RouteResult, RunResult, StreamResult
+from muxly.pipeline import Pipeline, Route, RouteResult, RunResult, RunState, StreamResult
 from muxly.store import accounts, backlog
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from muxly._runner.context import RunContext
-    from muxly._runner.deliver.route_worker import RouteWorker
-    from muxly._runner.extract.extraction import Outcomes
-    from muxly.pipeline import Pipeline, Route, RunState
 
 _COUNTED = tuple(name for name in asdict(RouteResult()) if name not in ("error", "required", "streams"))
 

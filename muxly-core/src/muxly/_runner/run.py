@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +13,17 @@ from attrs import evolve
 
 from muxly._runner.context import RunContext, sentence
 from muxly._runner.execution import execute
-from muxly._runner.options import RunOptions
+from muxly._runner.options import Replay, RunOptions
 from muxly._runner.session import Home
 from muxly.component import Notice
 from muxly.errors import ConfigurationError, LeaseHeldError
-from muxly.pipeline import Pipeline, RunResult
+from muxly.options import Secret
+from muxly.pipeline import Pipeline, Route, RunResult
 from muxly.retry import Backoff, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from os import PathLike
-
     from muxly._runner.events import EventLog
-    from muxly._runner.options import Replay
     from muxly.config import Configuration
-    from muxly.options import Secret
-    from muxly.pipeline import Route
 
 
 def run(  # noqa: PLR0913 - every one is an option of its own

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from attrs import frozen
@@ -20,9 +21,6 @@ from muxly.store import leases, runs
 from muxly.store.database.engine import Engine, open_engine, sqlite_url
 from muxly.store.ledger import Ledger
 from muxly.store.schema.upgrade import ensure_current
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 
 @frozen(kw_only=True)

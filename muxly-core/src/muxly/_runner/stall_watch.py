@@ -1,19 +1,15 @@
-"""Watching over a run that is under way: what hangs is left behind."""
+"""Watching a run: whoever makes no progress is abandoned."""
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from muxly._runner.context import RunContext
+from muxly._runner.deliver.route_worker import RouteWorker
+from muxly._runner.extract.extraction import Extraction
 from muxly.errors import RouteError
-
-if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
-
-    from muxly._runner.context import RunContext
-    from muxly._runner.deliver.route_worker import RouteWorker
-    from muxly._runner.extract.extraction import Extraction
 
 _LOOK_SECONDS = 0.2
 

@@ -1,26 +1,21 @@
-"""Which streams are read under which rules, and which routes deliver them in which mode."""
+"""The streams of a run: which are read under which rules, and which routes deliver them in which mode."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import evolve
 
+from muxly._runner.context import RunContext
 from muxly.component import Notice
 from muxly.errors import ConfigurationError
-from muxly.pipeline import StreamRules
+from muxly.pipeline import Pipeline, Route, StreamRules
+from muxly.router import Mode
 from muxly.store import backlog, positions
+from muxly.store.ledger import Ledger
 from muxly.stream import Stream
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from muxly._runner.context import RunContext
-    from muxly.pipeline import Pipeline, Route
-    from muxly.router import Mode
-    from muxly.store.ledger import Ledger
-
 
 _KEYS = ("primary_key", "overwrite_key", "cursor_field", "parent")
 

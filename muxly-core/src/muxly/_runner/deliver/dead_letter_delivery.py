@@ -1,26 +1,23 @@
-"""Dead letters, prepared to be delivered again."""
+"""A delivery of dead letters that a replay asked for, outside the order of the log."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pyarrow as pa
 from attrs import evolve
 
 from muxly._runner import fingerprint
+from muxly._runner.context import RunContext
 from muxly._runner.deliver.segment_delivery import selection_of
 from muxly._runner.schema import evolution
+from muxly.batch import Rejected
+from muxly.pipeline import Route
 from muxly.router import Delivery, sequence_number
 from muxly.store import dead_letters, versions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from muxly._runner.context import RunContext
-    from muxly.batch import Rejected
-    from muxly.pipeline import Route
-    from muxly.store.rows import Letter, StoredDelivery
-    from muxly.stream import Stream
+from muxly.store.rows import Letter, StoredDelivery
+from muxly.stream import Stream
 
 
 class MixedTypesError(Exception):

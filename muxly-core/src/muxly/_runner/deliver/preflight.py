@@ -1,25 +1,23 @@
-"""What can be wrong between routes and streams, found before anything is read."""
+"""Checks of routes against streams, before anything is read: modes, columns, filters, names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muxly._runner import fingerprint
 from muxly._runner.streams import check_modes, is_narrowed, matches, rules_of
 from muxly.errors import ConfigurationError
+from muxly.pipeline import Pipeline, Route
+from muxly.router import Mode
 from muxly.store import positions, versions
+from muxly.store.ledger import Ledger
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     import pyarrow as pa
-
-    from muxly.pipeline import Pipeline, Route
-    from muxly.router import Mode
-    from muxly.store.ledger import Ledger
-    from muxly.stream import Stream
 
 
 def check_routes(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from muxly._runner.options import Replay
 from muxly._runner.streams import matches, mode_of, rules_of
 from muxly.errors import ConfigurationError
-from muxly.pipeline import StreamRules
+from muxly.pipeline import Pipeline, Route, StreamRules
 from muxly.store import dead_letters as letters
 from muxly.store import deliveries, generations, positions, retention
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from muxly.pipeline import Pipeline, Route
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import RoutePosition
-    from muxly.stream import Stream
+from muxly.store.ledger import Ledger
+from muxly.store.rows import RoutePosition
+from muxly.stream import Stream
 
 _NEEDS_FORCE = ("overwrite", "replace")
 _LETTERS = 1000

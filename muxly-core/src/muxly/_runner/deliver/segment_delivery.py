@@ -1,32 +1,27 @@
-"""A stored delivery, prepared: its segments opened, its filter applied, its content named."""
+"""A delivery of sealed segments: opened, filtered, cut to its bounds, and named by a digest."""
 
 from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 from attrs import evolve
 
 from muxly._runner import fingerprint
+from muxly._runner.context import RunContext
 from muxly._runner.deliver.selection import Selection
 from muxly._runner.schema import evolution
+from muxly.batch import Rejected
 from muxly.errors import CorruptSegmentError, StreamError
-from muxly.pipeline import Columns
+from muxly.pipeline import Columns, Route
 from muxly.router import Delivery, sequence_number
-from muxly.spool import read_segment, verify
+from muxly.spool import MappedSegment, read_segment, verify
 from muxly.store import log, versions
 from muxly.store.rows import Letter, StoredDelivery, StoredSegment
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from muxly._runner.context import RunContext
-    from muxly.batch import Rejected
-    from muxly.pipeline import Route
-    from muxly.spool import MappedSegment
-    from muxly.stream import Stream
+from muxly.stream import Stream
 
 
 class DamagedSegmentError(CorruptSegmentError):

@@ -1,10 +1,10 @@
-"""What a route delivers of a stream: which records, which columns, under which names."""
+"""The selection of a route: the records, columns and column names it delivers of a stream."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,14 +13,9 @@ from attrs import define, evolve, field
 from muxly._runner.deliver.where import Filter, check_where
 from muxly._runner.schema.contract import DELETED_AT
 from muxly.errors import ConfigurationError
-from muxly.pipeline import Columns
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from muxly.pipeline import Route
-    from muxly.router import Mode
-    from muxly.stream import Stream
+from muxly.pipeline import Columns, Route
+from muxly.router import Mode
+from muxly.stream import Stream
 
 __all__ = ["Selection", "check_selection", "selection_problems", "where_problems"]
 

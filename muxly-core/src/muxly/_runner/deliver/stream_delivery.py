@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import evolve
 
+from muxly._runner.context import RunContext
+from muxly._runner.deliver.opened_router import OpenedRouter
 from muxly._runner.streams import mode_of, rules_of
 from muxly.batch import Rejected
 from muxly.component import Notice
 from muxly.errors import RejectedError, RouteError
-from muxly.pipeline import StreamRules
+from muxly.pipeline import Route, StreamRules
 from muxly.retry import Patience
-from muxly.router import Receipt
+from muxly.router import Mode, Receipt, Router
 from muxly.store import acknowledge, deliveries, generations, log, positions, retention
+from muxly.store.rows import StoredDelivery
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import pyarrow as pa
 
-    from muxly._runner.context import RunContext
     from muxly._runner.deliver.dead_letter_delivery import DeadLetterDelivery
-    from muxly._runner.deliver.route_worker import OpenedRouter
     from muxly._runner.deliver.segment_delivery import SegmentDelivery
-    from muxly.pipeline import Route
-    from muxly.router import Mode, Router
-    from muxly.store.rows import StoredDelivery
-    from muxly.stream import Stream
 
     Prepared = SegmentDelivery | DeadLetterDelivery
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from muxly._runner.context import RunContext
 from muxly.component import Notice
 from muxly.errors import QuotaError, StoppedError
 from muxly.store import backlog, positions, retention
-
-if TYPE_CHECKING:
-    from muxly._runner.context import RunContext
 
 _LOOK_SECONDS = 1.0
 

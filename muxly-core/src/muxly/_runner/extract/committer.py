@@ -5,24 +5,23 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from muxly._runner.context import RunContext
 from muxly.errors import FencedError
+from muxly.spool import SegmentBytes
 from muxly.spool.segments import ALIGNMENT
 from muxly.store import plans, seals
+from muxly.store.ledger import Ledger
+from muxly.store.rows import WrittenGroup, WrittenSegment
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from muxly._runner.context import RunContext
     from muxly._runner.extract.deduplication import Boundary
-    from muxly.spool import SegmentBytes
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import WrittenGroup, WrittenSegment
-    from muxly.stream import Stream
 
 
 GATHER_SECONDS = 0.02

@@ -24,9 +24,11 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,13 +37,7 @@ from pyarrow import types
 
 from muxly._runner.extract.cursors import at_or_after, comparable, floor_of, in_python, newest_of
 from muxly._runner.schema.type_table import is_list
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime
-
-    from muxly.stream import Stream
-
+from muxly.stream import Stream
 
 __all__ = [
     "Boundary",

@@ -1,23 +1,26 @@
-"""Extraction: reads the partitions of all streams on several threads, and answers errors."""
+"""Extraction: reads the partitions of all streams on several threads, and keeps the outcome of each stream."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from muxly._runner.context import sentence
+from muxly._runner.context import RunContext, sentence
 from muxly._runner.extract.backpressure import wait_for_room
+from muxly._runner.extract.committer import Committer
 from muxly._runner.extract.intake import Intakes
 from muxly._runner.extract.planning import Planning
 from muxly._runner.streams import is_pattern
 from muxly._runner.threads import DaemonThreads
 from muxly.component import Notice
-from muxly.connector import Partition
+from muxly.connector import Connector, Partition
 from muxly.errors import (
     FencedError,
     QuotaError,
@@ -29,17 +32,11 @@ from muxly.errors import (
 )
 from muxly.pipeline import StreamResult
 from muxly.retry import Patience
+from muxly.store.rows import StoredPartition, StoredPlan
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from datetime import datetime
-
-    from muxly._runner.context import RunContext
-    from muxly._runner.extract.committer import Committer
     from muxly._runner.extract.partition import PartitionReader
-    from muxly.connector import Connector
-    from muxly.store.rows import StoredPartition, StoredPlan
-    from muxly.stream import Stream
 
 
 class Extraction:

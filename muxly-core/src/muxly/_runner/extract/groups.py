@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 from attrs import frozen
 
-from muxly.spool import SegmentWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from muxly.spool import Draft, SegmentBytes
+from muxly.spool import Draft, SegmentBytes, SegmentWriter
 
 COALESCED_RECORDS = 65_536
 BATCH_BYTES = 8 << 20

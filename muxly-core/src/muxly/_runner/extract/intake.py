@@ -1,23 +1,22 @@
-"""How each stream is taken in: its schema as it grows, and what the contract for new streams says."""
+"""The intake of a stream: its definition, its schema as it grows, and the contract for new streams."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from muxly._runner.context import RunContext
 from muxly._runner.streams import check_modes, is_refused, rules_of
 from muxly.errors import StreamError
 from muxly.pipeline import StreamRules
 from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     import pyarrow as pa
 
-    from muxly._runner.context import RunContext
     from muxly._runner.schema.evolution import GrowingSchema
 
 

@@ -1,22 +1,19 @@
-"""The opened connector of one run; one that does not answer is left behind."""
+"""The opened connector of one run; one that does not answer is abandoned."""
 
 from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from concurrent.futures import wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from muxly._runner.context import RunContext
 from muxly._runner.threads import DaemonThreads
 from muxly.component import Notice
+from muxly.connector import Connector
 from muxly.errors import PluginError, StoppedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from muxly._runner.context import RunContext
-    from muxly.connector import Connector
-    from muxly.stream import Stream
+from muxly.stream import Stream
 
 _LOOK_SECONDS = 0.2
 

@@ -1,35 +1,29 @@
-"""A reading: one opening of ``read`` on one partition, cut into groups and sealed."""
+"""Reading one partition: its batches are collected into groups, and each group is sealed."""
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from muxly._ids import new_id
+from muxly._runner.context import RunContext
 from muxly._runner.extract import deduplication
-from muxly._runner.extract.committer import FinishedGroup
+from muxly._runner.extract.committer import Committer, FinishedGroup
 from muxly._runner.extract.groups import BATCH_BYTES, GroupBuilder
+from muxly._runner.extract.intake import Intake
+from muxly._runner.extract.splitter import BatchSplitter, ConformedBatch
 from muxly._runner.schema import evolution
+from muxly.batch import Batch, Cursor
 from muxly.component import Notice
 from muxly.errors import StoppedError
-from muxly.store.rows import WrittenGroup, WrittenSegment
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from concurrent.futures import Future
-
-    from muxly._runner.context import RunContext
-    from muxly._runner.extract.committer import Committer
-    from muxly._runner.extract.intake import Intake
-    from muxly._runner.extract.splitter import BatchSplitter, ConformedBatch
-    from muxly.batch import Batch, Cursor
-    from muxly.store.rows import Letter, StoredPartition, StoredPlan
-    from muxly.stream import Stream
-
+from muxly.store.rows import Letter, StoredPartition, StoredPlan, WrittenGroup, WrittenSegment
+from muxly.stream import Stream
 
 _MOST_LETTERS = 10_000  # they wait in memory, other than records
 

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from muxly._runner import fingerprint
+from muxly._runner.context import RunContext
 from muxly._runner.streams import rules_of
+from muxly.batch import Cursor
 from muxly.component import Notice
-from muxly.connector import Plan
+from muxly.connector import Connector, Plan
 from muxly.errors import StaleCursorError, StreamError
 from muxly.pipeline import StreamRules
 from muxly.retry import Patience
 from muxly.store import plans
+from muxly.store.rows import StoredPlan
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     import pyarrow as pa
-
-    from muxly._runner.context import RunContext
-    from muxly.batch import Cursor
-    from muxly.connector import Connector
-    from muxly.store.rows import StoredPlan
-    from muxly.stream import Stream
 
 
 class Planning:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from muxly._ids import new_id
+from muxly.batch import Batch, Rejected
 from muxly.component import Run
-from muxly.connector import Connector
+from muxly.connector import Connector, Partition
 from muxly.errors import ConfigurationError, RetryableError
 from muxly.retry import Backoff, Patience
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     import polars as pl
     import pyarrow as pa
-
-    from muxly.batch import Batch, Rejected
-    from muxly.connector import Partition
-    from muxly.stream import Stream
 
 
 def read(connector_or_name: Connector | str, stream: str, /, **options: Any) -> Reading:

@@ -1,29 +1,23 @@
-"""Batches taken apart: records of one schema each, without repeats, and letters of what cannot be read."""
+"""Splitting batches: records of one schema each, without repeats, and dead letters of what cannot be read."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import pyarrow as pa
 from attrs import field, frozen
 
 from muxly._runner.extract import deduplication
-from muxly.batch import Batch
+from muxly._runner.extract.intake import Intake
+from muxly.batch import Batch, Rejected
 from muxly.errors import PluginError
 from muxly.store import plans
 from muxly.store.dead_letters import unread_before
-from muxly.store.rows import Letter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    import pyarrow as pa
-
-    from muxly._runner.extract.intake import Intake
-    from muxly.batch import Rejected
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import StoredPartition, StoredPlan
-    from muxly.stream import Stream
+from muxly.store.ledger import Ledger
+from muxly.store.rows import Letter, StoredPartition, StoredPlan
+from muxly.stream import Stream
 
 
 @frozen(kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,12 +16,7 @@ from muxly._runner.schema.casting import either, fitted, unchanged
 from muxly._runner.schema.type_table import canonical, join
 from muxly.batch import Rejected
 from muxly.errors import StreamError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from muxly.pipeline import StreamRules
-
+from muxly.pipeline import StreamRules
 
 __all__ = ["TableConformer", "DELETED_AT", "VARIANT", "variant"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import pyarrow as pa
 from attrs import frozen
@@ -11,16 +12,11 @@ from attrs import frozen
 from muxly._runner.schema.casting import fitted, fitted_array
 from muxly._runner.schema.contract import TableConformer
 from muxly._runner.schema.type_table import canonical, canonical_schema, join, joins_losslessly, same
+from muxly.batch import Rejected
 from muxly.errors import MuxlyError
+from muxly.pipeline import StreamRules
 from muxly.store import versions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from muxly.batch import Rejected
-    from muxly.pipeline import StreamRules
-    from muxly.store.ledger import Ledger
-
+from muxly.store.ledger import Ledger
 
 __all__ = [
     "ConflictingTypesError",
