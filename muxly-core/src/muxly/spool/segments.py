@@ -125,13 +125,26 @@ def verify(segment: MappedSegment, digest: str, name: str) -> None:
         raise CorruptSegmentError(f"the segment {name} is not what was sealed: its digest differs")
 
 
-def read_segment(segment: MappedSegment) -> Iterator[pa.RecordBatch]:
-    """The batches of a segment, without copying them; the memory of each is given back after it."""
+def read_segment(segment: MappedSegment, first: int = 0, last: int | None = None) -> Iterator[pa.RecordBatch]:
+    """The batches of a segment, without copying them; the memory of each is given back after it.
+
+    Args:
+        segment: Opened.
+        first: The number of the first record to read.
+        last: The number of the record to stop before; None = read to the end.
+    """
     import pyarrow as pa
 
     source = pa.BufferReader(segment.buffer)
+    start = 0
     with pa.ipc.open_stream(source) as reader:
         for batch in reader:
-            yield batch
+            begin = max(first - start, 0)
+            end = batch.num_rows if last is None else min(last - start, batch.num_rows)
+            if begin < end:
+                yield batch if end - begin == batch.num_rows else batch.slice(begin, end - begin)
             # Also what came before: whoever kept a batch may have looked at it again.
             segment.forget(source.tell())
+            start += batch.num_rows
+            if last is not None and start >= last:
+                return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -62,8 +62,14 @@ class DeadLetterDelivery:
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise MixedTypesError(self.halves()) from error
 
-    def delivery(self, state: Any, on_mark: Callable[[int], None]) -> Delivery:
-        """What the router is given."""
+    def delivery(self, state: Any, *, on_mark: Callable[[int], None], on_batch: Callable[[], None]) -> Delivery:
+        """The delivery that the router is given; the arguments are those of ``SegmentDelivery.delivery``."""
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in self._table.to_batches():
+                on_batch()
+                yield self.selection.project(batch)
+
         return Delivery(
             self.stored.id,
             fingerprint.of_parts([*self.stored.letters, self.selection.digest_part]),
@@ -72,7 +78,7 @@ class DeadLetterDelivery:
             mode=self.stored.options["mode"],
             state=state,
             delivered=self.stored.marked,
-            source=lambda: iter([self.selection.project(to_batch) for to_batch in self._table.to_batches()]),
+            source=batches,
             positions=lambda: [letter.letter.position or 0 for letter in self._letters],
             sequences=lambda: [_sequence_of(letter.letter) for letter in self._letters],
             on_mark=on_mark,

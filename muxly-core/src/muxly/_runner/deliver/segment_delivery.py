@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -92,7 +93,7 @@ class SegmentDelivery:
         for segment, mapped in self._mapped:
             begin = self.stored.first_offset if segment.position == self.stored.first_position else 0
             end = self.stored.last_offset if segment.position == self.stored.last_position else segment.records
-            for batch in _between(read_segment(mapped), begin, end):
+            for batch in read_segment(mapped, begin, end):
                 yield self._fitted(batch, segment)
 
     def _fitted(self, batch: pa.RecordBatch, segment: StoredSegment) -> pa.RecordBatch:
@@ -106,11 +107,16 @@ class SegmentDelivery:
                 f"`muxly segments drop {name} {position}` gives it up, `muxly state set` reads it again"
             ) from error
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The batches as the router gets them."""
+    def batches(self, on_batch: Callable[[], None] = lambda: None) -> Iterator[pa.RecordBatch]:
+        """The batches as the router gets them.
+
+        Args:
+            on_batch: Called before each of them.
+        """
         for batch, mask in zip(self._raw(), self._masks, strict=True):
             kept = batch if mask is None or not mask.false_count else batch.filter(mask)
             if kept.num_rows:
+                on_batch()
                 yield self.selection.project(kept)
 
     def positions(self) -> Iterator[int]:
@@ -140,8 +146,14 @@ class SegmentDelivery:
         """Values of the overwrite key, of the groups before filters."""
         return tuple(dict.fromkeys(itertools.chain.from_iterable(segment.replaces for segment in self._segments)))
 
-    def delivery(self, state: Any, on_mark: Callable[[int], None]) -> Delivery:
-        """What the router is given."""
+    def delivery(self, state: Any, *, on_mark: Callable[[int], None], on_batch: Callable[[], None]) -> Delivery:
+        """The delivery that the router is given.
+
+        Args:
+            state: What the last acknowledged receipt brought back.
+            on_mark: Called with the number of records that the router marks as delivered.
+            on_batch: Called whenever the router takes a batch.
+        """
         mode = self.stored.options["mode"]
         return Delivery(
             self.stored.id,
@@ -153,7 +165,7 @@ class SegmentDelivery:
             replaces=self.replaces if mode == "overwrite" else (),
             state=state,
             delivered=self.stored.marked,
-            source=self.batches,
+            source=partial(self.batches, on_batch),
             positions=self.positions,
             sequences=self.sequences,
             bounds=(
@@ -230,7 +242,7 @@ class SegmentDelivery:
             begin = self.stored.first_offset if segment.position == self.stored.first_position else 0
             end = self.stored.last_offset if segment.position == self.stored.last_position else segment.records
             at = begin
-            for batch in _between(read_segment(mapped), begin, end):
+            for batch in read_segment(mapped, begin, end):
                 yield segment, at
                 at += batch.num_rows
 
@@ -240,18 +252,6 @@ def selection_of(stored: StoredDelivery, route: Route, schema: pa.Schema, stream
     options = stored.options
     columns = Columns(include=options["include"], exclude=options["exclude"], rename=options["rename"])
     return Selection.of(evolve(route, columns=columns, where=options["where"]), schema, stream, options["mode"])
-
-
-def _between(batches: Iterable[pa.RecordBatch], begin: int, end: int) -> Iterator[pa.RecordBatch]:
-    """The records from one number up to before another."""
-    at = 0
-    for batch in batches:
-        first, last = max(begin - at, 0), min(end - at, batch.num_rows)
-        if first < last:
-            yield batch if last - first == batch.num_rows else batch.slice(first, last - first)
-        at += batch.num_rows
-        if at >= end:
-            return
 
 
 def _nth_kept(mask: pa.BooleanArray | None, number: int) -> int:

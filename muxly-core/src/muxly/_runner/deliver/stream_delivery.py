@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,8 +21,6 @@ from muxly.store.rows import StoredDelivery
 from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from muxly._runner.deliver.dead_letter_delivery import DeadLetterDelivery
     from muxly._runner.deliver.segment_delivery import SegmentDelivery
 
@@ -168,20 +165,17 @@ class StreamDelivery:
             self._begin(router, stored.generation)
         with self._ledger.read() as connection:
             state = positions.get(connection, self._ledger, stored.route, stored.stream).state
-        delivery = prepared.delivery(state, lambda count: self._mark(prepared, count))
-        delivery.source = partial(self._taken, delivery.source)
+        delivery = prepared.delivery(
+            state,
+            on_mark=lambda count: self._mark(prepared, count),
+            on_batch=lambda: self._worker.progress(self._stream.name),
+        )
         receipt = router.deliver(delivery)
         if receipt is None:
             return Receipt()
         if not isinstance(receipt, Receipt):
             raise TypeError(f"deliver() of {type(router).__name__} returned {receipt!r}, not a muxly.Receipt or None")
         return receipt
-
-    def _taken(self, source: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-        """The delivery's batches; each that is taken is progress."""
-        for batch in source():
-            self._worker.progress(self._stream.name)
-            yield batch
 
     def _mark(self, prepared: Prepared, count: int) -> None:
         self._worker.refuse_abandoned()

@@ -176,25 +176,25 @@ class Extraction:
         patience = Patience(self._context.pipeline.retry, self._sleep, tell=tell)
         with self._counted():
             while True:
-                reading = self._reading(stream, plan, partition)
+                reader = self._reader(stream, plan, partition)
                 try:
-                    self._take_all(reading, stream, partition)
+                    self._take_all(reader, stream, partition)
                     return
                 except RetryableError as error:
-                    _interrupt(reading)
-                    if reading.cursor != partition.cursor:
+                    _interrupt(reader)
+                    if reader.cursor != partition.cursor:
                         patience.start_over()
-                    partition = evolve(partition, cursor=reading.cursor)
+                    partition = evolve(partition, cursor=reader.cursor)
                     patience.wait(error)
                 except (QuotaError, StoppedError):
-                    reading.interrupt()
+                    reader.interrupt()
                     raise
                 except StaleCursorError as error:
-                    reading.discard()
+                    reader.discard()
                     self._planning.restart(stream, error)
                     return
                 except BaseException:
-                    reading.discard()
+                    reader.discard()
                     raise
 
     @contextmanager
@@ -209,14 +209,14 @@ class Extraction:
             with self._lock:
                 self._readings -= 1
 
-    def _reading(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> PartitionReader:
+    def _reader(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> PartitionReader:
         from muxly._runner.extract.partition import PartitionReader
         from muxly._runner.extract.splitter import (
             BatchSplitter,  # loads pyarrow, which a run with nothing new does not need
         )
 
         intake_of = self._intakes.of
-        pieces = BatchSplitter(
+        splitter = BatchSplitter(
             self._context.ledger,
             intake_of,
             stream=stream,
@@ -226,26 +226,26 @@ class Extraction:
             on_count=self.outcomes.count,
         )
         return PartitionReader(
-            self._context, self._committer, intake_of, pieces, stream=stream, plan=plan, partition=partition
+            self._context, self._committer, intake_of, splitter, stream=stream, plan=plan, partition=partition
         )
 
-    def _take_all(self, reading: PartitionReader, stream: Stream, partition: StoredPartition) -> None:
+    def _take_all(self, reader: PartitionReader, stream: Stream, partition: StoredPartition) -> None:
         planned = Partition(partition.id, partition.start, payload=partition.payload, records=partition.records)
         batches = self._connector.read(stream, planned, partition.cursor)
         try:
             for batch in batches:
                 if stream.name in self._planning.stale:
-                    reading.discard()
+                    reader.discard()
                     return
                 self._progress()
-                reading.add(batch)
+                reader.add(batch)
                 self._wait_for_room()
                 if self._limit is not None and self._granted.get(stream.name, 0) >= self._limit:
                     break
         finally:
             if (close := getattr(batches, "close", None)) is not None:
                 close()
-        reading.finish()
+        reader.finish()
 
     def _wait_for_room(self) -> None:
         with self._lock:
@@ -279,12 +279,12 @@ class Extraction:
         self._progress(seconds)
 
 
-def _interrupt(reading: PartitionReader) -> None:
+def _interrupt(reader: PartitionReader) -> None:
     """Seal up to the last cursor; what the store does not take now is read again like all that follows."""
     try:
-        reading.interrupt()
+        reader.interrupt()
     except RetryableError:
-        reading.discard()
+        reader.discard()
 
 
 class Outcomes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -61,24 +61,22 @@ class _OpenSegment:
                 self.writer.append(batch)
 
 
-def _pieces(table: pa.Table, limit_bytes: int) -> Iterator[pa.Table]:
-    """The table in pieces that fit a segment, but for a single record that does not."""
+def _slices(table: pa.Table, limit_bytes: int) -> list[pa.Table]:
+    """The table in slices that fit a segment; a single record may be larger than that."""
     size = table.nbytes
     if size <= limit_bytes:
-        yield table
-        return
+        return [table]
     records = max(1, table.num_rows * limit_bytes // size)
-    for start in range(0, table.num_rows, records):
-        yield table.slice(start, records)
+    return [table.slice(start, records) for start in range(0, table.num_rows, records)]
 
 
-def _batches(tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
+def _batches(tables: list[pa.Table]) -> list[pa.RecordBatch]:
     """Batches of a good size: small ones joined, large ones cut by bytes."""
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     if table.column(0).num_chunks > 1 and table.nbytes <= 2 * BATCH_BYTES:
         table = table.combine_chunks()
     records = max(1, min(2 * COALESCED_RECORDS, BATCH_BYTES * table.num_rows // max(1, table.nbytes)))
-    yield from (batch for batch in table.to_batches(max_chunksize=records) if batch.num_rows)
+    return [batch for batch in table.to_batches(max_chunksize=records) if batch.num_rows]
 
 
 class GroupBuilder:
@@ -110,11 +108,11 @@ class GroupBuilder:
             if replaced:
                 self._replaced.setdefault(stream, (version, {}))[1].update(replaced)
             return
-        for piece in _pieces(table, self._segment_bytes):
-            self._add_piece(stream, version, piece, replaced)
+        for part in _slices(table, self._segment_bytes):
+            self._add_slice(stream, version, part, replaced)
             replaced = {}
 
-    def _add_piece(self, stream: str, version: int, table: pa.Table, replaced: dict[tuple[Any, ...], None]) -> None:
+    def _add_slice(self, stream: str, version: int, table: pa.Table, replaced: dict[tuple[Any, ...], None]) -> None:
         current = self._open.get(stream)
         if current is not None and (current.version != version or current.bytes + table.nbytes > self._segment_bytes):
             self._end(stream, more=True)

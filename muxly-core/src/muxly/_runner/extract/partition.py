@@ -38,7 +38,7 @@ class PartitionReader:
         context: The run.
         committer: Seals the groups.
         intake_of: How a stream is taken in, by its name.
-        pieces: Takes the batches apart.
+        splitter: Splits the batches.
         stream: The stream being read.
         plan: The plan.
         partition: The partition.
@@ -49,13 +49,13 @@ class PartitionReader:
         context: RunContext,
         committer: Committer,
         intake_of: Callable[[str], Intake],
-        pieces: BatchSplitter,
+        splitter: BatchSplitter,
         *,
         stream: Stream,
         plan: StoredPlan,
         partition: StoredPartition,
     ) -> None:
-        self._context, self._committer, self._intake_of, self._pieces = context, committer, intake_of, pieces
+        self._context, self._committer, self._intake_of, self._splitter = context, committer, intake_of, splitter
         self._stream, self._plan, self._partition = stream, plan, partition
         self.id = new_id()
         self.cursor: Cursor = partition.cursor
@@ -70,7 +70,7 @@ class PartitionReader:
         self._letters: list[Letter] = []
         self._versions: dict[str, set[int]] = {}
         self._boundaries: dict[str, tuple[Stream, deduplication.Boundary]] = {}
-        self._told: set[str] = set()
+        self._noticed: set[str] = set()
         self._tail: list[ConformedBatch] = []
         self._tail_bytes = 0
         self._returnable = True
@@ -88,16 +88,16 @@ class PartitionReader:
             StoppedError: The run stops; everything up to the last cursor is sealed.
             StreamError: The batch does not keep the stream's contract.
         """
-        pieces = list(self._pieces.of(batch))
-        self._tail += pieces
-        self._tail_bytes += sum(piece.table.nbytes for piece in pieces)
+        conformed = self._splitter.split(batch)
+        self._tail += conformed
+        self._tail_bytes += sum(part.table.nbytes for part in conformed)
         if batch.cursor is not None:
             self._reached = batch.cursor
             if self._stream.sorted:
-                pieces_bytes = self._tail_bytes
+                step_bytes = self._tail_bytes
                 self._keep_tail()
                 self._returnable = True
-                if self._due(pieces_bytes):
+                if self._due(step_bytes):
                     self._seal(done=False)
         elif self._tail_bytes > self._held_bytes:
             self._keep_tail()
@@ -146,21 +146,21 @@ class PartitionReader:
 
     def _keep_tail(self) -> None:
         """What was held apart becomes part of the group."""
-        pieces, self._tail, self._tail_bytes = self._tail, [], 0
-        for piece in pieces:
-            self._letters += piece.letters
-            if piece.version == 0:
+        tail, self._tail, self._tail_bytes = self._tail, [], 0
+        for part in tail:
+            self._letters += part.letters
+            if part.version == 0:
                 continue
-            self._group.add(piece.stream, piece.version, piece.table, piece.replaces)
-            self._versions.setdefault(piece.stream, set()).add(piece.version)
-            self._remember(piece)
+            self._group.add(part.stream, part.version, part.table, part.replaces)
+            self._versions.setdefault(part.stream, set()).add(part.version)
+            self._remember(part)
 
-    def _remember(self, piece: ConformedBatch) -> None:
-        stream = self._intake_of(piece.stream).stream
-        if stream.cursor_field is not None and piece.table.num_rows:
-            before = self._boundaries.get(piece.stream, (stream, deduplication.Boundary()))[1]
-            reached = deduplication.advance(before, piece.table, stream, now=datetime.now(UTC))
-            self._boundaries[piece.stream] = (stream, reached)
+    def _remember(self, part: ConformedBatch) -> None:
+        stream = self._intake_of(part.stream).stream
+        if stream.cursor_field is not None and part.table.num_rows:
+            before = self._boundaries.get(part.stream, (stream, deduplication.Boundary()))[1]
+            reached = deduplication.advance(before, part.table, stream, now=datetime.now(UTC))
+            self._boundaries[part.stream] = (stream, reached)
             self._tell(stream, reached)
 
     def _tell(self, stream: Stream, reached: deduplication.Boundary) -> None:
@@ -173,8 +173,8 @@ class PartitionReader:
             self._notice_once("lookback_too_wide", f"{message}; some may be delivered again", stream)
 
     def _notice_once(self, code: str, message: str, stream: Stream) -> None:
-        if code not in self._told:
-            self._told.add(code)
+        if code not in self._noticed:
+            self._noticed.add(code)
             self._context.run.notice(Notice(code, message, stream=stream.name))
 
     def _seal(self, *, done: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -68,27 +68,27 @@ class BatchSplitter:
         self._allowed, self._on_count = allowed, on_count
         self._expected: dict[str, list[deduplication.Boundary]] = {}
 
-    def of(self, batch: Batch) -> Iterator[ConformedBatch]:
-        """The batch as records of one schema each, nearly always in one piece."""
+    def split(self, batch: Batch) -> list[ConformedBatch]:
+        """The batch as records of one schema each: nearly always one, more if values have several types."""
         name = batch.stream or self._stream.name
         intake = self._intake_of(name)
         table, unfit = batch.to_arrow(intake.schema.schema)
         if not intake.wanted:
-            return
+            return []
         letters = [_letter_of(name, rejection) for rejection in batch.rejected]
         if intake.discarded:
             letters += [_letter(name, intake.discarded, record=record) for record in table.to_pylist()]
             letters += [_letter_of(name, rejection) for rejection in unfit]
             self._on_count(name, 0, 0, len(letters))
-            yield ConformedBatch(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
-            return
+            return [ConformedBatch(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)]
         others, unreadable = _by_type(unfit)
         letters += [_letter_of(name, rejection) for rejection in unreadable]
-        yield self._piece(intake, table, named=batch.replaces, letters=letters)
-        for other in others:
-            yield self._piece(intake, other, named=(), letters=[])
+        first = self._conformed(intake, table, named=batch.replaces, letters=letters)
+        return [first, *(self._conformed(intake, other, named=(), letters=[]) for other in others)]
 
-    def _piece(self, intake: Intake, table: pa.Table, *, named: Sequence[Any], letters: list[Letter]) -> ConformedBatch:
+    def _conformed(
+        self, intake: Intake, table: pa.Table, *, named: Sequence[Any], letters: list[Letter]
+    ) -> ConformedBatch:
         """Records in the stream's schema, without repeats; what the contract discards joins the letters."""
         name = intake.stream.name
         table, version, refused = intake.schema.conform(table)
