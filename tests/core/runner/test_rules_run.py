@@ -351,8 +351,7 @@ def test_two_runs_in_one_process_refuse_each_other(tmp_path: Path) -> None:
 
 
 def test_events_that_cannot_be_delivered_do_not_spoil_the_run(tmp_path: Path) -> None:
-    from muxly._runner.events import deliver_events
-    from muxly._runner.run import finished_events
+    from muxly._runner.events import deliver_events, finished_events
 
     log = EventLog()
     result = muxly.run(pipeline(FakeConnector(records=5), CollectingRouter()), home=tmp_path, observers=[log])

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @frozen(eq=False, kw_only=True)
 class RunContext:
-    """What the threads of one run share; no attribute is ever replaced.
+    """The objects that the threads of one run share; no attribute is ever replaced.
 
     Args:
         pipeline: What runs.
@@ -46,9 +46,9 @@ class RunContext:
         stop: Set when the run was asked to stop, or has lost its lease.
         progress: Wakes threads that wait for each other.
         observers: Notices, measures, and who is told.
-        log: What is sealed.
+        log: The sealed segments.
         budget: How much of the spool routes still need.
-        failures: What failed in this run.
+        failures: Failures, pending retries, and the routes that still deliver.
     """
 
     pipeline: Pipeline
@@ -206,7 +206,7 @@ class Observers:
 
 
 class SealedLog:
-    """What the run knows to be sealed: each stream, and the position of its newest segment.
+    """The sealed segments of a run: each stream, and the position of its newest segment.
 
     Args:
         budget: Grows with what is sealed.
@@ -324,7 +324,7 @@ class PendingRetry:
 
 
 class Failures:
-    """What failed in a run, what is tried again, and which routes still deliver.
+    """The failures of a run, its pending retries, and the routes that still deliver.
 
     Args:
         stop: Set when the lease is lost.

@@ -21,7 +21,7 @@ def _objects(value: Sequence[object]) -> tuple[object, ...]:
 
 @frozen(kw_only=True)
 class Replay:
-    """What is to be delivered again.
+    """A request to deliver again from the spool.
 
     Args:
         route: The route's name.

@@ -1,4 +1,11 @@
-"""A session: the right to write one pipeline's ledger and spool, held from beginning to end."""
+"""A session: the right to write one pipeline's ledger and spool, held from beginning to end.
+
+Two things hold it. The operating system's lock on the spool keeps out other processes of this machine,
+and is gone at once when its holder dies. The lease in the store keeps out other machines: it has a
+fencing token, which every transaction of the ledger compares, and runs out when its heartbeat stops.
+A process that was frozen and wakes up after its lease was taken over finds another token and writes
+nothing: it is *fenced*.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +32,7 @@ from muxly.store.schema.upgrade import ensure_current
 
 @frozen(kw_only=True)
 class Home:
-    """Where a pipeline's store and spool are.
+    """The place of a pipeline's store and spool.
 
     Args:
         folder: The folder ``.muxly``.

@@ -99,6 +99,7 @@ class Selection:
         if self._filter is None:
             return None
         mask = self._filter.mask(batch)
+        # A tombstone often has nothing but its key: no filter may keep it from the record it deletes.
         if self._tombstones is not None:
             mask = pc.or_(mask, batch.column(self._tombstones).is_valid())
         return mask

@@ -1,4 +1,14 @@
-"""The deliveries of one stream on one route: tried, split, acknowledged, one after the other."""
+"""The deliveries of one stream on one route: tried, split, acknowledged, one after the other.
+
+A delivery is stored before its first attempt and never changes, so that every attempt, also of another
+process after a crash, hands the router the same records under the same id. That is what lets a router
+recognize a repeat.
+
+A router that rejects records without saying which makes the delivery smaller until it does: the part
+that it has marked as delivered is split off, else the delivery is halved. Both parts are stored before
+either is tried, under ids of their own. A delivery of one record that is rejected becomes a dead letter.
+Deliveries in mode ``overwrite`` are never split: a part would replace what belongs to the whole.
+"""
 
 from __future__ import annotations
 
@@ -142,8 +152,8 @@ class StreamDelivery:
             self._acknowledge(prepared, receipt)
 
     def _patience(self) -> Patience:
-        tell = partial(self._context.failures.retry, self._route.name, self._stream.name)
-        return Patience(self._route.retry, self._sleep, tell=tell)
+        on_retry = partial(self._context.failures.retry, self._route.name, self._stream.name)
+        return Patience(self._route.retry, self._sleep, tell=on_retry)
 
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""

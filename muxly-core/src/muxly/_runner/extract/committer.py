@@ -1,4 +1,13 @@
-"""The committer: makes finished groups durable, many at a time, and seals them in the ledger."""
+"""The committer: makes finished groups durable, many at a time, and seals them in the ledger.
+
+The order is what loses nothing. First the files: written, synced, named without overwriting, and the
+folder synced. Only then one transaction of the ledger, with the positions, cursors, schema versions and
+dead letters of all groups. A crash before the transaction leaves files without rows, which the next
+holder of the lease sweeps; the cursor has not moved, so their records are read again. A crash after it
+leaves everything. There is no moment at which the ledger names bytes that a power cut could take away.
+
+One thread does this for all partitions, because a sync costs about the same for one group as for many.
+"""
 
 from __future__ import annotations
 
@@ -96,12 +105,12 @@ class Committer:
         until: float | None = None
         while len(gathered) < GATHER_GROUPS:
             try:
-                one = self._waiting.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+                request = self._waiting.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
-            if one is None:
+            if request is None:
                 return gathered, True
-            gathered.append(one)
+            gathered.append(request)
             until = until or time.monotonic() + GATHER_SECONDS
             if self._waiting.empty() and len(gathered) >= self._readers():
                 break
@@ -111,7 +120,7 @@ class Committer:
         try:
             placed = zip(self._publish(finished), (group.boundaries for group in finished), strict=True)
             groups, boundaries = self._boundaries.after(placed)
-            found = seals.seal(self._context.ledger, groups, self._routes_of)
+            sealed = seals.seal(self._context.ledger, groups, self._routes_of)
         except BaseException as error:  # noqa: BLE001 - the readers raise it
             if isinstance(error, FencedError):
                 self._context.failures.fence(error)
@@ -120,7 +129,7 @@ class Committer:
                 future.set_exception(error)
             return
         self._boundaries = boundaries
-        self._context.log.add(found)
+        self._context.log.add(sealed)
         for future in futures:
             future.set_result(None)
 
@@ -182,7 +191,7 @@ def _placed(finished: FinishedGroup, places: dict[int, tuple[str, int]]) -> Writ
 
 
 class Boundaries:
-    """What is remembered of each stream, for its next plan, and of each partition, for when it is resumed.
+    """The boundaries of each stream, for its next plan, and of each partition, for when it is resumed.
 
     Args:
         ledger: Asked once for each of them.
@@ -196,7 +205,7 @@ class Boundaries:
     def after(
         self, added: Iterable[tuple[WrittenGroup, Iterable[tuple[Stream, Boundary]]]]
     ) -> tuple[list[WrittenGroup], Boundaries]:
-        """What holds once some groups are sealed, in their order; nothing changes here, for they may not be.
+        """The boundaries after some groups are sealed, in their order; these do not change, for the seal may fail.
 
         Args:
             added: The groups, each with the boundary of its own records by stream.

@@ -172,8 +172,8 @@ class Extraction:
 
     def _read(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> None:
         """Read one partition to its end, beginning again after retryable errors."""
-        tell = partial(self._context.failures.retry, None, stream.name)
-        patience = Patience(self._context.pipeline.retry, self._sleep, tell=tell)
+        on_retry = partial(self._context.failures.retry, None, stream.name)
+        patience = Patience(self._context.pipeline.retry, self._sleep, tell=on_retry)
         with self._counted():
             while True:
                 reader = self._reader(stream, plan, partition)
