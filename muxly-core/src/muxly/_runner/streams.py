@@ -16,6 +16,7 @@ from muxly.router import Mode
 from muxly.store import backlog, positions
 from muxly.store.ledger import Ledger
 from muxly.stream import Stream
+from muxly.suggest import suggest
 
 _KEYS = ("primary_key", "overwrite_key", "cursor_field", "parent")
 
@@ -86,13 +87,11 @@ def _refuse_orphans(found: Mapping[str, Stream], offered: set[str]) -> None:
 
 
 def _refuse_unknown(pipeline: Pipeline, offered: Sequence[str], select: Sequence[str]) -> None:
-    import difflib
-
     for name in (*pipeline.streams, *select):
         known = matches(name, offered) or any(fnmatchcase(stream, name) for stream in offered)
         if not known and not is_pattern(name):
-            close = difflib.get_close_matches(name, offered, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(sorted(offered)) or 'none'}"
+            near = suggest(name, offered)
+            hint = f'did you mean "{near}"?' if near else f"it has {', '.join(sorted(offered)) or 'none'}"
             raise ConfigurationError(f"the connector has no stream {name!r}; {hint}", path=("streams", name))
 
 

@@ -15,6 +15,7 @@ from muxly.router import Mode
 from muxly.store import positions, versions
 from muxly.store.ledger import Ledger
 from muxly.stream import Stream
+from muxly.suggest import suggest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -151,15 +152,13 @@ def _schema(stream: Stream, ledger: Ledger | None) -> pa.Schema | None:
 
 def _unmatched(route: Route, streams: list[Stream]) -> Iterator[ConfigurationError]:
     """A stream that a route names, not matches by a glob, and that there is not."""
-    import difflib
-
     from muxly._runner.streams import is_pattern
 
     names = [stream.name for stream in streams]
     for number, name in enumerate(route.streams):
         if not is_pattern(name):
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(sorted(names))}"
+            near = suggest(name, names)
+            hint = f'did you mean "{near}"?' if near else f"there are {', '.join(sorted(names))}"
             yield ConfigurationError(
                 f"route {route.name!r}: there is no stream {name!r}; {hint}",
                 path=("routes", route.name, "streams", number),

@@ -114,10 +114,10 @@ class SegmentDelivery:
             on_batch: Called before each of them.
         """
         for batch, mask in zip(self._raw(), self._masks, strict=True):
-            kept = batch if mask is None or not mask.false_count else batch.filter(mask)
-            if kept.num_rows:
+            selected = self.selection.apply(batch, mask)
+            if selected.num_rows:
                 on_batch()
-                yield self.selection.project(kept)
+                yield selected
 
     def positions(self) -> Iterator[int]:
         """The log position of each of those batches."""

@@ -13,6 +13,7 @@ from muxly.connector import Connector, Partition
 from muxly.errors import ConfigurationError, RetryableError
 from muxly.retry import Backoff, Patience
 from muxly.stream import Stream
+from muxly.suggest import suggest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,15 +131,13 @@ class Reading:
             run.end()
 
     def _stream(self, offered: list[Stream], name: str | None = None) -> Stream:
-        import difflib
-
         wanted = name or self._name
         for stream in offered:
             if stream.name == wanted:
                 return stream
         names = [stream.name for stream in offered]
-        close = difflib.get_close_matches(wanted, names, n=1)
-        hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(names) or 'none'}"
+        near = suggest(wanted, names)
+        hint = f'did you mean "{near}"?' if near else f"it has {', '.join(names) or 'none'}"
         raise ConfigurationError(f"the connector has no stream {wanted!r}; {hint}")
 
 

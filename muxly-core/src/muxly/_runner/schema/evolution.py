@@ -11,7 +11,7 @@ from attrs import frozen
 
 from muxly._runner.schema.casting import fitted, fitted_array
 from muxly._runner.schema.contract import TableConformer
-from muxly._runner.schema.type_table import canonical, canonical_schema, join, joins_losslessly, same
+from muxly._runner.schema.type_table import canonical, canonical_schema, join, same
 from muxly.batch import Rejected
 from muxly.errors import MuxlyError
 from muxly.pipeline import StreamRules
@@ -23,7 +23,6 @@ __all__ = [
     "Conformed",
     "conform",
     "fit",
-    "lossless",
     "merge",
     "same",
     "schema_from_bytes",
@@ -89,18 +88,6 @@ def merge(before: pa.Schema | None, after: pa.Schema) -> pa.Schema:
     return pa.schema(list(kinds.items()))
 
 
-def lossless(before: pa.Schema, after: pa.Schema) -> bool:
-    """Whether every record of one schema fits another that grew from it.
-
-    False where the growth was checked value by value (int64 to float64, microseconds to
-    nanoseconds): segments from before it are delivered with their own schema.
-    """
-    kinds = {field.name: field.type for field in after}
-    return before.equals(after) or all(
-        field.name in kinds and joins_losslessly(field.type, kinds[field.name]) for field in before
-    )
-
-
 def conform(table: pa.Table, before: pa.Schema | None, rules: StreamRules, *, stream: str) -> Conformed:
     """Bring a batch into its stream's schema, which grows as the rules allow.
 
@@ -137,7 +124,7 @@ def fit(data: Columns, schema: pa.Schema) -> Columns:
     """Records of an older schema of the stream in a newer one, and the same object if equal.
 
     Args:
-        data: A table or a record batch whose schema ``lossless`` found to fit.
+        data: A table or a record batch whose schema the newer one grew from.
         schema: The newer schema.
 
     Raises:
