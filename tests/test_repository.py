@@ -280,6 +280,16 @@ def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
     assert command.removeprefix("pip install uv && ") in texts()["CONTRIBUTING.md"]
 
 
+def test_contributing_lists_every_session_of_nox() -> None:
+    sessions = {}
+    for node in functions(modules()["noxfile.py"]):
+        found = [one for one in map(ast.unparse, node.decorator_list) if one.startswith("nox.session")]
+        if found:
+            sessions[node.name] = "default=False" not in found[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", texts()["CONTRIBUTING.md"], re.MULTILINE)
+    assert {name: "(not run by default)" not in what for name, what in rows} == sessions
+
+
 # Code
 
 
