@@ -34,10 +34,12 @@ _REFUSED_CLASSES = {
     "WINDOW": "window functions",
 }
 _REFUSED_OPERATORS = _words("GROUPING_FUNCTION OPERATOR_TRY")
-# Other answers on another day, in another version, or about the engine itself.
+# They look at a clock, which not every version of the engine says of them.
+_CLOCKS = _words("age current_localtime current_localtimestamp")
+# Other answers in another version, or about the engine itself.
 _UNSTABLE = _words(
-    "age create_sort_key current_localtime current_localtimestamp hash invoke json_deserialize_sql "
-    "json_serialize_plan json_serialize_sql parse_duckdb_log_message version"
+    "create_sort_key hash invoke json_deserialize_sql json_serialize_plan json_serialize_sql "
+    "parse_duckdb_log_message version"
 )
 # Any aggregate by its name.
 _AGGREGATES = _words(
@@ -51,6 +53,8 @@ _SWELLING = _words(
     "regexp_replace replace row_to_json strftime to_base to_base64 to_binary to_hex to_json url_encode"
 )
 _REFUSED_FUNCTIONS = _UNSTABLE | _AGGREGATES | _GROWING
+# How the engine writes the types that hold an instant or a time with its zone.
+_ZONED = re.compile(r"WITH TIME ZONE|TZ")
 # Macros have no stability; these are made of stable functions.
 _MACROS = _words(
     "array_append array_prepend array_reverse array_to_string date_add days_in_month fdiv fmod if list_append "
@@ -193,13 +197,32 @@ def _swells(node: dict[str, Any]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _functions() -> dict[str, frozenset[tuple[str, str | None]]]:
-    """Kinds and stabilities of every function that the engine has; the same in all engines."""
-    rows = engine().sql("SELECT function_name, function_type, stability FROM duckdb_functions()").fetchall()
-    known: dict[str, set[tuple[str, str | None]]] = {}
-    for name, kind, stability in rows:
-        known.setdefault(name, set()).add((kind, stability))
-    return {name: frozenset(kinds) for name, kinds in known.items()}
+def _functions() -> dict[str, dict[str, bool]]:
+    """Of every function that the engine has: its kinds, and whether each gives the same on each call."""
+    rows = engine().sql(
+        "SELECT function_name, function_type, stability, parameter_types, return_type FROM duckdb_functions()"
+    )
+    known: dict[str, dict[str, list[str]]] = {}
+    for name, kind, stability, parameters, result in rows.fetchall():
+        verdict = _steadiness(stability, parameters, result)
+        known.setdefault(name, {}).setdefault(kind, []).append(verdict)
+    return {
+        name: {kind: "changing" not in found and "steady" in found for kind, found in kinds.items()}
+        for name, kinds in known.items()
+    }
+
+
+def _steadiness(stability: str | None, parameters: list[str | None], result: str | None) -> str:
+    """What one overload gives on each call, in an engine whose time zone is UTC and cannot be set.
+
+    DuckDB says "consistent within query" of two things: of what looks at a clock or a setting, and,
+    since 2.0.1, of the overloads that take the time zone from the session, such as ``+`` of an
+    instant and an interval. The latter stand beside overloads that need no zone; clocks do not.
+    """
+    if stability in {None, "CONSISTENT"}:
+        return "steady"
+    zoned = any(kind and _ZONED.search(kind) for kind in (*parameters, result))
+    return "zoned" if stability == "CONSISTENT_WITHIN_QUERY" and parameters and zoned else "changing"
 
 
 def _check_function(name: str) -> None:
@@ -210,10 +233,10 @@ def _check_function(name: str) -> None:
         raise wrong(f"there is no function {name}{hint}")
     if name in _MACROS:
         return
-    kinds = {kind for kind, _ in known[name]}
-    if not kinds & {"scalar", "macro"}:
+    kinds = known[name]
+    if not kinds.keys() & {"scalar", "macro"}:
         raise wrong(f"{name} is no function of one record; a filter sees one record at a time")
-    if {stability for _, stability in known[name]} & {"VOLATILE", "CONSISTENT_WITHIN_QUERY"}:
+    if name in _CLOCKS or not all(kinds.values()):
         raise wrong(f"{name} is not the same on each call; compare with a literal or a column")
     if name in _REFUSED_FUNCTIONS or "macro" in kinds or name.startswith("__"):
         raise wrong(f"{name} is not taken in a filter")
