@@ -94,7 +94,7 @@ class Real:
         """A new process: open what is on disk, take the lease, sweep."""
         self.spool = FolderSpool(self.folder / "spool")
         engine = open_store(self.url)
-        ledger = leases.acquire(engine, PIPELINE, new_id(), holder="a test", spool=self.spool.identity())
+        ledger = leases.acquire_lease(engine, PIPELINE, new_id(), holder="a test", spool=self.spool.identity())
         self.spool.sweep(named=retention.files(ledger), token=ledger.token)
         self.ledger = ledger
 
@@ -204,7 +204,7 @@ class Real:
 
     def supersede(self, stream: str) -> None:
         """What a worker in mode replace does before it delivers."""
-        sealed = generations.of_stream(self.ledger, stream).sealed
+        sealed = generations.generations_of(self.ledger, stream).sealed
         for here in positions.every(self.ledger):
             if here.stream == stream:
                 oldest = max(sealed, here.completed + 1)
@@ -237,7 +237,7 @@ class Real:
         }
 
     def _stream(self, name: str) -> Any:
-        log = generations.of_stream(self.ledger, name)
+        log = generations.generations_of(self.ledger, name)
         plan = plans.unfinished(self.ledger, name, OPTIONS)
         parts = {one.ordinal: (one.cursor, one.done) for one in plan.partitions} if plan else None
         seen = (log.newest, log.sealed) if name == "full" else (0, 0)

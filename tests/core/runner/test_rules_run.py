@@ -28,7 +28,7 @@ def steal(home: Path) -> None:
     """Take the lease, as another machine does that believes this one to be dead."""
     engine = Home(folder=home).engine()
     spool = FolderSpool(home / "spool" / "daily").identity()
-    leases.acquire(engine, "daily", "OTHER", holder="another process", spool=spool)
+    leases.acquire_lease(engine, "daily", "OTHER", holder="another process", spool=spool)
     engine.dispose()
 
 

@@ -125,7 +125,7 @@ def test_lost_lease_stops_the_run_and_writes_nothing_more(tmp_path: Path) -> Non
         def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
             engine = Home(folder=tmp_path).engine()
             spool = FolderSpool(tmp_path / "spool" / "daily").identity()
-            leases.acquire(engine, "daily", "OTHER", holder="another process", spool=spool)
+            leases.acquire_lease(engine, "daily", "OTHER", holder="another process", spool=spool)
             engine.dispose()
             stolen.set()
             return super().deliver(delivery)

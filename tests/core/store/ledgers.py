@@ -18,7 +18,7 @@ ROUTES = ("lake", "warehouse")
 
 def opened(engine: Engine, routes: tuple[str, ...] = ROUTES) -> Ledger:
     """A ledger whose lease is held, with the stream ``s`` and its routes."""
-    ledger = leases.acquire(engine, "daily", new_id(), holder="a test", spool="here")
+    ledger = leases.acquire_lease(engine, "daily", new_id(), holder="a test", spool="here")
     runs.start(ledger, holder="a test", command="test", params={})
     positions.register(ledger, {"s": routes}, {"s": {"primary_key": ["id"]}})
     return ledger

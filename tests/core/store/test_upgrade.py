@@ -114,7 +114,7 @@ def test_upgrade_keeps_every_row_also_of_children(
     assert "run `muxly db upgrade`" in check(store_url)[0]
     ensure_current(engine)
     with reading(engine) as connection:
-        assert _none_safe(revision.stored(connection)).number == LATER
+        assert _none_safe(revision.stored_revision(connection)).number == LATER
         assert connection.scalars(text("SELECT added FROM plans")).all() == [7]
         # With foreign keys on, re-creating `plans` would have emptied its children.
         assert connection.scalar(text("SELECT count(*) FROM partitions")) == 2
@@ -149,7 +149,7 @@ def test_migration_that_orphans_rows_is_undone(
         ensure_current(engine)
     with reading(engine) as connection:
         assert connection.scalar(text("SELECT count(*) FROM plans")) == 1
-        assert _none_safe(revision.stored(connection)).number == TODAY
+        assert _none_safe(revision.stored_revision(connection)).number == TODAY
     _expect_checked_keys(engine)
 
 

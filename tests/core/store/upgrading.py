@@ -159,7 +159,7 @@ def _look(url: str) -> dict[str, Any]:
     if path is not None and not path.exists():
         return {"revision": None, "tables": 0, "files": []}
     with reading(engine) as connection:
-        found = revision.stored(connection)
+        found = revision.stored_revision(connection)
         names = inspect(connection).get_table_names()
         seen = {
             "revision": found and found.number,

@@ -107,7 +107,7 @@ def open_session(
         engine = home.engine()
         try:
             spool = home.spool(pipeline)
-            ledger = leases.acquire(engine, pipeline, run, holder=holder, spool=spool.identity())
+            ledger = leases.acquire_lease(engine, pipeline, run, holder=holder, spool=spool.identity())
             try:
                 with _heartbeat(ledger, on_fenced):
                     runs.start(ledger, holder=holder, command=command, params=params or {})
@@ -123,7 +123,7 @@ def open_session(
 def _let_go(ledger: Ledger) -> None:
     """Release the lease; if the store is away it runs out by itself."""
     with suppress(MuxlyError):
-        leases.release(ledger)
+        leases.release_lease(ledger)
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def _heartbeat(ledger: Ledger, on_fenced: Callable[[FencedError], None]) -> Iter
     def beat() -> None:
         while not ended.wait(leases.TTL_SECONDS / 3):
             try:
-                leases.renew(ledger)
+                leases.renew_lease(ledger)
             except FencedError as error:
                 on_fenced(error)
                 return

@@ -52,7 +52,7 @@ def list_routes(where: Where, as_json: bool) -> None:
                 "route": one.route,
                 "stream": one.stream,
                 "position": one.position,
-                "head": generations.of_stream(ledger, one.stream).head,
+                "head": generations.generations_of(ledger, one.stream).head,
                 "waits": waiting.get((one.route, one.stream), 0),
                 "dead_letters": dead.get((one.route, one.stream), 0),
                 "state": _state(one, configured),

@@ -55,7 +55,7 @@ def show(where: Where, as_json: bool) -> None:
 def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
     for stream, definition in sorted(positions.definitions(ledger).items()):
         cursor = plans.stream_cursor(ledger, stream)
-        log = generations.of_stream(ledger, stream)
+        log = generations.generations_of(ledger, stream)
         plan = plans.unfinished(ledger, stream)
         left = sum(not one.done for one in plan.partitions) if plan is not None else 0
         yield {

@@ -22,7 +22,7 @@ _IDENTITY = ".identity"
 _DRAFT = re.compile(r"\.(?P<token>\d+)-[0-9A-Z]{26}\.tmp\Z")
 
 
-class Draft:
+class SpoolDraft:
     """A file being written in the spool's folder under a temporary name.
 
     Args:
@@ -105,7 +105,7 @@ class FolderSpool:
         try:
             self._make()
             name = new_id()
-            draft = Draft(self.folder / f".0-{name}.tmp")
+            draft = SpoolDraft(self.folder / f".0-{name}.tmp")
             draft.write(name.encode())
             draft.sync()
             draft.path.replace(file)
@@ -123,7 +123,7 @@ class FolderSpool:
         for one in made:
             _sync(one.parent)
 
-    def draft(self, token: int) -> Draft:
+    def draft(self, token: int) -> SpoolDraft:
         """A new temporary file.
 
         Raises:
@@ -131,11 +131,11 @@ class FolderSpool:
         """
         try:
             self._make()
-            return Draft(self.folder / f".{token}-{new_id()}.tmp")
+            return SpoolDraft(self.folder / f".{token}-{new_id()}.tmp")
         except OSError as error:
             raise failed("write to", self.folder, error) from error
 
-    def put(self, draft: Draft) -> str:
+    def put(self, draft: SpoolDraft) -> str:
         """Publish a draft under a name of its own that never existed before.
 
         Durable when it returns: the bytes, then the name, then the folder's entry; the entry

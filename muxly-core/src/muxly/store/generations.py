@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from muxly.store import accounts, positions
-from muxly.store.rows import Generations
+from muxly.store.rows import StreamGenerations
 from muxly.store.schema.tables import segments, streams
 
 if TYPE_CHECKING:
     from muxly.store.ledger import Ledger
 
 
-def of_stream(ledger: Ledger, stream: str) -> Generations:
+def generations_of(ledger: Ledger, stream: str) -> StreamGenerations:
     """Which full reads of a stream are in its log."""
     with ledger.read() as connection:
         row = connection.execute(
@@ -23,8 +23,8 @@ def of_stream(ledger: Ledger, stream: str) -> Generations:
             )
         ).one_or_none()
     if row is None:
-        return Generations(newest=0, sealed=0, head=0)
-    return Generations(newest=row.generation, sealed=row.sealed_generation, head=row.head)
+        return StreamGenerations(newest=0, sealed=0, head=0)
+    return StreamGenerations(newest=row.generation, sealed=row.sealed_generation, head=row.head)
 
 
 def supersede(ledger: Ledger, route: str, stream: str, *, generation: int) -> int:

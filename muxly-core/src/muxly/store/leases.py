@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TTL_SECONDS = 30.0
 
 
-def acquire(
+def acquire_lease(
     engine: Engine, pipeline: str, run: str, *, holder: str, spool: str, ttl_seconds: float = TTL_SECONDS
 ) -> Ledger:
     """Take the pipeline's lease.
@@ -44,7 +44,7 @@ def acquire(
         now = engines.now(connection)
         alive = row.holder is not None and row.expires_at > now
         if alive and not (spool and row.spool == spool):
-            raise LeaseHeldError(held(pipeline, row.holder), holder=row.holder)
+            raise LeaseHeldError(_held(pipeline, row.holder), holder=row.holder)
         token = row.token + 1
         connection.execute(
             update(leases)
@@ -76,7 +76,7 @@ def _refuse_other_spool(connection: Connection, pipeline: str, before: str | Non
         )
 
 
-def held(pipeline: str, holder: str) -> str:
+def _held(pipeline: str, holder: str) -> str:
     """The sentence that refuses a second run."""
     return f"the pipeline {pipeline!r} is being run by {holder}; wait for it, or stop it"
 
@@ -106,7 +106,7 @@ def _insert(connection: Connection) -> Any:
     return postgresql.insert
 
 
-def renew(ledger: Ledger, *, ttl_seconds: float = TTL_SECONDS) -> None:
+def renew_lease(ledger: Ledger, *, ttl_seconds: float = TTL_SECONDS) -> None:
     """The heartbeat.
 
     Raises:
@@ -122,7 +122,7 @@ def renew(ledger: Ledger, *, ttl_seconds: float = TTL_SECONDS) -> None:
             raise FencedError(f"another run has taken over the pipeline {ledger.pipeline!r}")
 
 
-def release(ledger: Ledger) -> None:
+def release_lease(ledger: Ledger) -> None:
     """Let go; the token stays, so that nothing late can be written under it."""
     with engines.transaction(ledger.engine) as connection:
         connection.execute(

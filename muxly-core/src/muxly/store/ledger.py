@@ -27,7 +27,7 @@ class Ledger:
         engine: The store.
         pipeline: The pipeline's name; every row carries it.
         run: The run's ULID; accounts and dead letters carry it.
-        token: The fencing token that ``leases.acquire`` gave.
+        token: The fencing token that ``acquire_lease`` gave.
 
     Reading needs no token: ``token`` 0 is a ledger that can only read.
     """

@@ -239,7 +239,7 @@ class StoredDelivery:
 
 
 @frozen(kw_only=True)
-class Generations:
+class StreamGenerations:
     """The full reads of a stream.
 
     Args:

@@ -91,7 +91,7 @@ def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
             "would skip what lies between: begin there or before, or write `--partial`"
         )
     kept = retention.log(ledger, stream)
-    head = generations.of_stream(ledger, stream).head
+    head = generations.generations_of(ledger, stream).head
     missing = retention.missing(kept, after, head)
     if missing is None:
         return after

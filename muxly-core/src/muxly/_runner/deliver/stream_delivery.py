@@ -48,7 +48,7 @@ class Desk:
 
     def _supersede(self) -> None:
         """Pass over full reads before the newest whole one, and those the destination has, or may not get."""
-        sealed = generations.of_stream(self._ledger, self._stream.name).sealed
+        sealed = generations.generations_of(self._ledger, self._stream.name).sealed
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
         oldest = max(sealed, here.completed + 1)
@@ -243,7 +243,7 @@ class Desk:
         """Make a whole generation visible, once everything of it is delivered."""
         if self._mode != "replace":
             return
-        reads = generations.of_stream(self._ledger, self._stream.name)
+        reads = generations.generations_of(self._ledger, self._stream.name)
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
         whole = reads.newest == reads.sealed > here.completed

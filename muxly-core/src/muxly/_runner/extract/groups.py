@@ -13,7 +13,7 @@ from muxly.spool import SegmentWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from muxly.spool import Draft, SegmentBytes
+    from muxly.spool import SpoolDraft, SegmentBytes
 
 COALESCED_RECORDS = 65_536
 BATCH_BYTES = 8 << 20
@@ -94,7 +94,7 @@ class GroupBuilder:
         batch_bytes: Small batches are put together up to this size.
     """
 
-    def __init__(self, new_draft: Callable[[], Draft], segment_bytes: int, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(self, new_draft: Callable[[], SpoolDraft], segment_bytes: int, batch_bytes: int = BATCH_BYTES) -> None:
         self._new_draft, self._segment_bytes, self._batch_bytes = new_draft, segment_bytes, batch_bytes
         self._open: dict[str, _Open] = {}
         self._finished: list[FinishedSegment] = []

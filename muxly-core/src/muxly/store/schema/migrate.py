@@ -78,7 +78,7 @@ def _migrate_sqlite(engine: Engine) -> None:
     with translated(engine), engine.connect() as connection, _alone(connection), connection.begin():
         if not _is_due(engine, connection):
             return
-        before = revision.stored(connection)
+        before = revision.stored_revision(connection)
         assert before is not None
         # The write lock is held, so the copy is of exactly what is about to change.
         sqlite.back_up(path, before.number)
@@ -118,7 +118,7 @@ def _check_foreign_keys(engine: Engine, connection: Connection) -> None:
 
 
 def _is_due(engine: Engine, connection: Connection) -> bool:
-    found = revision.stored(connection)
+    found = revision.stored_revision(connection)
     assert found is not None
     refuse_newer(engine, found)
     if found.number == revision.HEAD:

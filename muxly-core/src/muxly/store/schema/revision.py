@@ -14,7 +14,7 @@ from muxly.store.schema.tables import UtcTime
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["HEAD", "VERSION_TABLE", "Revision", "stamp", "stored"]
+__all__ = ["HEAD", "VERSION_TABLE", "Revision", "stamp", "stored_revision"]
 
 HEAD = "0002"
 """The revision that this code works with; a test holds it to the newest migration."""
@@ -47,7 +47,7 @@ class Revision:
     upgraded_at: datetime | None = attrs.field(default=None, kw_only=True)
 
 
-def stored(connection: Connection) -> Revision | None:
+def stored_revision(connection: Connection) -> Revision | None:
     """The revision that the store says it has; None where there are no tables yet."""
     if not connection.dialect.has_table(connection, VERSION_TABLE):
         return None

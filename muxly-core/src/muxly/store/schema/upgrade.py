@@ -110,7 +110,7 @@ def stored(engine: Engine) -> Revision | None:
     with reading(engine) as connection:
         if crashed:
             sqlite.check_pages(connection, str(path))
-        found = revision.stored(connection)
+        found = revision.stored_revision(connection)
     if found is None and path is not None:
         raise damaged(path, "the table that holds its revision is missing or empty")
     return found
@@ -125,7 +125,7 @@ def _create(engine: Engine) -> Revision:
         return found
     with transaction(engine) as connection:
         take_lock(connection)
-        return revision.stored(connection) or _fill(connection)
+        return revision.stored_revision(connection) or _fill(connection)
 
 
 def _fill(connection: Connection) -> Revision:
