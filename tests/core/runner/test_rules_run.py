@@ -16,7 +16,8 @@ from muxly._runner.events import EventLog
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.spool import FolderSpool
-from muxly.store import leases, plans, retention, runs
+from muxly.store import ledger as leases
+from muxly.store import plans, retention, runs
 from muxly.store.schema.tables import route_positions
 from muxly.store.schema.tables import segments as segments_table
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
@@ -299,10 +300,10 @@ def test_full_refresh_with_a_route_that_is_down_keeps_its_backlog_and_balances(t
 def test_account_is_one_look_at_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was left behind may still acknowledge while the result is made."""
     from muxly._runner import result as results
-    from muxly.store import accounts, backlog
+    from muxly.store import accounts
 
     looks: list[object] = []
-    real_sums, real_pending = accounts.of_run_in, backlog.pending_in
+    real_sums, real_pending = accounts.of_run_in, accounts.pending_in
 
     class Sums:
         @staticmethod

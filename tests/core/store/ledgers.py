@@ -9,7 +9,8 @@ from sqlalchemy import Engine
 
 from muxly._ids import new_id
 from muxly.connector import Partition
-from muxly.store import acknowledge, deliveries, leases, plans, positions, runs, seals
+from muxly.store import acknowledge, deliveries, plans, positions, runs, seals
+from muxly.store import ledger as leases
 from muxly.store.ledger import Ledger
 from muxly.store.rows import StoredDelivery, StoredPlan, StoredSegment, WrittenGroup, WrittenSegment
 

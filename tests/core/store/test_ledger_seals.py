@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine
 
 from muxly.errors import FencedError, LeaseHeldError
-from muxly.store import accounts, dead_letters, generations, leases, plans, retention, runs
+from muxly.store import accounts, dead_letters, plans, positions, retention, runs
+from muxly.store import ledger as leases
 from muxly.store.rows import Letter
 from tests.core.store.ledgers import opened, planned, sealed, written
 
@@ -113,7 +114,7 @@ def test_plan_from_the_start_begins_a_generation_for_its_children_too(store: Eng
     second = planned(ledger, "a", from_start=True)
     sealed(ledger, second, done=True)
 
-    found = generations.generations_of(ledger, "s.parts")
+    found = positions.generations_of(ledger, "s.parts")
     assert (first.generation, second.generation, found.newest, found.sealed) == (1, 2, 2, 2)
 
 

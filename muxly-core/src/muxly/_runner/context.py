@@ -208,10 +208,10 @@ class ActiveRun:
 
     def pending_bytes(self) -> int:
         """Bytes of the spool that routes still need."""
-        from muxly.store import backlog
+        from muxly.store import accounts
 
         with self.changed:  # what is sealed while the ledger answers must not be forgotten
-            self._pending_bytes = found = backlog.pending_bytes(self.ledger)
+            self._pending_bytes = found = accounts.pending_bytes(self.ledger)
         return found
 
     def was_asked_for(self, seconds: float) -> bool:

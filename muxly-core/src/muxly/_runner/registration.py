@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from muxly._runner.streams import definition, is_narrowed, is_refused, matches, routes_of
 from muxly.component import Notice
 from muxly.errors import ConfigurationError
-from muxly.store import backlog, positions
+from muxly.store import accounts, positions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ def refuse_removed(pipeline: Pipeline, ledger: Ledger) -> None:
     """
     routes = {route.name: route for route in pipeline.routes}
     waiting: dict[str, int] = {}
-    for (name, stream), count in backlog.pending(ledger).items():
+    for (name, stream), count in accounts.pending(ledger).items():
         if name in routes and matches(stream, routes[name].streams):
             continue
         if not count:

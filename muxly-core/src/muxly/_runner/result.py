@@ -10,7 +10,7 @@ from muxly._runner.context import sentence
 from muxly._runner.streams import matches
 from muxly.errors import MuxlyError
 from muxly.pipeline import RouteResult, RunResult, StreamResult
-from muxly.store import accounts, backlog
+from muxly.store import accounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ def summarise(
     """
     with active.ledger.read() as connection:  # one look: a worker that was left behind may still acknowledge
         sums = accounts.of_run_in(connection, active.ledger)
-        pending = backlog.pending_in(connection, active.ledger)
+        pending = accounts.pending_in(connection, active.ledger)
     routes = {
         route.name: _route(active, route, workers.get(route.name), sums, pending) for route in active.pipeline.routes
     }

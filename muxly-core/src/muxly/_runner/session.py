@@ -16,10 +16,10 @@ from muxly._ids import new_id
 from muxly.errors import FencedError, MuxlyError
 from muxly.options import Secret
 from muxly.spool import FolderSpool, SpoolLock
-from muxly.store import leases, runs
-from muxly.store.database.engine import Engine, open_engine, sqlite_url
-from muxly.store.ledger import Ledger
-from muxly.store.schema.upgrade import ensure_current
+from muxly.store import runs
+from muxly.store.database.engine import Engine, sqlite_url
+from muxly.store.ledger import LEASE_SECONDS, Ledger, acquire_lease, release_lease, renew_lease
+from muxly.store.schema.upgrade import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -48,9 +48,7 @@ class Home:
         Raises:
             StoreError: It cannot be used as it is.
         """
-        engine = open_engine(self.url())
-        ensure_current(engine)
-        return engine
+        return open_store(self.url())
 
     def spool(self, pipeline: str) -> FolderSpool:
         """The pipeline's spool."""
@@ -107,7 +105,7 @@ def open_session(
         engine = home.engine()
         try:
             spool = home.spool(pipeline)
-            ledger = leases.acquire_lease(engine, pipeline, run, holder=holder, spool=spool.identity())
+            ledger = acquire_lease(engine, pipeline, run, holder=holder, spool=spool.identity())
             try:
                 with _heartbeat(ledger, on_fenced):
                     runs.start(ledger, holder=holder, command=command, params=params or {})
@@ -123,7 +121,7 @@ def open_session(
 def _let_go(ledger: Ledger) -> None:
     """Release the lease; if the store is away it runs out by itself."""
     with suppress(MuxlyError):
-        leases.release_lease(ledger)
+        release_lease(ledger)
 
 
 @contextmanager
@@ -131,9 +129,9 @@ def _heartbeat(ledger: Ledger, on_fenced: Callable[[FencedError], None]) -> Iter
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(leases.TTL_SECONDS / 3):
+        while not ended.wait(LEASE_SECONDS / 3):
             try:
-                leases.renew_lease(ledger)
+                renew_lease(ledger)
             except FencedError as error:
                 on_fenced(error)
                 return

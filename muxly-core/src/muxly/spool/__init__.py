@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from muxly.spool.folder import SpoolDraft, FolderSpool, SpoolLock
-from muxly.spool.mapped import MappedSegment
+from muxly.spool.folder import FolderSpool, MappedSegment, SpoolDraft, SpoolLock
 from muxly.spool.segments import SegmentBytes, SegmentWriter, read_segment, verify
 
 __all__ = [

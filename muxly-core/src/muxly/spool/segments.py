@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from muxly.spool.folder import SpoolDraft
-    from muxly.spool.mapped import MappedSegment
+    from muxly.spool.folder import MappedSegment, SpoolDraft
 
 SPILL_BYTES = 1 << 20
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-__all__ = ["decode", "digest", "encode"]
+__all__ = ["decode", "decode_optional", "digest", "encode", "encode_optional"]
 
 # What the readers below raise for content that `encode` never writes.
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, OSError)
@@ -83,6 +83,16 @@ def decode(text: str) -> Any:
             f"the stored value {_shown(text)} is not what Muxly writes ({type(cause).__name__}: {cause}); "
             "the store was changed by something else or is damaged: run `muxly db check`"
         ) from cause
+
+
+def encode_optional(value: Any) -> str | None:
+    """As `encode`; None is no text."""
+    return None if value is None else encode(value)
+
+
+def decode_optional(text: str | None) -> Any:
+    """As `decode`; no text is None."""
+    return None if text is None else decode(text)
 
 
 def digest(value: Any, name: str = "value") -> str:

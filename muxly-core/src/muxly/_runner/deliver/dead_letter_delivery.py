@@ -11,7 +11,7 @@ from muxly._runner import fingerprint
 from muxly._runner.deliver.segment_delivery import selection_of
 from muxly._runner.schema import evolution
 from muxly.router import Delivery, sequence_number
-from muxly.store import dead_letters, versions
+from muxly.store import dead_letters, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,7 +54,7 @@ class PreparedLetters:
         self.count = stored.records
         found = {one.id: one for one in dead_letters.waiting(active.ledger, ids=stored.letters)}
         self._letters = [found[name] for name in stored.letters]
-        newest = versions.newest_schema(active.ledger, stored.stream)
+        newest = log.newest_schema(active.ledger, stored.stream)
         schema = None if newest is None else evolution.schema_from_bytes(newest[1])
         self._table = self._joined([_fitted(_record_of(one.letter), schema) for one in self._letters])
         self.selection = selection_of(stored, route, self._table.schema, stream)

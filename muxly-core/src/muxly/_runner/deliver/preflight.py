@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from muxly._runner import fingerprint
 from muxly._runner.streams import check_modes, is_narrowed, matches, rules_of
 from muxly.errors import ConfigurationError
-from muxly.store import positions, versions
+from muxly.store import log, positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -60,7 +60,7 @@ def _fingerprint(pipeline: Pipeline, streams: list[Stream], ledger: Ledger | Non
     routes = [f"{one.name} {one.streams} {one.mode} {one.columns} {one.where}" for one in pipeline.routes]
     known = [f"{one} {one.schema}" for one in streams]
     rules = [f"{name} {one}" for name, one in pipeline.streams.items()]
-    numbers = {} if ledger is None else versions.schema_numbers(ledger)
+    numbers = {} if ledger is None else log.schema_numbers(ledger)
     return fingerprint.of_parts([*routes, *known, *rules, *(f"{name} {number}" for name, number in numbers.items())])
 
 
@@ -138,7 +138,7 @@ def _schemas(pipeline: Pipeline, route: Route, streams: Iterable[Stream], ledger
 def _schema(stream: Stream, ledger: Ledger | None) -> pa.Schema | None:
     from muxly._runner.schema import evolution
 
-    stored = None if ledger is None else versions.newest_schema(ledger, stream.name)
+    stored = None if ledger is None else log.newest_schema(ledger, stream.name)
     return stream.schema if stored is None else evolution.schema_from_bytes(stored[1])
 
 

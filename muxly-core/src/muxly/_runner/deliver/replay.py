@@ -10,7 +10,7 @@ from muxly._runner.streams import matches, mode_of, rules_of
 from muxly.errors import ConfigurationError
 from muxly.pipeline import StreamRules
 from muxly.store import dead_letters as letters
-from muxly.store import deliveries, generations, positions, retention
+from muxly.store import deliveries, positions, retention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +91,7 @@ def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
             "would skip what lies between: begin there or before, or write `--partial`"
         )
     kept = retention.log(ledger, stream)
-    head = generations.generations_of(ledger, stream).head
+    head = positions.generations_of(ledger, stream).head
     missing = retention.missing(kept, after, head)
     if missing is None:
         return after

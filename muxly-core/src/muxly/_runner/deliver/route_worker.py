@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from muxly._runner.deliver.stream_delivery import Desk
 from muxly.component import Notice
 from muxly.errors import FencedError, RetryableError, RouteError, StoppedError, StreamError
-from muxly.store import backlog
+from muxly.store import accounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -155,7 +155,7 @@ class RouteWorker:
         since = self._waiting_since.setdefault(name, time.monotonic())
         if time.monotonic() - since >= limits.seconds:
             return True
-        records, size = backlog.waiting_size(self.active.ledger, self.route.name, name)
+        records, size = accounts.waiting_size(self.active.ledger, self.route.name, name)
         return size >= limits.bytes or (limits.records is not None and records >= limits.records)
 
     def _known_streams(self) -> list[str]:

@@ -16,7 +16,7 @@ from muxly.errors import CorruptSegmentError, StreamError
 from muxly.pipeline import Columns
 from muxly.router import Delivery, sequence_number
 from muxly.spool import read_segment, verify
-from muxly.store import log, versions
+from muxly.store import log
 from muxly.store.rows import Letter, StoredDelivery, StoredSegment
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class PreparedDelivery:
 
     def _newest_schema(self) -> pa.Schema:
         version = max((one.schema_version for one in self._segments), default=0)
-        content = versions.schema_of(self._active.ledger, self.stored.stream, version)
+        content = log.schema_of(self._active.ledger, self.stored.stream, version)
         return pa.schema([]) if content is None else evolution.schema_from_bytes(content)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:

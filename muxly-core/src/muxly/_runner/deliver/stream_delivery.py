@@ -14,7 +14,7 @@ from muxly.errors import RejectedError, RouteError, StoppedError
 from muxly.pipeline import StreamRules
 from muxly.retry import Patience
 from muxly.router import Receipt
-from muxly.store import acknowledge, deliveries, generations, log, positions, retention
+from muxly.store import acknowledge, deliveries, log, positions, retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,11 +48,11 @@ class Desk:
 
     def _supersede(self) -> None:
         """Pass over full reads before the newest whole one, and those the destination has, or may not get."""
-        sealed = generations.generations_of(self._ledger, self._stream.name).sealed
+        sealed = positions.generations_of(self._ledger, self._stream.name).sealed
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
         oldest = max(sealed, here.completed + 1)
-        generations.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
+        positions.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
 
     def deliver_letters(self) -> None:
         """Deliver again the dead letters that a replay asked for."""
@@ -243,7 +243,7 @@ class Desk:
         """Make a whole generation visible, once everything of it is delivered."""
         if self._mode != "replace":
             return
-        reads = generations.generations_of(self._ledger, self._stream.name)
+        reads = positions.generations_of(self._ledger, self._stream.name)
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
         whole = reads.newest == reads.sealed > here.completed

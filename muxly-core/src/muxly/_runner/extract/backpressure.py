@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from muxly.component import Notice
 from muxly.errors import QuotaError, StoppedError
-from muxly.store import backlog, positions, retention
+from muxly.store import accounts, positions, retention
 
 if TYPE_CHECKING:
     from muxly._runner.context import ActiveRun
@@ -28,7 +28,7 @@ def wait_for_room(active: ActiveRun) -> None:
         while active.is_full():
             if active.stop.is_set():
                 raise StoppedError("the run was asked to stop")
-            holding = {pair for pair, count in backlog.pending(active.ledger).items() if count}
+            holding = {pair for pair, count in accounts.pending(active.ledger).items() if count}
             # Nobody holds it any more: the last one let go between the two looks.
             if holding and all(active.hopeless(pair) for pair in holding):
                 _give_way(active, holding)

@@ -13,7 +13,7 @@ from muxly.spool import SegmentWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from muxly.spool import SpoolDraft, SegmentBytes
+    from muxly.spool import SegmentBytes, SpoolDraft
 
 COALESCED_RECORDS = 65_536
 BATCH_BYTES = 8 << 20

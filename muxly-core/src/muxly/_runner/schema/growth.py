@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from muxly._runner.schema import evolution
-from muxly.store import versions
+from muxly.store import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ class GrowingSchema:
     ) -> None:
         self._stream, self._rules, self._on_growth = stream, rules, on_growth
         self._lock = threading.Lock()
-        stored = versions.newest_schema(ledger, stream)
+        stored = log.newest_schema(ledger, stream)
         self.version = 0 if stored is None else stored[0]
         self.schema: pa.Schema | None = None if stored is None else evolution.schema_from_bytes(stored[1])
         self._grown: dict[int, pa.Schema] = {}
