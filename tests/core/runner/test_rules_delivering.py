@@ -246,7 +246,7 @@ def test_concurrent_streams_of_one_route_share_the_limit_of_dead_letters(tmp_pat
 
 def test_route_with_a_store_that_is_away_ends_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*given: object) -> tuple[int, int]:
-        raise muxly.StoreError("the store is away")
+        raise muxly.errors.StoreError("the store is away")
 
     monkeypatch.setattr(accounts, "waiting_size", away)
     chosen = pipeline(

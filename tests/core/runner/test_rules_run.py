@@ -193,7 +193,7 @@ def test_error_that_ends_a_run_is_not_hidden_by_a_store_that_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*given: Any, **named: Any) -> None:
-        raise muxly.StoreError("the store is away")
+        raise muxly.errors.StoreError("the store is away")
 
     monkeypatch.setattr(runs, "finish", away)
     router = CollectingRouter()
@@ -205,7 +205,7 @@ def test_error_that_ends_a_run_is_not_hidden_by_a_store_that_is_away(
 def test_spool_that_cannot_be_pruned_does_not_hide_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: FolderSpool, names: Any) -> None:
         if names:
-            raise muxly.SpoolError("cannot delete from the spool")
+            raise muxly.errors.SpoolError("cannot delete from the spool")
 
     router = CollectingRouter()
     with monkeypatch.context() as patch:

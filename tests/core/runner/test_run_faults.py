@@ -296,7 +296,7 @@ def test_pending_records_in_another_spool_are_not_taken_for_lost(tmp_path: Path,
     muxly.run(pipeline(FakeConnector(records=50), ChaosRouter(faults=DOWN)), home=here, store=postgres_url)
     router = CollectingRouter()
     mended = pipeline(FakeConnector(records=50), router)
-    with pytest.raises(muxly.StoreError, match="wait in another spool"):
+    with pytest.raises(muxly.errors.StoreError, match="wait in another spool"):
         muxly.run(mended, home=there, store=postgres_url)
     moved = tmp_path / "moved"
     here.rename(moved)

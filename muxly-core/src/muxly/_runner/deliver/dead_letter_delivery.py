@@ -10,7 +10,7 @@ from attrs import evolve
 from muxly._runner import fingerprint
 from muxly._runner.deliver.segment_delivery import selection_of
 from muxly._runner.schema import evolution
-from muxly.router import Delivery, sequence_number
+from muxly.router import Delivery, DeliverySource, sequence_number
 from muxly.store import dead_letters, log
 
 if TYPE_CHECKING:
@@ -75,10 +75,12 @@ class PreparedLetters:
             mode=self.stored.options["mode"],
             state=state,
             delivered=self.stored.marked,
-            source=lambda: iter([self.selection.project(one) for one in self._table.to_batches()]),
-            positions=lambda: [one.letter.position or 0 for one in self._letters],
-            sequences=lambda: [_sequence_of(one.letter) for one in self._letters],
-            on_mark=on_mark,
+            source=DeliverySource(
+                batches=lambda: iter([self.selection.project(batch) for batch in self._table.to_batches()]),
+                positions=lambda: [stored.letter.position or 0 for stored in self._letters],
+                sequences=lambda: [_sequence_of(stored.letter) for stored in self._letters],
+                on_mark=on_mark,
+            ),
         )
 
     def halves(self) -> list[StoredDelivery]:

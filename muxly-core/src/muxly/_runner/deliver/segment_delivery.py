@@ -14,7 +14,7 @@ from muxly._runner.deliver.selection import Selection
 from muxly._runner.schema import evolution
 from muxly.errors import CorruptSegmentError, StreamError
 from muxly.pipeline import Columns
-from muxly.router import Delivery, sequence_number
+from muxly.router import Delivery, DeliverySource, sequence_number
 from muxly.spool import read_segment, verify
 from muxly.store import log
 from muxly.store.rows import Letter, StoredDelivery, StoredSegment
@@ -158,14 +158,16 @@ class PreparedDelivery:
             replaces=self.replaces if mode == "overwrite" else (),
             state=state,
             delivered=self.stored.marked,
-            source=self.batches,
-            positions=self.positions,
-            sequences=self.sequences,
-            bounds=(
-                (self.stored.first_position, self.stored.first_offset),
-                (self.stored.last_position, self.stored.last_offset),
+            source=DeliverySource(
+                batches=self.batches,
+                positions=self.positions,
+                sequences=self.sequences,
+                bounds=(
+                    (self.stored.first_position, self.stored.first_offset),
+                    (self.stored.last_position, self.stored.last_offset),
+                ),
+                on_mark=on_mark,
             ),
-            on_mark=on_mark,
         )
 
     def halves(self) -> list[StoredDelivery]:

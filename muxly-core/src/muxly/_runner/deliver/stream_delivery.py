@@ -150,7 +150,7 @@ class Desk:
         with self._ledger.read() as connection:
             state = positions.get(connection, self._ledger, stored.route, stored.stream).state
         delivery = prepared.delivery(state, lambda count: self._mark(prepared, count))
-        delivery.source = partial(self._taken, delivery.source)
+        delivery.source = evolve(delivery.source, batches=partial(self._taken, delivery.source.batches))
         receipt = router.deliver(delivery)
         if receipt is None:
             return Receipt()
@@ -158,9 +158,9 @@ class Desk:
             raise TypeError(f"deliver() of {type(router).__name__} returned {receipt!r}, not a muxly.Receipt or None")
         return receipt
 
-    def _taken(self, source: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    def _taken(self, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
         """The delivery's batches; each that is taken is progress."""
-        for batch in source():
+        for batch in batches():
             self._worker.progress(self._stream.name)
             yield batch
 
