@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from muxly.component import Notice, Run
+from muxly.connector import Connector
+from muxly.pipeline import RunResult
+from muxly.router import Router
+from muxly.scheduler import Scheduler
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from muxly.component import Notice, Run
-    from muxly.connector import Connector
-    from muxly.pipeline import RunResult
-    from muxly.router import Router
-    from muxly.scheduler import Scheduler
 
 __all__ = [
     "hookimpl",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-
 from muxly.errors import CorruptSegmentError, LeaseHeldError, SpoolError
 from muxly.spool import FolderSpool, SpoolLock
 
@@ -155,9 +154,7 @@ def test_lock_is_held_by_one_and_names_the_holder(tmp_path: Path) -> None:
 def test_lock_in_a_place_that_is_no_folder_says_what_to_look_at(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
     lock = SpoolLock(tmp_path / "home" / "spool" / "daily.lock", pipeline="daily", holder="a")
-    with pytest.raises(
-        SpoolError, match=r"cannot write to the spool .*/home/spool: Not a directory; .*`home:`"
-    ):
+    with pytest.raises(SpoolError, match=r"cannot write to the spool .*/home/spool: Not a directory; .*`home:`"):
         lock.acquire()
 
 

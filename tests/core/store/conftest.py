@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from muxly.store.schema import migrate
-from tests.core.store.upgrading import LATER, TODAY
+from tests.core.store.schema.upgrading import LATER, TODAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,10 @@
-"""A spool in a folder: five operations, each durable when it returns."""
+"""A spool in a folder: its files, from a draft to a mapping into memory, and the lock on it.
+
+A file gets its name only when its bytes are on the disk, and the name counts only when the folder's entry is: ``put``
+syncs the bytes and then links the name, ``sync_folder`` makes the names durable. A crash before that leaves a draft, or
+a file that no row of the ledger names; ``sweep`` deletes both. Nothing is ever written under a name that exists, so who
+has a file open, or mapped, never sees it change.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,9 @@ import fcntl
 import mmap
 import os
 import re
+from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -17,9 +25,6 @@ from muxly._ids import new_id
 from muxly.errors import CorruptSegmentError, LeaseHeldError, SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
     import pyarrow as pa
 
 
@@ -124,10 +129,10 @@ class FolderSpool:
         """Make the folder, and its name durable in the one above, up to the first that was there."""
         if self.folder.is_dir():
             return
-        made = [self.folder, *(one for one in self.folder.parents if not one.exists())]
+        created = [self.folder, *(parent for parent in self.folder.parents if not parent.exists())]
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for one in made:
-            _sync(one.parent)
+        for folder in created:
+            _sync(folder.parent)
 
     def draft(self, token: int) -> SpoolDraft:
         """A new temporary file.
@@ -202,7 +207,7 @@ class FolderSpool:
     def list(self) -> set[str]:
         """The names of all published files."""
         try:
-            return {one.name for one in self.folder.iterdir() if one.suffix == _SUFFIX}
+            return {path.name for path in self.folder.iterdir() if path.suffix == _SUFFIX}
         except FileNotFoundError:
             return set()
 
@@ -220,7 +225,7 @@ class FolderSpool:
         """
         leftovers = [name for name in self.list() if name not in named]
         if self.folder.exists():
-            leftovers += [one.name for one in self.folder.iterdir() if self._is_older(one.name, token)]
+            leftovers += [path.name for path in self.folder.iterdir() if self._is_older(path.name, token)]
         self.delete(leftovers)
         return len(leftovers)
 
@@ -253,7 +258,7 @@ class SpoolLock:
 
     Args:
         path: The lock file, beside the spool's folder.
-        holder: What others are told, written into the file.
+        holder: The name that others are given, written into the file.
     """
 
     def __init__(self, path: Path, *, pipeline: str, holder: str) -> None:
@@ -286,7 +291,7 @@ class SpoolLock:
         self._file = file
 
     def release(self) -> None:
-        """Let go; may be repeated."""
+        """Release the lock; may be repeated."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -328,7 +333,7 @@ class MappedSegment:
             length: How many bytes.
         """
         address = self.buffer.address
-        start, end = (one // mmap.PAGESIZE * mmap.PAGESIZE for one in (address, address + length))
+        start, end = (edge // mmap.PAGESIZE * mmap.PAGESIZE for edge in (address, address + length))
         if start < end:
             # Only advice: if it is refused, the memory is given back with the mapping.
             _madvise()(start, end - start, mmap.MADV_DONTNEED)

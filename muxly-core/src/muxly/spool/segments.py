@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from muxly.errors import CorruptSegmentError
+from muxly.spool.folder import MappedSegment, SpoolDraft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import pyarrow as pa
 
-    from muxly.spool.folder import MappedSegment, SpoolDraft
 
 SPILL_BYTES = 1 << 20
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"

@@ -7,18 +7,13 @@ counted twice shows in ``RouteResult.balanced``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, case, func, insert, select, update
 
+from muxly.store.ledger import Ledger
 from muxly.store.schema.tables import SUMS, accounts, deliveries, route_positions, segments
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy import ColumnElement, Connection, Table
-
-    from muxly.store.ledger import Ledger
 
 
 def add(connection: Connection, ledger: Ledger, route: str, stream: str, **sums: int) -> None:

@@ -8,21 +8,16 @@ as delivered that the position does not cover, or the other way round, and so th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from muxly.errors import FencedError, StoppedError
 from muxly.store import accounts, dead_letters, json_codec, positions
+from muxly.store.ledger import Ledger
+from muxly.store.rows import Letter, StoredDelivery
 from muxly.store.schema.tables import deliveries, route_positions, segments
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy import Connection
-
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import Letter, StoredDelivery
 
 STATE_LIMIT_BYTES = 1 << 20
 

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from attrs import frozen
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from muxly._ids import new_id
 from muxly.store import json_codec
+from muxly.store.ledger import Ledger
 from muxly.store.rows import Letter, columns_of, value_of
 from muxly.store.schema.tables import dead_letters
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
-
-    from sqlalchemy import Connection
-
-    from muxly.store.ledger import Ledger
-
 
 _RECORDS = 500  # far below what a database takes in one statement
 

@@ -8,24 +8,18 @@ their own, in one transaction, before any part is tried. It ends in ``acknowledg
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from attrs import evolve
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from muxly._ids import new_id
 from muxly.errors import FencedError
 from muxly.store import accounts, json_codec, log, positions
+from muxly.store.ledger import Ledger
 from muxly.store.rows import LogRange, RoutePosition, StoredDelivery, StoredSegment, columns_of, value_of
 from muxly.store.schema.tables import deliveries, segments
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from sqlalchemy import Connection, Row
-
-    from muxly.store.ledger import Ledger
-
 
 _LOOK_AHEAD = 500
 

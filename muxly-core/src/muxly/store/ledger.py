@@ -14,22 +14,17 @@ lock and finds a lease of the same spool knows that its holder is dead.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import Any
 
 from attrs import frozen
-from sqlalchemy import select, update
+from sqlalchemy import Connection, Engine, select, update
 
 from muxly.errors import FencedError, LeaseHeldError, StoreError
 from muxly.store.database import engine as engines
 from muxly.store.schema.tables import leases, route_positions, segments
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-
-    from sqlalchemy import Connection, Engine
 
 
 @frozen

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 
 from muxly.errors import StreamError
 from muxly.store import json_codec
+from muxly.store.ledger import Ledger
 from muxly.store.rows import RoutePosition, StoredDelivery, StoredSegment, value_of
 from muxly.store.schema.tables import schema_versions, segments
-
-if TYPE_CHECKING:
-    from sqlalchemy import Row
-
-    from muxly.store.ledger import Ledger
 
 
 def segments_of(ledger: Ledger, delivery: StoredDelivery) -> list[StoredSegment]:

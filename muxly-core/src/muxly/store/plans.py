@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from muxly._ids import new_id
+from muxly.batch import Cursor
+from muxly.connector import Partition
 from muxly.store import json_codec
+from muxly.store.ledger import Ledger
 from muxly.store.rows import StoredPartition, StoredPlan, value_of
 from muxly.store.schema.tables import partitions, plans, segments, streams
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from sqlalchemy import Connection, Row
-
-    from muxly.batch import Cursor
-    from muxly.connector import Partition
-    from muxly.store.ledger import Ledger
 
 
 def stream_cursor(ledger: Ledger, stream: str) -> Cursor:

@@ -8,21 +8,16 @@ functions move it from there, each in the transaction that also counts the recor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from muxly.store import accounts, json_codec
+from muxly.store.ledger import Ledger
 from muxly.store.rows import RoutePosition, StreamGenerations, value_of
 from muxly.store.schema.tables import deliveries, route_positions, segments, streams
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
-
-    from sqlalchemy import Connection, Row
-
-    from muxly.store.ledger import Ledger
 
 
 def register(

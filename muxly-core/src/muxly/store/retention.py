@@ -8,24 +8,17 @@ segments, so it goes only when no row names it any more, which is asked in the t
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from muxly.store import accounts
+from muxly.store.ledger import Ledger
 from muxly.store.log import segment_of
+from muxly.store.rows import StoredSegment
 from muxly.store.schema.tables import deliveries, route_positions, segments
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
-
-    from sqlalchemy import ColumnElement, Connection
-
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import StoredSegment
-
 
 T = TypeVar("T")
 _NAMES = 1000  # far below what a database takes in one statement

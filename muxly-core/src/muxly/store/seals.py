@@ -13,23 +13,18 @@ no open plan and is refused. Without that, the same records would be sealed twic
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from muxly.errors import FencedError
 from muxly.store import accounts, dead_letters, json_codec, plans, positions
+from muxly.store.ledger import Ledger
 from muxly.store.rows import StoredSegment, WrittenGroup, WrittenSegment, columns_of
 from muxly.store.schema.tables import partitions, schema_versions, segments, streams
 from muxly.store.schema.tables import plans as plans_table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
-
-    from sqlalchemy import Connection
-
-    from muxly.store.ledger import Ledger
 
 
 def seal(

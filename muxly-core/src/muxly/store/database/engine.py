@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, exc, make_url, text
+from sqlalchemy import URL, Connection, Engine, RootTransaction, create_engine, event, exc, make_url, text
 
 from muxly.errors import RetryableError, StoreError
 from muxly.store.database import postgres, sqlite
 from muxly.store.database.errors import place, said, translated
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Connection, RootTransaction
-
 
 __all__ = ["Engine", "Statements", "now", "open_engine", "reading", "sqlite_url", "transaction"]
 

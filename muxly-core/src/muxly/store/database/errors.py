@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from sqlalchemy import exc
+from sqlalchemy import Engine, exc
 
 from muxly.errors import MuxlyError, RetryableError, StoreError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Engine
 
 __all__ = ["damaged", "place", "said", "translated"]
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import create_engine, event, exc, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, text
 
 from muxly.errors import StoreError
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Engine
 
 __all__ = ["fate", "open_server", "transaction_number"]
 

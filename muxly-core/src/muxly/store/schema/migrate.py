@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
-from sqlalchemy import Column, MetaData, String, Table, func, insert, select, text, update
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, func, insert, select, text, update
 
 from muxly.errors import StoreError
 from muxly.store.database import sqlite
 from muxly.store.database.engine import now, transaction
 from muxly.store.database.errors import place, translated
 from muxly.store.schema.tables import UtcTime, leases
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Connection, Engine
-
 
 __all__ = [
     "HEAD",

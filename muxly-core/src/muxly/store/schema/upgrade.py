@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from sqlalchemy import Connection, Engine
 
 from muxly.store.database import sqlite
 from muxly.store.database.engine import open_engine, reading, transaction
 from muxly.store.database.errors import damaged, place
 from muxly.store.schema import migrate
+from muxly.store.schema.migrate import Revision
 from muxly.store.schema.tables import metadata
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Connection, Engine
-
-    from muxly.store.schema.migrate import Revision
-
 
 __all__ = ["check", "current", "ensure_current", "head", "open_store", "stored", "upgrade"]
 

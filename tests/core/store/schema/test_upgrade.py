@@ -22,7 +22,7 @@ from muxly.store.schema import migrate
 from muxly.store.schema.migrate import Revision
 from muxly.store.schema.tables import leases
 from muxly.store.schema.upgrade import check, current, ensure_current, head, open_store, upgrade
-from tests.core.store.upgrading import LATER, TODAY, fill
+from tests.core.store.schema.upgrading import LATER, TODAY, fill
 
 _Open = Callable[[str], Engine]
 _PROGRAM = Path(__file__).with_name("upgrading.py")
