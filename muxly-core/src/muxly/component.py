@@ -125,7 +125,7 @@ class Run:
 
         Args:
             name: The route's name.
-            on_wait: Told of each ``sleep``, in seconds.
+            on_wait: Called before each ``sleep`` with its length in seconds.
         """
         seen = copy(self)
         seen.route, seen._on_wait = name, on_wait

@@ -1,4 +1,4 @@
-"""The hooks of Muxly: three that plugins provide components with, five that observe runs.
+"""Hooks: three by which plugins provide components, five that observe runs.
 
 Component hooks live in the entry-point groups ``muxly.connectors``, ``muxly.routers`` and
 ``muxly.schedulers``; the entry point's name is the ``type:`` in the configuration. Observers
@@ -75,4 +75,4 @@ def muxly_schema_changed(run: Run, stream: str, before: pa.Schema | None, after:
 
 @_hookspec
 def muxly_notice(run: Run, notice: Notice) -> None:
-    """A component or the runner has told people something."""
+    """A component or the runner has something to tell people."""

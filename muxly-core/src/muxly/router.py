@@ -219,6 +219,7 @@ class Router(Component):
         Raises:
             RetryableError: Tried again, same id, with back-off.
             RejectedError: Some record is bad: split until it is found.
+            StreamError: This stream stops on the route, its others go on.
             RouteError: This route stops, the others go on.
             ConflictError: The destination holds this id with other content.
         """

@@ -1,6 +1,6 @@
 """Cursors and other small values as JSON text, and back, equal and of the same type.
 
-What JSON has no word for is written as an object with one key that begins with ``$``::
+Types that JSON does not have are written as an object with one key that begins with ``$``::
 
     date        {"$date": "2026-11-23"}
     datetime    {"$datetime": ["2026-11-23T01:02:03.000004+01:00", 0]}                (fold)
@@ -33,6 +33,7 @@ __all__ = ["decode", "decode_optional", "digest", "encode", "encode_optional"]
 # What the readers below raise for content that `encode` never writes.
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, OSError)
 _DEPTH = 100
+_QUOTE = '"'
 _SHOWN = 80
 _TINY_OFFSET = re.compile(r"[+-]00:00:00\.(\d{6})$")
 _ALLOWED = "None, bool, int, float, str, bytes, date, datetime, Decimal, and list, tuple or dict of these"
@@ -224,19 +225,16 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-_QUOTE = '"'
-
-
 def readable(text: str) -> str:
     """The text for people to read; what no database takes is written as an escape."""
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
-def stored(name: str) -> str:
-    """A name of any characters as text that ``given`` turns back into the same name."""
+def encode_name(name: str) -> str:
+    """A name of any characters as text that ``decode_name`` turns back into the same name."""
     return name if readable(name) == name and not name.startswith(_QUOTE) else json.dumps(name)
 
 
-def given(text: str) -> str:
-    """The name that ``stored`` was given."""
+def decode_name(text: str) -> str:
+    """The name that ``encode_name`` was given."""
     return str(json.loads(text)) if text.startswith(_QUOTE) else text

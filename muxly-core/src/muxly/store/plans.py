@@ -62,7 +62,7 @@ def _partition(row: Row[Any]) -> StoredPartition:
     return value_of(
         StoredPartition,
         row,
-        id=json_codec.given(row.partition),
+        id=json_codec.decode_name(row.partition),
         start=json_codec.decode_optional(row.start),
         cursor=json_codec.decode_optional(row.cursor),
         payload=json_codec.decode_optional(row.payload),
@@ -157,7 +157,7 @@ def _partition_row(plan: str, part: StoredPartition) -> dict[str, Any]:
     return {
         "plan": plan,
         "ordinal": part.ordinal,
-        "partition": json_codec.stored(part.id),
+        "partition": json_codec.encode_name(part.id),
         "start": start,
         "cursor": start,
         "payload": json_codec.encode_optional(part.payload),
@@ -216,7 +216,7 @@ def _reached(parts: list[tuple[str, str | None]]) -> str | None:
     """The stream's cursor where the plan names none, encoded."""
     if len(parts) == 1:
         return parts[0][1]
-    cursors = {json_codec.given(name): json_codec.decode(text) for name, text in parts if text is not None}
+    cursors = {json_codec.decode_name(name): json_codec.decode(text) for name, text in parts if text is not None}
     return json_codec.encode(cursors) if cursors else None
 
 

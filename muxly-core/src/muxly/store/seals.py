@@ -172,7 +172,7 @@ def _row(ledger: Ledger, group: WrittenGroup, segment: StoredSegment, now: datet
         segment,
         pipeline=ledger.pipeline,
         plan=group.plan,
-        partition=json_codec.stored(group.partition),
+        partition=json_codec.encode_name(group.partition),
         cursor_before=json_codec.encode_optional(group.cursor_before),
         cursor_after=json_codec.encode_optional(group.cursor_after),
         replaces=json_codec.encode(list(segment.replaces)) if segment.replaces else None,

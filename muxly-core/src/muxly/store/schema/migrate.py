@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, func
 from muxly.errors import StoreError
 from muxly.store.database import sqlite
 from muxly.store.database.engine import now, transaction
-from muxly.store.database.errors import place, translated
+from muxly.store.database.errors import location_of, translated
 from muxly.store.schema.tables import UtcTime, leases
 
 __all__ = [
@@ -119,7 +119,7 @@ def refuse_newer(engine: Engine, found: Revision) -> None:
         return
     by = f"Muxly {found.muxly}" if found.muxly else "a newer Muxly"
     raise StoreError(
-        f"the store {place(engine)} was written by {by} (revision {found.number}); this is Muxly "
+        f"the store {location_of(engine)} was written by {by} (revision {found.number}); this is Muxly "
         f"{version('muxly-core')}, which knows revisions up to {HEAD}. "
         f"Install {by} or a later one, or restore the backup that was made before the upgrade"
     )
@@ -171,8 +171,8 @@ def _check_foreign_keys(engine: Engine, connection: Connection) -> None:
     lost = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
     if lost is not None:
         raise StoreError(
-            f"the store {place(engine)} cannot be upgraded: row {lost[1]} of the table {lost[0]} belongs to a row of "
-            f"{lost[2]} that is gone. Nothing was changed; restore a backup, and report this as a bug"
+            f"the store {location_of(engine)} cannot be upgraded: row {lost[1]} of the table {lost[0]} belongs to a row "
+            f"of {lost[2]} that is gone. Nothing was changed; restore a backup, and report this as a bug"
         )
 
 
@@ -192,7 +192,7 @@ def _refuse_running(engine: Engine, connection: Connection, found: Revision) -> 
     held = connection.execute(select(leases.c.pipeline, leases.c.holder).where(alive)).first()
     if held is not None:
         raise StoreError(
-            f"the store {place(engine)} has to be upgraded from revision {found.number} to {HEAD}, but "
+            f"the store {location_of(engine)} has to be upgraded from revision {found.number} to {HEAD}, but "
             f"{held.holder} is running the pipeline {held.pipeline!r}; try again when that run has ended"
         )
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from muxly.store.database import sqlite
 from muxly.store.database.engine import open_engine, reading, transaction
-from muxly.store.database.errors import damaged, place
+from muxly.store.database.errors import damaged, location_of
 from muxly.store.schema import migrate
 from muxly.store.schema.migrate import Revision
 from muxly.store.schema.tables import metadata
@@ -147,7 +147,7 @@ def check(url: str) -> tuple[str, ...]:
 def _problems(engine: Engine) -> Iterator[str]:
     found = stored(engine)
     if found is None:
-        yield f"there is no store at {place(engine)} yet; the first run creates it, or `muxly db upgrade`"
+        yield f"there is no store at {location_of(engine)} yet; the first run creates it, or `muxly db upgrade`"
         return
     migrate.refuse_newer(engine, found)
     with reading(engine) as connection:
