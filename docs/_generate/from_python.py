@@ -55,19 +55,19 @@ def hooks(kind: str) -> str:
 def error_tree() -> str:
     """The tree as the module draws it."""
     drawn = (errors.__doc__ or "").split("::\n", 1)[1]
-    tree = [line for line in drawn.splitlines() if re.match(r" {4}\S", line)]
+    tree = [line for line in drawn.splitlines() if line.startswith("    ")]
     return "```text\n" + "\n".join(line[4:] for line in tree) + "\n```"
 
 
 def error_list() -> str:
     """A heading for each error, with what it means and what it carries."""
-    return "\n\n".join(f"### `{name}`\n\n{prose(getattr(muxly, name).__doc__)}" for name in _error_names())
+    return "\n\n".join(f"### `{name}`\n\n{prose(error.__doc__)}" for name, error in _errors().items())
 
 
-def _error_names() -> list[str]:
-    known = sorted(name for name in muxly.__all__ if name.endswith("Error"))
-    order = list(errors.__dict__)
-    return sorted(known, key=lambda name: order.index(name) if name in order else len(order))
+def _errors() -> dict[str, type[Exception]]:
+    """All errors of the tree in its order, then those that are defined elsewhere."""
+    tree = {name: error for name, error in vars(errors).items() if name in errors.__all__}
+    return tree | {name: getattr(muxly, name) for name in muxly.__all__ if name.endswith("Error") and name not in tree}
 
 
 def exit_codes() -> str:

@@ -47,7 +47,7 @@ class _Ledger:
 
     def delivery(self, act: Act) -> Delivery:
         """The delivery of an act, with its stream's state."""
-        from muxly.router import Delivery
+        from muxly.router import Delivery, DeliverySource
 
         return Delivery(
             act.id,
@@ -58,8 +58,10 @@ class _Ledger:
             generation=act.generation,
             state=copy.deepcopy(self.states.get(act.stream.name)),
             delivered=act.delivered,
-            source=lambda: _repeated(act),
-            on_mark=lambda count: self._tell(("mark", act.id, count)),
+            source=DeliverySource(
+                batches=lambda: _repeated(act),
+                on_mark=lambda count: self._tell(("mark", act.id, count)),
+            ),
         )
 
     def deliver(self, router: Router, act: Act) -> None:

@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from muxly.batch import Batch
-from muxly.router import Delivery, Mode
+from muxly.router import Delivery, DeliverySource, Mode
 from muxly.stream import Stream
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def delivery(  # noqa: PLR0913 (a delivery has so many facts)
         state: As in ``Delivery``.
         delivered: As in ``Delivery``.
         position: Of the segment that holds all of it, in the stream's log; 0 = it stands in none.
-        on_mark: As in ``Delivery``.
+        on_mark: Called by ``mark`` with the number of records delivered in all, before it counts.
 
     Raises:
         ValueError: A record does not fit the type of its column.
@@ -67,10 +67,12 @@ def delivery(  # noqa: PLR0913 (a delivery has so many facts)
         replaces=tuple(value if isinstance(value, tuple) else (value,) for value in replaces),
         state=state,
         delivered=delivered,
-        source=batches.__iter__,
-        positions=lambda: itertools.repeat(position),
-        bounds=((position, 0), (position, sum(batch.num_rows for batch in batches) if position else 0)),
-        on_mark=on_mark,
+        source=DeliverySource(
+            batches=batches.__iter__,
+            positions=lambda: itertools.repeat(position),
+            bounds=((position, 0), (position, sum(batch.num_rows for batch in batches) if position else 0)),
+            on_mark=on_mark,
+        ),
     )
 
 

@@ -114,7 +114,7 @@ class RouterConformance(RouterRepeats, RouterModes, RouterPatience, RouterCrashe
             there = self.seen()
             early.extend(str(number) for number in range(count) if not there[self.identity(self.record(number))])
 
-        self.deliver(ready, attrs.evolve(one, on_mark=marked))
+        self.deliver(ready, attrs.evolve(one, source=attrs.evolve(one.source, on_mark=marked)))
         expect(not early, "mark(n) says that n records are durable at the destination", f"not there: {early}")
         expect(one.delivered <= 10, "mark counts the records of the delivery", one.delivered)
 

@@ -141,7 +141,7 @@ def _acts(one: Delivery, *, delivered: int = 0) -> list[Act]:
         mode=one.mode,
         id=one.id,
         digest=one.digest,
-        batches=tuple(one.source()),
+        batches=tuple(one.all_batches()),
         delivered=delivered,
     )
     if one.mode != "replace":

@@ -54,7 +54,7 @@ class RouterRepeats(RouterTrials):
     def test_repeat_after_the_records_broke_off(self, made: Component, run: Run) -> None:
         """Reading a segment failed in the middle; nothing of the attempt may be doubled."""
         one = self.numbered(range(12))
-        broken = self.again(one, source=lambda: _breaking_off(one))
+        broken = self.again(one, source=attrs.evolve(one.source, batches=lambda: _breaking_off(one)))
         with contextlib.suppress(RetryableError):
             self.deliver_reopened(made, run, broken)
             expect(condition=False, contract="an error of the delivery's own records is passed on")
@@ -84,7 +84,7 @@ class RouterRepeats(RouterTrials):
         router.open(run)
         one = self.numbered(range(6))
         with contextlib.suppress(MuxlyError):
-            router.deliver(self.again(one, source=lambda: _breaking_off(one)))
+            router.deliver(self.again(one, source=attrs.evolve(one.source, batches=lambda: _breaking_off(one))))
         router.close()
         router.open(run)
         self.deliver(router, self.again(one))
@@ -93,5 +93,5 @@ class RouterRepeats(RouterTrials):
 
 
 def _breaking_off(one: Delivery) -> Iterator[pa.RecordBatch]:
-    yield next(one.source())
+    yield next(one.all_batches())
     raise RetryableError("the records broke off")

@@ -133,7 +133,7 @@ class RouterTrials(ComponentConformance):
             return Receipt()
         expect(isinstance(receipt, Receipt), "deliver returns None or a muxly.Receipt", receipt)
         assert isinstance(receipt, Receipt)
-        _expect_receipt(receipt, sum(batch.num_rows for batch in one.source()))
+        _expect_receipt(receipt, sum(batch.num_rows for batch in one.all_batches()))
         self._states.acknowledge(one, receipt)
         return receipt
 

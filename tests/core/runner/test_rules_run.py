@@ -16,7 +16,8 @@ from muxly._runner.options import Replay
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.spool import FolderSpool
-from muxly.store import leases, plans, retention, runs
+from muxly.store import ledger as leases
+from muxly.store import plans, retention, runs
 from muxly.store.schema.tables import route_positions
 from muxly.store.schema.tables import segments as segments_table
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
@@ -28,7 +29,7 @@ def steal(home: Path) -> None:
     """Take the lease, as another machine does that believes this one to be dead."""
     engine = Home(folder=home).engine()
     spool = FolderSpool(home / "spool" / "daily").identity()
-    leases.acquire(engine, "daily", "OTHER", holder="another process", spool=spool)
+    leases.acquire_lease(engine, "daily", "OTHER", holder="another process", spool=spool)
     engine.dispose()
 
 
@@ -192,7 +193,7 @@ def test_error_that_ends_a_run_is_not_hidden_by_a_store_that_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*given: Any, **named: Any) -> None:
-        raise muxly.StoreError("the store is away")
+        raise muxly.errors.StoreError("the store is away")
 
     monkeypatch.setattr(runs, "finish", away)
     router = CollectingRouter()
@@ -204,7 +205,7 @@ def test_error_that_ends_a_run_is_not_hidden_by_a_store_that_is_away(
 def test_spool_that_cannot_be_pruned_does_not_hide_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: FolderSpool, names: Any) -> None:
         if names:
-            raise muxly.SpoolError("cannot delete from the spool")
+            raise muxly.errors.SpoolError("cannot delete from the spool")
 
     router = CollectingRouter()
     with monkeypatch.context() as patch:
@@ -299,10 +300,10 @@ def test_full_refresh_with_a_route_that_is_down_keeps_its_backlog_and_balances(t
 def test_account_is_one_look_at_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was left behind may still acknowledge while the result is made."""
     from muxly._runner import result as results
-    from muxly.store import accounts, backlog
+    from muxly.store import accounts
 
     looks: list[object] = []
-    real_sums, real_pending = accounts.of_run_in, backlog.pending_in
+    real_sums, real_pending = accounts.of_run_in, accounts.pending_in
 
     class Sums:
         @staticmethod

@@ -284,10 +284,10 @@ class SpoolBudget:
 
     def pending_bytes(self) -> int:
         """Bytes of the spool that routes still need, from the ledger."""
-        from muxly.store import backlog
+        from muxly.store import accounts
 
         with self._progress.changed:  # what is sealed while the ledger answers must not be forgotten
-            self._pending_bytes = pending = backlog.pending_bytes(self._ledger)
+            self._pending_bytes = pending = accounts.pending_bytes(self._ledger)
         return pending
 
     @property

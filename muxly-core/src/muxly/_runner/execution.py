@@ -36,7 +36,7 @@ from muxly.errors import (
 )
 from muxly.pipeline import Pipeline, RunResult
 from muxly.retry import Backoff, Patience
-from muxly.store import accounts, backlog, plans, positions, runs
+from muxly.store import accounts, plans, positions, runs
 from muxly.store.database import engine
 from muxly.stream import Stream
 from muxly.suggest import suggest
@@ -149,7 +149,7 @@ class Execution:
         known = frozenset(name for name, kept in before.items() if is_taken(kept))
         replay = self._options.replay
         register(self._context, self._streams, known, replayed=None if replay is None else replay.route)
-        accounts.open_run(ledger, backlog.pending(ledger))
+        accounts.open_run(ledger, accounts.pending(ledger))
         if replay is not None:
             set_back(ledger, self._pipeline, replay, self._context.log.streams)
         return known

@@ -14,7 +14,7 @@ from muxly._runner.extract.extraction import Outcomes
 from muxly._runner.streams import matches
 from muxly.errors import MuxlyError
 from muxly.pipeline import Pipeline, Route, RouteResult, RunResult, RunState, StreamResult
-from muxly.store import accounts, backlog
+from muxly.store import accounts
 
 _COUNTED = tuple(name for name in asdict(RouteResult()) if name not in ("error", "required", "streams"))
 
@@ -38,7 +38,7 @@ def summarise(
     """
     with context.ledger.read() as connection:  # one look: a worker that was left behind may still acknowledge
         sums = accounts.of_run_in(connection, context.ledger)
-        pending = backlog.pending_in(connection, context.ledger)
+        pending = accounts.pending_in(connection, context.ledger)
     routes = {
         route.name: _route(context, route, workers.get(route.name), sums, pending) for route in context.pipeline.routes
     }

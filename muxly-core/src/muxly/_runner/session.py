@@ -24,10 +24,10 @@ from muxly._ids import new_id
 from muxly.errors import FencedError, MuxlyError
 from muxly.options import Secret
 from muxly.spool import FolderSpool, SpoolLock
-from muxly.store import leases, runs
-from muxly.store.database.engine import Engine, open_engine, sqlite_url
-from muxly.store.ledger import Ledger
-from muxly.store.schema.upgrade import ensure_current
+from muxly.store import runs
+from muxly.store.database.engine import Engine, sqlite_url
+from muxly.store.ledger import LEASE_SECONDS, Ledger, acquire_lease, release_lease, renew_lease
+from muxly.store.schema.upgrade import open_store
 
 
 @frozen(kw_only=True)
@@ -53,9 +53,7 @@ class Home:
         Raises:
             StoreError: It cannot be used as it is.
         """
-        engine = open_engine(self.url())
-        ensure_current(engine)
-        return engine
+        return open_store(self.url())
 
     def spool(self, pipeline: str) -> FolderSpool:
         """The pipeline's spool."""
@@ -112,7 +110,7 @@ def open_session(
         engine = home.engine()
         try:
             spool = home.spool(pipeline)
-            ledger = leases.acquire(engine, pipeline, run, holder=holder, spool=spool.identity())
+            ledger = acquire_lease(engine, pipeline, run, holder=holder, spool=spool.identity())
             try:
                 with _heartbeat(ledger, on_fenced):
                     runs.start(ledger, holder=holder, command=command, params=params or {})
@@ -128,7 +126,7 @@ def open_session(
 def _let_go(ledger: Ledger) -> None:
     """Release the lease; if the store is away it runs out by itself."""
     with suppress(MuxlyError):
-        leases.release(ledger)
+        release_lease(ledger)
 
 
 @contextmanager
@@ -136,9 +134,9 @@ def _heartbeat(ledger: Ledger, on_fenced: Callable[[FencedError], None]) -> Iter
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(leases.TTL_SECONDS / 3):
+        while not ended.wait(LEASE_SECONDS / 3):
             try:
-                leases.renew(ledger)
+                renew_lease(ledger)
             except FencedError as error:
                 on_fenced(error)
                 return

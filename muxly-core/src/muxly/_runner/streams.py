@@ -13,7 +13,7 @@ from muxly.component import Notice
 from muxly.errors import ConfigurationError
 from muxly.pipeline import Pipeline, Route, StreamRules
 from muxly.router import Mode
-from muxly.store import backlog, positions
+from muxly.store import accounts, positions
 from muxly.store.ledger import Ledger
 from muxly.stream import Stream
 from muxly.suggest import suggest
@@ -233,7 +233,7 @@ def refuse_removed(pipeline: Pipeline, ledger: Ledger) -> None:
     """
     routes = {route.name: route for route in pipeline.routes}
     waiting: dict[str, int] = {}
-    for (name, stream), count in backlog.pending(ledger).items():
+    for (name, stream), count in accounts.pending(ledger).items():
         if name in routes and matches(stream, routes[name].streams):
             continue
         if not count:

@@ -85,9 +85,9 @@ def _count(number: int) -> str:
 
 def progress_of(context: RunContext) -> Progress:
     """Look at a run that is under way; everything comes from the ledger, so it is durable."""
-    from muxly.store import accounts, backlog
+    from muxly.store import accounts
 
-    sums, pending = accounts.of_run(context.ledger), backlog.pending(context.ledger)
+    sums, pending = accounts.of_run(context.ledger), accounts.pending(context.ledger)
     names = sorted({stream for route, stream in sums if not route} | {stream for _route, stream in pending})
     return Progress(
         streams={

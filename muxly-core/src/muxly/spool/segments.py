@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from muxly.errors import CorruptSegmentError
+from muxly.spool.folder import MappedSegment, SpoolDraft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import pyarrow as pa
 
-    from muxly.spool.folder import Draft
-    from muxly.spool.mapped import MappedSegment
 
 SPILL_BYTES = 1 << 20
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -40,7 +38,7 @@ class SegmentBytes:
     length: int
     digest: str
     chunks: tuple[Any, ...] = ()
-    draft: Draft | None = None
+    draft: SpoolDraft | None = None
 
 
 class SegmentWriter:
@@ -51,12 +49,12 @@ class SegmentWriter:
         new_draft: Makes a draft in the spool.
     """
 
-    def __init__(self, schema: pa.Schema, new_draft: Callable[[], Draft]) -> None:
+    def __init__(self, schema: pa.Schema, new_draft: Callable[[], SpoolDraft]) -> None:
         self.schema = schema
         self.records = 0
         self.bytes = 0
         self._new_draft = new_draft
-        self._draft: Draft | None = None
+        self._draft: SpoolDraft | None = None
         self._chunks: list[Any] = []
         self._length = 0
         self._digest = hashlib.sha256(usedforsecurity=False)

@@ -14,8 +14,8 @@ from muxly._runner.deliver.segment_delivery import selection_of
 from muxly._runner.schema import evolution
 from muxly.batch import Rejected
 from muxly.pipeline import Route
-from muxly.router import Delivery, sequence_number
-from muxly.store import dead_letters, versions
+from muxly.router import Delivery, DeliverySource, sequence_number
+from muxly.store import dead_letters, log
 from muxly.store.rows import Letter, StoredDelivery
 from muxly.stream import Stream
 
@@ -51,7 +51,7 @@ class DeadLetterDelivery:
         self.count = stored.records
         found = {letter.id: letter for letter in dead_letters.waiting(context.ledger, ids=stored.letters)}
         self._letters = [found[name] for name in stored.letters]
-        newest = versions.newest_schema(context.ledger, stored.stream)
+        newest = log.newest_schema(context.ledger, stored.stream)
         schema = None if newest is None else evolution.schema_from_bytes(newest[1])
         self._table = self._joined([_fitted(_record_of(letter.letter), schema) for letter in self._letters])
         self.selection = selection_of(stored, route, self._table.schema, stream)
@@ -78,10 +78,12 @@ class DeadLetterDelivery:
             mode=self.stored.options["mode"],
             state=state,
             delivered=self.stored.marked,
-            source=batches,
-            positions=lambda: [letter.letter.position or 0 for letter in self._letters],
-            sequences=lambda: [_sequence_of(letter.letter) for letter in self._letters],
-            on_mark=on_mark,
+            source=DeliverySource(
+                batches=batches,
+                positions=lambda: [letter.letter.position or 0 for letter in self._letters],
+                sequences=lambda: [_sequence_of(letter.letter) for letter in self._letters],
+                on_mark=on_mark,
+            ),
         )
 
     def halves(self) -> list[StoredDelivery]:

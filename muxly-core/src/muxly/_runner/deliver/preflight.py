@@ -12,7 +12,7 @@ from muxly._runner.streams import check_modes, is_narrowed, matches, rules_of
 from muxly.errors import ConfigurationError
 from muxly.pipeline import Pipeline, Route
 from muxly.router import Mode
-from muxly.store import positions, versions
+from muxly.store import log, positions
 from muxly.store.ledger import Ledger
 from muxly.stream import Stream
 from muxly.suggest import suggest
@@ -59,7 +59,7 @@ def _fingerprint(pipeline: Pipeline, streams: list[Stream], ledger: Ledger | Non
     routes = [f"{route.name} {route.streams} {route.mode} {route.columns} {route.where}" for route in pipeline.routes]
     known = [f"{stream} {stream.schema}" for stream in streams]
     rules = [f"{name} {rule}" for name, rule in pipeline.streams.items()]
-    numbers = {} if ledger is None else versions.schema_numbers(ledger)
+    numbers = {} if ledger is None else log.schema_numbers(ledger)
     return fingerprint.of_parts([*routes, *known, *rules, *(f"{name} {number}" for name, number in numbers.items())])
 
 
@@ -146,7 +146,7 @@ def _schemas(pipeline: Pipeline, route: Route, streams: Iterable[Stream], ledger
 def _schema(stream: Stream, ledger: Ledger | None) -> pa.Schema | None:
     from muxly._runner.schema import evolution
 
-    stored = None if ledger is None else versions.newest_schema(ledger, stream.name)
+    stored = None if ledger is None else log.newest_schema(ledger, stream.name)
     return stream.schema if stored is None else evolution.schema_from_bytes(stored[1])
 
 

@@ -9,7 +9,7 @@ from muxly._runner.streams import matches, mode_of, rules_of
 from muxly.errors import ConfigurationError
 from muxly.pipeline import Pipeline, Route, StreamRules
 from muxly.store import dead_letters as letters
-from muxly.store import deliveries, generations, positions, retention
+from muxly.store import deliveries, positions, retention
 from muxly.store.ledger import Ledger
 from muxly.store.rows import RoutePosition
 from muxly.stream import Stream
@@ -63,7 +63,7 @@ def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
             "would skip what lies between: begin there or before, or write `--partial`"
         )
     kept = retention.log(ledger, stream)
-    head = generations.of_stream(ledger, stream).head
+    head = positions.generations_of(ledger, stream).head
     missing = retention.missing(kept, after, head)
     if missing is None:
         return after

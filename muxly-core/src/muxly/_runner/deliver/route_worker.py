@@ -12,7 +12,7 @@ from muxly._runner.deliver.stream_delivery import StreamDelivery
 from muxly.component import Notice
 from muxly.errors import FencedError, RetryableError, RouteError, StoppedError, StreamError
 from muxly.pipeline import Route
-from muxly.store import backlog
+from muxly.store import accounts
 from muxly.stream import Stream
 
 _IDLE_SECONDS = 0.5
@@ -149,7 +149,7 @@ class RouteWorker:
         since = self._waiting_since.setdefault(name, time.monotonic())
         if time.monotonic() - since >= limits.seconds:
             return True
-        records, size = backlog.waiting_size(self._context.ledger, self._route.name, name)
+        records, size = accounts.waiting_size(self._context.ledger, self._route.name, name)
         return size >= limits.bytes or (limits.records is not None and records >= limits.records)
 
     def _known_streams(self) -> list[str]:

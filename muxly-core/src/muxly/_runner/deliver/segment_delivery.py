@@ -18,9 +18,9 @@ from muxly._runner.schema import evolution
 from muxly.batch import Rejected
 from muxly.errors import CorruptSegmentError, StreamError
 from muxly.pipeline import Columns, Route
-from muxly.router import Delivery, sequence_number
+from muxly.router import Delivery, DeliverySource, sequence_number
 from muxly.spool import MappedSegment, read_segment, verify
-from muxly.store import log, versions
+from muxly.store import log
 from muxly.store.rows import Letter, StoredDelivery, StoredSegment
 from muxly.stream import Stream
 
@@ -85,7 +85,7 @@ class SegmentDelivery:
 
     def _newest_schema(self) -> pa.Schema:
         version = max((segment.schema_version for segment in self._segments), default=0)
-        content = versions.schema_of(self._context.ledger, self.stored.stream, version)
+        content = log.schema_of(self._context.ledger, self.stored.stream, version)
         return pa.schema([]) if content is None else evolution.schema_from_bytes(content)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
@@ -165,14 +165,16 @@ class SegmentDelivery:
             replaces=self.replaces if mode == "overwrite" else (),
             state=state,
             delivered=self.stored.marked,
-            source=partial(self.batches, on_batch),
-            positions=self.positions,
-            sequences=self.sequences,
-            bounds=(
-                (self.stored.first_position, self.stored.first_offset),
-                (self.stored.last_position, self.stored.last_offset),
+            source=DeliverySource(
+                batches=partial(self.batches, on_batch),
+                positions=self.positions,
+                sequences=self.sequences,
+                bounds=(
+                    (self.stored.first_position, self.stored.first_offset),
+                    (self.stored.last_position, self.stored.last_offset),
+                ),
+                on_mark=on_mark,
             ),
-            on_mark=on_mark,
         )
 
     def halves(self) -> list[StoredDelivery]:

@@ -26,7 +26,7 @@ from muxly.errors import RejectedError, RouteError
 from muxly.pipeline import Route, StreamRules
 from muxly.retry import Patience
 from muxly.router import Mode, Receipt, Router
-from muxly.store import acknowledge, deliveries, generations, log, positions, retention
+from muxly.store import acknowledge, deliveries, log, positions, retention
 from muxly.store.rows import StoredDelivery
 from muxly.stream import Stream
 
@@ -74,11 +74,11 @@ class StreamDelivery:
 
     def _supersede(self) -> None:
         """Pass over full reads before the newest whole one, and those the destination has, or may not get."""
-        sealed = generations.of_stream(self._ledger, self._stream.name).sealed
+        sealed = positions.generations_of(self._ledger, self._stream.name).sealed
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
         oldest = max(sealed, here.completed + 1)
-        generations.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
+        positions.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
 
     def deliver_letters(self) -> None:
         """Deliver again the dead letters that a replay asked for."""
@@ -262,7 +262,7 @@ class StreamDelivery:
         """Make a whole generation visible, once everything of it is delivered."""
         if self._mode != "replace":
             return
-        reads = generations.of_stream(self._ledger, self._stream.name)
+        reads = positions.generations_of(self._ledger, self._stream.name)
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
         whole = reads.newest == reads.sealed > here.completed

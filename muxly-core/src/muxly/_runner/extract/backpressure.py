@@ -5,7 +5,7 @@ from __future__ import annotations
 from muxly._runner.context import RunContext
 from muxly.component import Notice
 from muxly.errors import QuotaError, StoppedError
-from muxly.store import backlog, positions, retention
+from muxly.store import accounts, positions, retention
 
 _LOOK_SECONDS = 1.0
 
@@ -24,7 +24,7 @@ def wait_for_room(context: RunContext) -> None:
         while context.budget.is_full():
             if context.stop.is_set():
                 raise StoppedError("the run was asked to stop")
-            holding = {pair for pair, count in backlog.pending(context.ledger).items() if count}
+            holding = {pair for pair, count in accounts.pending(context.ledger).items() if count}
             # Nobody holds it any more: the last one let go between the two looks.
             if holding and all(context.failures.are_final(*pair) for pair in holding):
                 _give_way(context, holding)

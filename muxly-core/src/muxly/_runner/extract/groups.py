@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from attrs import frozen
 
-from muxly.spool import Draft, SegmentBytes, SegmentWriter
+from muxly.spool import SegmentBytes, SegmentWriter, SpoolDraft
 
 COALESCED_RECORDS = 65_536
 BATCH_BYTES = 8 << 20
@@ -88,7 +88,7 @@ class GroupBuilder:
         batch_bytes: Small batches are put together up to this size.
     """
 
-    def __init__(self, new_draft: Callable[[], Draft], segment_bytes: int, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(self, new_draft: Callable[[], SpoolDraft], segment_bytes: int, batch_bytes: int = BATCH_BYTES) -> None:
         self._new_draft, self._segment_bytes, self._batch_bytes = new_draft, segment_bytes, batch_bytes
         self._open: dict[str, _OpenSegment] = {}
         self._finished: list[FinishedSegment] = []

@@ -15,7 +15,7 @@ from muxly._runner.schema.type_table import canonical, canonical_schema, join, s
 from muxly.batch import Rejected
 from muxly.errors import MuxlyError
 from muxly.pipeline import StreamRules
-from muxly.store import versions
+from muxly.store import log
 from muxly.store.ledger import Ledger
 
 __all__ = [
@@ -184,7 +184,7 @@ class GrowingSchema:
     ) -> None:
         self._stream, self._rules, self._on_growth = stream, rules, on_growth
         self._lock = threading.Lock()
-        stored = versions.newest_schema(ledger, stream)
+        stored = log.newest_schema(ledger, stream)
         self.version = 0 if stored is None else stored[0]
         self.schema: pa.Schema | None = None if stored is None else schema_from_bytes(stored[1])
         self._grown: dict[int, pa.Schema] = {}
