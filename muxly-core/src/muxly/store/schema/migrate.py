@@ -171,8 +171,9 @@ def _check_foreign_keys(engine: Engine, connection: Connection) -> None:
     lost = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
     if lost is not None:
         raise StoreError(
-            f"the store {location_of(engine)} cannot be upgraded: row {lost[1]} of table {lost[0]} belongs to a row "
-            f"of {lost[2]} that is gone. Nothing was changed; restore a backup, and report this as a bug"
+            f"the store {location_of(engine)} cannot be upgraded: "
+            f"row {lost[1]} of the table {lost[0]} belongs to a row of {lost[2]} that is gone. "
+            "Nothing was changed; restore a backup, and report this as a bug"
         )
 
 
