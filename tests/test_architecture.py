@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/explanation/architecture.md"
-NAMED = re.findall(r"\| `([\w/]+\.py)` \| `([\w.]+)` \|", PAGE.read_text(encoding="utf-8"))
+NAMED = sorted(set(re.findall(r"\| `([\w/]+\.py)` \| `([\w.]+)` \|", PAGE.read_text(encoding="utf-8"))))
 
 
 def definitions(path: Path) -> set[str]:
