@@ -16,7 +16,6 @@ from attrs import evolve
 from muxly import _plugins
 from muxly._runner.context import RunContext, sentence
 from muxly._runner.deliver.preflight import check_routes
-from muxly._runner.deliver.replay import set_back
 from muxly._runner.deliver.route_worker import RouteWorker
 from muxly._runner.extract.committer import Committer
 from muxly._runner.extract.extraction import Extraction
@@ -151,6 +150,8 @@ class Execution:
         register(self._context, self._streams, known, replayed=None if replay is None else replay.route)
         accounts.open_run(ledger, accounts.pending(ledger))
         if replay is not None:
+            from muxly._runner.deliver.replay import set_back
+
             set_back(ledger, self._pipeline, replay, self._context.log.streams)
         return known
 
