@@ -27,7 +27,7 @@ def test_what_is_missing_is_a_dash_and_text_stays_on_one_line() -> None:
 
 
 def test_drawn_table_holds_its_cells_and_does_not_take_them_for_markup() -> None:
-    from muxly.cli._screen import drawn
+    from muxly.cli._output import drawn
 
     shown = drawn(table(("name", "count"), [("[red]deals", 1200)], "[title]"))
     assert "[red]deals" in shown

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import click
 
-from muxly.cli._command import format_text, messages_of, refuse_unknown, shared_options
-from muxly.cli._errors import Messages, abandon
+from muxly.cli._command import Command, format_text, refuse_unknown, shared_options
+from muxly.cli._errors import Messages, abandon, messages_of
 from muxly.cli._exits import ExitCode, of_error
 
 COMMANDS: dict[str, dict[str, str]] = {
@@ -57,8 +57,8 @@ class App(click.Group):
         """One command; imports its module."""
         import importlib
 
-        if cmd_name not in _TABLE:
-            return None
+        if cmd_name not in _TABLE or cmd_name in self.commands:
+            return super().get_command(ctx, cmd_name)
         module = importlib.import_module(f"muxly.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
@@ -171,3 +171,24 @@ def app(ctx: click.Context) -> None:
 
 
 app.params += shared_options(hidden=False)
+
+
+@app.command(
+    "completion",
+    cls=Command,
+    examples="""
+        muxly completion bash > ~/.local/share/bash-completion/completions/muxly
+        muxly completion zsh > "${fpath[1]}/_muxly"
+        muxly completion fish > ~/.config/fish/completions/muxly.fish
+    """,
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Write the completion script for a shell."""
+    from click.shell_completion import get_completion_class
+
+    from muxly.cli._output import write
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    write(kind(app, {}, "muxly", "_MUXLY_COMPLETE").source())

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from muxly.cli._errors import Messages
+from muxly.cli._errors import Messages, messages_of
 
 Callback = Callable[..., Any]
 
@@ -97,23 +97,13 @@ def refuse_unknown(group: click.Group, ctx: click.Context, args: list[str]) -> N
     Raises:
         UsageError: It is none; the message names the nearest one.
     """
-    import difflib
+    from muxly.suggest import suggest
 
     known = group.list_commands(ctx)
     if args and not args[0].startswith("-") and args[0] not in known:
-        close = difflib.get_close_matches(args[0], known, n=1)
-        hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
+        close = suggest(args[0], known)
+        hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known)}"
         ctx.fail(f"there is no command {args[0]!r}; {hint}")
-
-
-def messages_of(ctx: click.Context) -> Messages:
-    """The messages of the command that runs."""
-    return ctx.ensure_object(Messages)
-
-
-def current_messages() -> Messages:
-    """The same, without a context at hand."""
-    return messages_of(click.get_current_context())
 
 
 def shared_options(*, hidden: bool) -> list[click.Parameter]:

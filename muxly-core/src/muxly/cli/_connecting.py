@@ -66,16 +66,15 @@ def _resolved(value: Any) -> Any:
 
 
 def _refuse_unknown(kind: str, model: type, options: dict[str, Any]) -> None:
-    import difflib
-
     from muxly.config._fields import fields
+    from muxly.suggest import suggest
 
     known = {one.name: one for one in fields(model)}
     problems = []
     for key in options:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known) or 'none'}"
+            close = suggest(key, known)
+            hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known) or 'none'}"
             problems.append(f'connector {kind}: there is no option "{key}"; {hint}')
     missing = [one for name, one in known.items() if one.required and name not in options]
     problems += [f"connector {kind}: -o {one.name}=... is missing: {one.help or 'required'}" for one in missing]

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
+import click
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -66,9 +68,17 @@ class Messages:
         return json.dumps({**line, **{key: value for key, value in facts.items() if value is not None}}, default=str)
 
 
-def _text(level: Level, message: str) -> str:
-    import click
+def messages_of(ctx: click.Context) -> Messages:
+    """The messages of the command that runs."""
+    return ctx.ensure_object(Messages)
 
+
+def current_messages() -> Messages:
+    """The same, without a context at hand."""
+    return messages_of(click.get_current_context())
+
+
+def _text(level: Level, message: str) -> str:
     if level not in _COLOURS:
         return message
     mark = f"{level}: "

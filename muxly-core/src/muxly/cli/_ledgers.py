@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,14 @@ import click
 from attrs import evolve
 
 from muxly.errors import ConfigurationError, MuxlyError
-from muxly.store import runs
-from muxly.store.ledger import Ledger
+from muxly.suggest import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from muxly._runner.session import Home, Session
     from muxly.cli._error_locations import Project
+    from muxly.store.ledger import Ledger
 
 _EVENTS = ".events"
 
@@ -31,6 +30,7 @@ def looking(home: Home, pipeline: str) -> Iterator[Ledger | None]:
         StoreError: The store cannot be used as it is.
     """
     from muxly.store.database.engine import open_engine
+    from muxly.store.ledger import Ledger
     from muxly.store.schema.upgrade import ensure_current, stored
 
     engine = open_engine(home.url())
@@ -53,6 +53,7 @@ def writing(project: Project, pipeline: str, command: str) -> Iterator[Session]:
         LeaseHeldError: A run is under way.
     """
     from muxly._runner.session import open_session
+    from muxly.store import runs
 
     with looking(project.home, pipeline) as ledger:
         if ledger is None:
@@ -104,8 +105,8 @@ def known(name: str, names: Iterable[str], what: str) -> str:
     among = sorted(set(names))
     if name in among:
         return name
-    close = difflib.get_close_matches(name, among, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(among) or 'none'}"
+    close = suggest(name, among)
+    hint = f'did you mean "{close}"?' if close else f"known: {', '.join(among) or 'none'}"
     raise ConfigurationError(f"the ledger has no {what} {name!r}; {hint}")
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
-
-from attrs import field, frozen
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muxly.cli._errors import abandon, coloured, is_terminal
 
@@ -16,9 +14,8 @@ if TYPE_CHECKING:
 _SHORT = 60
 
 
-@frozen
-class Table:
-    """Rows under headings.
+class Table(NamedTuple):
+    """Rows under headings; a tuple and no attrs class, so that ``muxly --help`` need not import attrs.
 
     Args:
         columns: The headings.
@@ -30,7 +27,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     title: str = ""
-    numbers: frozenset[str] = field(default=frozenset(), kw_only=True)
+    numbers: frozenset[str] = frozenset()
 
     def plain(self) -> str:
         """The table as text, two spaces between columns."""
@@ -71,11 +68,29 @@ def write(text: str) -> None:
 def write_table(shown: Table) -> None:
     """Write a table: drawn on a terminal, plain text elsewhere."""
     if is_terminal(sys.stdout) or (coloured(sys.stdout) and os.environ.get("FORCE_COLOR")):
-        from muxly.cli._screen import drawn
-
         write(drawn(shown))
     else:
         write(shown.plain())
+
+
+def drawn(table: Table) -> str:
+    """A table with lines and colours, as wide as the terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Drawing
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, force_terminal=True, no_color=not coloured(sys.stdout))
+    drawing = Drawing(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in table.columns:
+        drawing.add_column(Text(name), justify="right" if name in table.numbers else "left", overflow="fold")
+    for row in table.rows:
+        drawing.add_row(*(Text(cell) for cell in row))
+    with console.capture() as capture:
+        if table.title:
+            console.print(Text(table.title, style="bold"))
+        console.print(drawing)
+    return capture.get().rstrip("\n")
 
 
 def write_json(value: Any, *, one_line: bool = False) -> None:
@@ -106,7 +121,7 @@ def write_listing(columns: Sequence[str], found: Sequence[Mapping[str, Any]], *,
         headings = [one.replace("_", " ") for one in columns]
         write_table(table(headings, [[_cell(one.get(key)) for key in columns] for one in found]))
     else:
-        from muxly.cli._command import current_messages
+        from muxly.cli._errors import current_messages
 
         current_messages().say("info", empty)
 

@@ -63,7 +63,7 @@ def write_result(result: RunResult, *, as_json: bool) -> None:
     if not rows:
         write(title)
         return
-    keys = [*_shown(_CAME, rows), *_shown(_WENT, rows)]
+    keys = [*_columns_shown(_CAME, rows), *_columns_shown(_WENT, rows)]
     headings = {**_CAME, **_WENT}
     lines = [(name, stream, *(getattr(one, key) for key in keys)) for name, stream, one in rows]
     write_table(table(("route", "stream", *(headings[key] for key in keys)), lines, title))
@@ -73,7 +73,7 @@ def _by_stream(route: RouteResult) -> list[tuple[str | None, RouteResult]]:
     return list(route.streams.items()) or [(None, route)]
 
 
-def _shown(side: dict[str, str], rows: list[tuple[str, str | None, RouteResult]]) -> list[str]:
+def _columns_shown(side: dict[str, str], rows: list[tuple[str, str | None, RouteResult]]) -> list[str]:
     return [key for key in side if key in _ALWAYS or any(getattr(one, key) for _name, _stream, one in rows)]
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from muxly.cli._command import current_messages
-from muxly.cli._errors import is_terminal
+from muxly.cli._errors import current_messages, is_terminal
 from muxly.cli._exits import ExitCode, gravest, of_error
-from muxly.cli._progress_view import Lines, View, Watch
+from muxly.cli._progress_view import Bars, Lines, View, Watch
 from muxly.cli._results import code_of, say_errors, write_result
 from muxly.cli._stopping import Stopping
 from muxly.errors import ConfigurationError, LeaseHeldError, MuxlyError
@@ -112,7 +111,5 @@ class Runs:
 def view_of(messages: Messages, name: str) -> View:
     """Bars on a terminal, lines elsewhere."""
     if is_terminal(sys.stderr) and not messages.as_json and messages.shows("info"):
-        from muxly.cli._screen import Bars
-
         return Bars(messages, name)
     return Lines(messages, name)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from muxly.cli._command import Command, current_messages
+from muxly.cli._command import Command
+from muxly.cli._errors import current_messages
 from muxly.errors import ConfigurationError
 
 _CONFIGURATION = """\

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Command, current_messages
+from muxly.cli._command import Command
 from muxly.cli._error_locations import Where, as_json, located
+from muxly.cli._errors import current_messages
 from muxly.cli._exits import ExitCode, gravest
 from muxly.cli._output import short_json, table, write_json, write_table
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group, current_messages
+from muxly.cli._command import Group
 from muxly.cli._error_locations import Where, as_json, located
+from muxly.cli._errors import current_messages
 from muxly.cli._ledgers import ask, known, ledger_name, listed, looking, matching, writing, yes
 from muxly.cli._output import short_json, write_listing
 from muxly.errors import ConfigurationError, StoreError

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Command, current_messages
+from muxly.cli._command import Command
 from muxly.cli._error_locations import Where, as_json, is_file, located
+from muxly.cli._errors import current_messages
 from muxly.cli._output import write_listing
 
 if TYPE_CHECKING:

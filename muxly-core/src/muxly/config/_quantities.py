@@ -16,13 +16,13 @@ _TIME_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?([kKMGT]?B|[KMGT]iB)$"
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)? ?(ms|s|m|h|d|w) ?)+$"
-_SIZE = re.compile(r"([0-9.]+) ?([A-Za-z]*)")
+_SIZE_PARTS = re.compile(r"([0-9.]+) ?([A-Za-z]*)")
 _DURATION_PART = re.compile(r"([0-9.]+) ?([a-z]+)")
 
 
 def size_bytes(text: str) -> int:
     """Bytes of a text that matches ``SIZE_PATTERN``."""
-    match = _SIZE.fullmatch(text)
+    match = _SIZE_PARTS.fullmatch(text)
     assert match is not None
     return round(float(match[1]) * _SIZE_UNITS[match[2]])
 

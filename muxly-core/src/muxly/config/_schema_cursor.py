@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muxly.config._check import is_type
 from muxly.config._envelope import COMPONENT_REFS, open_envelope
-from muxly.config._lines import Text
+from muxly.config._lines import LIMITS, Text
 from muxly.config._location import Problems, UnreadableError
-from muxly.config._read import parse_document
+from muxly.config._nodes import document
 from muxly.config._schema import Schema, kinds_of
 from muxly.errors import PluginError
 
@@ -152,9 +152,11 @@ def _takes(schema: Schema, kind: str) -> bool:
 
 def _flow(text: str) -> Any:
     """A list or mapping in YAML's (and so JSON's) short form."""
-    problems = Problems()
+    from muxly.config._yaml import read_yaml
+
+    source, problems = Text("", f"value: {text}"), Problems()
     try:
-        value = parse_document(Text("", f"value: {text}"), ".yaml", problems).value
+        value = document(read_yaml(source, LIMITS, problems), source, LIMITS).value
     except UnreadableError:
         return text
     return value["value"] if len(value) == 1 and not problems.found else text
