@@ -8,10 +8,8 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from muxly import _plugins
-from muxly.config._components import Components, component_schema
-from muxly.config._envelope import SPECIAL, envelope
-from muxly.config._quantities import duration_text
-from muxly.config._schema import EXPECTED, SchemaWriter
+from muxly.config._file_schema import SPECIAL, Components, component_schema, envelope
+from muxly.config._schema import EXPECTED, SchemaWriter, duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,10 +7,7 @@ from typing import Any
 
 import pytest
 
-from muxly.cli._errors import Level, Messages, coloured
-from muxly.cli._exits import ExitCode, gravest, of_error
-from muxly.cli._output import short_json, table
-from muxly.cli._results import code_of
+from muxly.cli._output import ExitCode, Level, Messages, code_of, coloured, gravest, of_error, short_json, table
 from muxly.errors import ConfigurationError, LeaseHeldError, PluginError, StoreError
 from muxly.pipeline import RouteResult, RunResult
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from muxly.cli._errors import Messages
-from muxly.cli._progress_view import Lines, Progress, RouteProgress, StreamProgress
+from muxly.cli._output import Messages
+from muxly.cli._progress import Lines, Progress, RouteProgress, StreamProgress
 from tests.core.cli.commands import muxly, pipeline, project, refusing, route
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from muxly.config._lines import LIMITS, Limits, decoded
-from muxly.config._location import Problems, UnreadableError
-from muxly.config._read import parse_document
+from muxly.config._document import LIMITS, Limits, Problems, UnreadableError, decoded
+from muxly.config._layers import parse_document
 
 if TYPE_CHECKING:
-    from muxly.config._nodes import Document
+    from muxly.config._document import Document
 
 
 def read(text: str | bytes, suffix: str, limits: Limits = LIMITS) -> Document:

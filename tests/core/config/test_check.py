@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
-from muxly.config._check import fits
-from muxly.config._components import Components
-from muxly.config._envelope import open_envelope
+from muxly.config._conformance import fits
+from muxly.config._file_schema import Components, open_envelope
 from tests.core.config.components import NUMBERS, SHELF
 from tests.core.config.mutating import changed, paths
 

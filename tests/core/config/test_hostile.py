@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muxly.config._lines import Limits
-from muxly.config._location import Problems
-from muxly.config._read import read_document
+from muxly.config._document import Limits, Problems
+from muxly.config._layers import read_document
 from tests.core.config.reading import problems_of
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from muxly.config._document import Limits, Problems
 from muxly.config._layers import merge, read_layers
-from muxly.config._lines import Limits
-from muxly.config._location import Problems
 from tests.core.config.loading import errors, load, write
 from tests.core.config.reading import read
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import muxly
 from muxly._annotations import quoted
-from muxly.config._location import Place, Problem, Problems, parse_path, path_text
+from muxly.config._document import Place, Problem, Problems, parse_path, path_text
 
 if TYPE_CHECKING:
-    from muxly.config._location import KeyPath
+    from muxly.config._document import KeyPath
 
 _KEYS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=6)
 

@@ -14,7 +14,7 @@ import pytest
 from attrs.validators import and_, ge, gt, in_, le, lt, matches_re, max_len, min_len, optional
 
 import muxly
-from muxly.config._components import Components
+from muxly.config._file_schema import Components
 from muxly.config._schema import SchemaWriter
 from muxly.errors import PluginError
 from tests.core.config.components import NUMBERS, TYPED, UNFIT, Color, Numbers, Report

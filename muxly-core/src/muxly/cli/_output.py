@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from muxly.cli._errors import abandon, coloured, is_terminal
+import attrs
+import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from muxly.pipeline import RouteResult, RunResult
+
 
 _SHORT = 60
 
@@ -121,8 +126,6 @@ def write_listing(columns: Sequence[str], found: Sequence[Mapping[str, Any]], *,
         headings = [one.replace("_", " ") for one in columns]
         write_table(table(headings, [[_cell(one.get(key)) for key in columns] for one in found]))
     else:
-        from muxly.cli._errors import current_messages
-
         current_messages().say("info", empty)
 
 
@@ -143,3 +146,255 @@ def short_json(value: Any) -> str | None:
 
     text = None if value is None else json.dumps(value, ensure_ascii=False)
     return text if text is None or len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
+
+
+Level = Literal["debug", "info", "warning", "error"]
+_LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
+_COLOURS = {"warning": "yellow", "error": "red"}
+
+
+class Messages:
+    """Messages to people, as loud as ``-q`` and ``-v`` say.
+
+    Args:
+        verbosity: -1 = errors only, 0 = notices too, 1 = details too, 2 = tracebacks too.
+        as_json: Whether each message is a line of JSON.
+    """
+
+    def __init__(self, *, verbosity: int = 0, as_json: bool = False) -> None:
+        self.verbosity, self.as_json = verbosity, as_json
+        self.write: Callable[[str], None] = _write
+        """Where a finished line goes; a live display puts it above itself."""
+
+    @property
+    def tracebacks(self) -> bool:
+        """Whether the user wants to see them."""
+        return self.verbosity >= 2 or os.environ.get("MUXLY_DEBUG", "") not in {"", "0"}
+
+    def shows(self, level: Level) -> bool:
+        """Whether messages of a level are shown."""
+        least = {-1: "error", 0: "info"}.get(max(self.verbosity, -1), "debug")
+        return _LEVELS.index(level) >= _LEVELS.index(least)
+
+    def say(self, level: Level, message: str, **facts: Any) -> None:
+        """Say something.
+
+        Args:
+            level: How important it is.
+            message: One sentence; several lines if each stands for itself.
+            **facts: What else the line of JSON holds.
+        """
+        if self.shows(level):
+            self.write(self._json(level, message, facts) if self.as_json else _text(level, message))
+
+    def trace(self, error: BaseException) -> None:
+        """Show where an error comes from, or say how that is shown."""
+        if self.tracebacks:
+            import traceback
+
+            self.write("".join(traceback.format_exception(error)).rstrip())
+        elif self.shows("warning"):
+            self.say("info", f"MUXLY_DEBUG=1 shows where the {type(error).__name__} comes from")
+
+    def _json(self, level: Level, message: str, facts: dict[str, Any]) -> str:
+        import json
+        from datetime import UTC, datetime
+
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"at": at, "level": level, "message": message}
+        return json.dumps({**line, **{key: value for key, value in facts.items() if value is not None}}, default=str)
+
+
+def messages_of(ctx: click.Context) -> Messages:
+    """The messages of the command that runs."""
+    return ctx.ensure_object(Messages)
+
+
+def current_messages() -> Messages:
+    """The same, without a context at hand."""
+    return messages_of(click.get_current_context())
+
+
+def _text(level: Level, message: str) -> str:
+    if level not in _COLOURS:
+        return message
+    mark = f"{level}: "
+    shown = click.style(mark, fg=_COLOURS[level], bold=True) if coloured(sys.stderr) else mark
+    return shown + message
+
+
+def _write(line: str) -> None:
+    import contextlib
+
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def abandon(stream: Any) -> None:
+    """Send what is still written to a stream nowhere: its reader went away, and Python flushes as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def coloured(stream: Any) -> bool:
+    """Whether colours belong into a stream: NO_COLOR and FORCE_COLOR decide, else whether it is a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return is_terminal(stream)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal that can move its cursor."""
+    return bool(stream.isatty()) and os.environ.get("TERM", "") != "dumb"
+
+
+class ExitCode(IntEnum):
+    """What the end of a command tells the shell."""
+
+    DELIVERED = 0
+    """Everything that is required was delivered; of other commands: done."""
+    FAILED = 1
+    """Something went wrong that is neither of the others."""
+    USAGE = 2
+    """The command line or the configuration is wrong; nothing was read or written."""
+    PARTIAL = 3
+    """A required route or a partition is behind; the next run goes on from there."""
+    HELD = 75
+    """Another run holds the pipeline's lease; EX_TEMPFAIL of sysexits.h, so try again later."""
+    INTERRUPTED = 130
+    """Stopped by SIGINT (Ctrl-C); 128 + 2, as shells count."""
+    TERMINATED = 143
+    """Stopped by SIGTERM; 128 + 15, as shells count."""
+
+
+_GRAVEST_FIRST = (
+    ExitCode.TERMINATED,
+    ExitCode.INTERRUPTED,
+    ExitCode.FAILED,
+    ExitCode.USAGE,
+    ExitCode.PARTIAL,
+    ExitCode.HELD,
+)
+
+
+def gravest(codes: Iterable[ExitCode]) -> ExitCode:
+    """The code of a command that did several things."""
+    found = set(codes)
+    return next((code for code in _GRAVEST_FIRST if code in found), ExitCode.DELIVERED)
+
+
+def of_error(error: BaseException) -> ExitCode:
+    """The code of an error that ended a command."""
+    from muxly.errors import ConfigurationError, LeaseHeldError, PluginError
+
+    if isinstance(error, LeaseHeldError):
+        return ExitCode.HELD
+    if isinstance(error, (ConfigurationError, PluginError)):
+        return ExitCode.USAGE
+    return ExitCode.INTERRUPTED if isinstance(error, KeyboardInterrupt) else ExitCode.FAILED
+
+
+_STATES = {"succeeded": ExitCode.DELIVERED, "partial": ExitCode.PARTIAL, "failed": ExitCode.FAILED}
+# What came, and what became of it: the two sides of the account.
+_CAME = {"pending_before": "waited", "sealed": "+ read", "replayed": "+ replayed"}
+_WENT = {
+    "delivered": "= delivered",
+    "rejected": "+ rejected",
+    "filtered": "+ filtered",
+    "dropped": "+ dropped",
+    "superseded": "+ superseded",
+    "quarantined": "+ quarantined",
+    "pending": "+ waits",
+}
+_ALWAYS = {"pending_before", "sealed", "delivered", "pending"}
+
+
+def code_of(result: RunResult, signalled: ExitCode | None) -> ExitCode:
+    """The exit code of one run.
+
+    Args:
+        result: What it did.
+        signalled: The code of the signal that stopped it, if one did.
+    """
+    if result.state == "stopped":
+        return signalled or ExitCode.PARTIAL
+    return _STATES[result.state]
+
+
+def result_as_json(result: RunResult) -> dict[str, Any]:
+    """The result as JSON values; its accounts say whether they balance."""
+    shown: dict[str, Any] = attrs.asdict(result)
+    for name, route in result.routes.items():
+        shown["routes"][name]["balanced"] = _balanced(route)
+    return shown
+
+
+def _balanced(route: RouteResult) -> bool:
+    return all(one.balanced for one in route.streams.values())
+
+
+def write_result(result: RunResult, *, as_json: bool) -> None:
+    """Write the result to stdout: a line of JSON, or the account of each route."""
+    if as_json:
+        write_json(result_as_json(result), one_line=True)
+        return
+    seconds = (result.finished_at - result.started_at).total_seconds()
+    title = f"{result.pipeline}: {result.state} in {seconds:.1f} s (run {result.id})"
+    rows = [(name, stream, one) for name, route in result.routes.items() for stream, one in _by_stream(route)]
+    if not rows:
+        write(title)
+        return
+    keys = [*_columns_shown(_CAME, rows), *_columns_shown(_WENT, rows)]
+    headings = {**_CAME, **_WENT}
+    lines = [(name, stream, *(getattr(one, key) for key in keys)) for name, stream, one in rows]
+    write_table(table(("route", "stream", *(headings[key] for key in keys)), lines, title))
+
+
+def _by_stream(route: RouteResult) -> list[tuple[str | None, RouteResult]]:
+    return list(route.streams.items()) or [(None, route)]
+
+
+def _columns_shown(side: dict[str, str], rows: list[tuple[str, str | None, RouteResult]]) -> list[str]:
+    return [key for key in side if key in _ALWAYS or any(getattr(one, key) for _name, _stream, one in rows)]
+
+
+def say_errors(result: RunResult, messages: Messages) -> None:
+    """Say on stderr what went wrong, and the next step."""
+    said = set()
+    for name, stream in result.streams.items():
+        if stream.error:
+            said.add(stream.error)
+            text = _named(f"stream {name!r}: ", stream.error)
+            messages.say("error", f"{result.pipeline}: {text}", stream=name)
+    for name, route in result.routes.items():
+        if route.error:
+            said.add(route.error)
+            level = "error" if route.required else "warning"
+            text = _named(f"route {name!r}: ", route.error)
+            messages.say(level, f"{result.pipeline}: {text}", route=name)  # type: ignore[arg-type]
+    if result.error and not any(_repeats(result.error, one) for one in said):
+        messages.say("error" if result.state == "failed" else "warning", f"{result.pipeline}: {result.error}")
+    _say_rejected(result, messages)
+    if result.resume_at is not None:
+        messages.say("warning", f"{result.pipeline}: the source refuses until {result.resume_at.isoformat()}")
+
+
+def _named(name: str, error: str) -> str:
+    """An error behind the name of what it is about, which it may begin with already."""
+    return name + error.removeprefix(name)
+
+
+def _repeats(error: str, said: str) -> bool:
+    """Whether the run's error is one that was said of a route or stream, there perhaps with its place in the file."""
+    return said in error or said.endswith(error.partition(": ")[2] or error)
+
+
+def _say_rejected(result: RunResult, messages: Messages) -> None:
+    unread = sum(one.rejected for one in result.streams.values())
+    refused = sum(one.rejected for one in result.routes.values())
+    for count, what in ((unread, "could not be read"), (refused, "refused by the destination")):
+        if count:
+            hint = "`muxly dead-letters list` shows them"
+            messages.say("warning", f"{result.pipeline}: records {what}: {count:,}; {hint}")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._errors import current_messages
-from muxly.cli._output import write, write_json
+from muxly.cli._app import Group
+from muxly.cli._output import current_messages, write, write_json
+from muxly.cli._project import Where, as_json, located
 
 
 @click.group(

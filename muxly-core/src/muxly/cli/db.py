@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._errors import current_messages
-from muxly.cli._exits import ExitCode
-from muxly.cli._output import write, write_json
+from muxly.cli._app import Group
+from muxly.cli._output import ExitCode, current_messages, write, write_json
+from muxly.cli._project import Where, as_json, located
 
 if TYPE_CHECKING:
     from collections.abc import Callable

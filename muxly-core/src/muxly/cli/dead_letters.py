@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._ledgers import ledger_names, listed, looking
+from muxly.cli._app import Group
 from muxly.cli._output import write, write_json, write_listing
+from muxly.cli._project import Where, as_json, ledger_names, listed, located, looking
 from muxly.errors import ConfigurationError
 from muxly.store import dead_letters
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import as_json
-from muxly.cli._exits import ExitCode
-from muxly.cli._output import write_listing
+from muxly.cli._app import Group
+from muxly.cli._output import ExitCode, write_listing
+from muxly.cli._project import as_json
 
 
 @click.group(

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Command
-from muxly.cli._error_locations import Where, as_json, located
+from muxly.cli._app import Command
+from muxly.cli._project import Where, as_json, located
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from muxly.cli._error_locations import Project
+    from muxly.cli._project import Project
 
 
 @click.command(
@@ -46,7 +46,7 @@ def command(ctx: click.Context, /, where: Where, **given: Any) -> None:
     is gone, nothing is delivered, and the message names the first missing position.
     """
     from muxly._runner.deliver.replay import Replay
-    from muxly.cli._run_view import Runs
+    from muxly.cli.run import Runs
 
     if given["dead_letters"] and (given["after"] or given["partial"]):
         raise click.UsageError("--dead-letters are delivered as a whole; leave --after and --partial out")
@@ -72,7 +72,7 @@ def _refuse_unknown(project: Project, route: str, streams: Sequence[str]) -> Non
         ConfigurationError: The ledger has no such stream, or the route delivers none of them.
     """
     from muxly._runner.streams import matches
-    from muxly.cli._ledgers import looking, matching
+    from muxly.cli._project import looking, matching
     from muxly.errors import ConfigurationError
     from muxly.store import positions
 

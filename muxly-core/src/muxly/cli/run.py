@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from muxly.cli._command import Command
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._errors import current_messages
+from muxly.cli._app import Command
+from muxly.cli._output import (
+    ExitCode,
+    code_of,
+    current_messages,
+    gravest,
+    is_terminal,
+    of_error,
+    say_errors,
+    write_result,
+)
+from muxly.cli._progress import Bars, Lines, View, Watch
+from muxly.cli._project import Where, as_json, located
+from muxly.errors import ConfigurationError, LeaseHeldError, MuxlyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+
+    from muxly.cli._output import Messages
+    from muxly.cli._project import Project
+    from muxly.pipeline import RunResult
 
 
 @click.command(
@@ -46,7 +69,6 @@ def command(ctx: click.Context, /, where: Where, **given: Any) -> None:
     --limit and --dry-run use a throw-away ledger, so that no cursor and no position moves.
     """
     _refuse_contradictions(given)
-    from muxly.cli._run_view import Runs
 
     project = where.open()
     timeout, as_json = given.pop("timeout"), given.pop("as_json")
@@ -74,3 +96,158 @@ def _param(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+class Runs:
+    """Runs pipelines of a project, one after the other.
+
+    Args:
+        project: The configuration.
+        as_json: Whether results are lines of JSON.
+        timeout_seconds: Stop after so many seconds; None = never.
+        **options: What ``muxly.run`` takes.
+    """
+
+    def __init__(
+        self, project: Project, *, as_json: bool, timeout_seconds: float | None = None, **options: Any
+    ) -> None:
+        self._project, self._as_json, self._options = project, as_json, options
+        self._messages = current_messages()
+        self._watch: Watch | None = None
+        self._unexpected: tuple[BaseException, ...] = ()
+        self._stopping = Stopping(self._note, timeout_seconds=timeout_seconds)
+
+    def run(self, names: list[str]) -> ExitCode:
+        """Run them all; a held lease of one does not keep the others from running.
+
+        Raises:
+            ConfigurationError: Something is wrong with one of them; those before it have run.
+        """
+        for name in names:
+            self._project.pipeline(name)  # all mistakes of the file, before anything runs
+        codes = []
+        with self._stopping as stopping:
+            for name in names:
+                if stopping.event.is_set():
+                    codes.append(stopping.code or ExitCode.PARTIAL)
+                    break
+                codes.append(self._one(name))
+        return gravest(codes)
+
+    def _note(self, message: str) -> None:
+        if self._watch is not None:
+            self._watch.note(message)
+
+    def _one(self, name: str) -> ExitCode:
+        messages = self._messages
+        messages.say("debug", f"{name}: begins", pipeline=name)
+        try:
+            result = self._watched(name)
+        except LeaseHeldError as error:
+            messages.say("error", str(error), pipeline=name, holder=error.holder)
+            return of_error(error)
+        except ConfigurationError as error:
+            raise self._project.placed(error, name) from error
+        write_result(result, as_json=self._as_json)
+        say_errors(result, messages)
+        for unexpected in self._unexpected:
+            messages.trace(unexpected)
+        return code_of(result, self._stopping.code)
+
+    def _watched(self, name: str) -> RunResult:
+        import muxly
+
+        project = self._project
+        self._unexpected = ()
+        with Watch(view_of(self._messages, name), self._messages, name) as watch:
+            self._watch = watch
+            result = muxly.run(
+                project.configuration,
+                name,
+                home=project.home.folder,
+                stop=self._stopping.event,
+                on_change=watch.changed,
+                **self._options,
+            )
+        watch.finish(result)
+        if watch.active is not None:
+            errors = [*watch.active.unread.values(), *watch.active.failed.values()]
+            self._unexpected = tuple(error for error in errors if not isinstance(error, MuxlyError))
+        return self._with_places(result, watch)
+
+    def _with_places(self, result: RunResult, watch: Watch) -> RunResult:
+        """The result, with the place in the file of each option that turned out to be wrong."""
+        import attrs
+
+        failed = dict(watch.active.failed) if watch.active is not None else {}
+        routes = dict(result.routes)
+        for (route, _stream), error in failed.items():
+            if isinstance(error, ConfigurationError) and route in routes:
+                placed = str(self._project.placed(error, result.pipeline, route))
+                routes[route] = attrs.evolve(routes[route], error=placed)
+        return attrs.evolve(result, routes=routes)
+
+
+def view_of(messages: Messages, name: str) -> View:
+    """Bars on a terminal, lines elsewhere."""
+    if is_terminal(sys.stderr) and not messages.as_json and messages.shows("info"):
+        return Bars(messages, name)
+    return Lines(messages, name)
+
+
+_SHOW_CURSOR = b"\x1b[?25h\n"
+_SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
+
+
+class Stopping:
+    """While its ``with`` block lasts, SIGINT and SIGTERM stop the run at the end of a group.
+
+    Args:
+        say: Told once, when the run is asked to stop; called inside the signal handler, so it
+            may only note it down.
+        timeout_seconds: Ask after so many seconds; None = never.
+    """
+
+    def __init__(self, say: Callable[[str], None], *, timeout_seconds: float | None = None) -> None:
+        self.event = threading.Event()
+        self.code: ExitCode | None = None
+        """Which signal came; None = none did."""
+        self._say, self._seconds = say, timeout_seconds
+        self._before: dict[signal.Signals, Any] = {}
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {one: signal.signal(one, self._signalled) for one in _SIGNALS}
+        if self._seconds is not None:
+            self._timer = threading.Timer(self._seconds, self._timed_out)
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for one, before in self._before.items():
+            signal.signal(one, before)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        one = signal.Signals(number)
+        if self.code is not None:
+            _leave_at_once(_SIGNALS[one])
+        self.code = _SIGNALS[one]
+        self._say(f"{one.name}: stopping at the end of a group; once more to leave at once")
+        self.event.set()
+
+    def _timed_out(self) -> None:
+        self._say(f"{self._seconds:g} s are over: stopping at the end of a group")
+        self.event.set()
+
+
+def _leave_at_once(code: ExitCode) -> None:
+    """End the process: what was sealed and acknowledged is durable, and the next run goes on from there."""
+    if os.isatty(2):
+        os.write(2, _SHOW_CURSOR)
+    os._exit(code)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._ledgers import listed
+from muxly.cli._app import Group
 from muxly.cli._output import write_listing
+from muxly.cli._project import Where, as_json, listed, located
 from muxly.store import json_codec, runs
 
 if TYPE_CHECKING:

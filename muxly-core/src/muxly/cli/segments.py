@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._errors import current_messages
-from muxly.cli._ledgers import ask, known, ledger_name, listed, writing, yes
-from muxly.cli._output import write_listing
+from muxly.cli._app import Group
+from muxly.cli._output import current_messages, write_listing
+from muxly.cli._project import Where, as_json, ask, known, ledger_name, listed, located, writing, yes
 from muxly.errors import ConfigurationError
 from muxly.store import positions, retention
 

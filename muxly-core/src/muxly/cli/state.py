@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._errors import current_messages
-from muxly.cli._ledgers import ask, known, ledger_name, listed, looking, matching, writing, yes
-from muxly.cli._output import short_json, write_listing
+from muxly.cli._app import Group
+from muxly.cli._output import current_messages, short_json, write_listing
+from muxly.cli._project import Where, as_json, ask, known, ledger_name, listed, located, looking, matching, writing, yes
 from muxly.errors import ConfigurationError, StoreError
 from muxly.store import generations, json_codec, plans, positions, retention
 

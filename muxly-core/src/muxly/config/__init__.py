@@ -38,9 +38,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muxly.config._configuration import Configuration
-from muxly.config._envelope import Job, Spool
-from muxly.config._explain import Explanation, Given
+from muxly.config._configuration import Configuration, Explanation, Given
+from muxly.config._file_schema import Job, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,7 +66,7 @@ def load(
         ConfigurationError: A file cannot be read, or something is wrong; then all of it is told, also
             what a later ``validate`` would find.
     """
-    from muxly.config._location import Problems
+    from muxly.config._document import Problems
     from muxly.config._source import read_source
     from muxly.config._validate import Examiner
 
@@ -86,6 +85,6 @@ def load(
 
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a configuration file; imports every installed connector and router."""
-    from muxly.config._published import published_schema
+    from muxly.config._file_schema import published_schema
 
     return published_schema()

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from muxly._annotations import quoted
-from muxly.config._check import fits
-from muxly.config._envelope import SPECIAL
-from muxly.config._fields import fields, is_model
-from muxly.config._quantities import duration_seconds, size_bytes
-from muxly.config._resolved import FromOutside
-from muxly.config._schema import SchemaWriter, is_duration, is_size
+from muxly.config._conformance import fits
+from muxly.config._file_schema import SPECIAL
+from muxly.config._schema import SchemaWriter, duration_seconds, fields, is_duration, is_model, is_size, size_bytes
+from muxly.config._source import FromOutside
 from muxly.errors import ConfigurationError
 from muxly.options import Secret
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
     import cattrs
 
-    from muxly.config._location import KeyPath
+    from muxly.config._document import KeyPath
 
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")

@@ -6,11 +6,10 @@ import re
 from json import JSONDecodeError, JSONDecoder
 from typing import TYPE_CHECKING, Any
 
-from muxly.config._nodes import Budget, Entry, Node, add_entry, integer, real
+from muxly.config._document import Budget, Entry, Node, add_entry, integer, real
 
 if TYPE_CHECKING:
-    from muxly.config._lines import Limits, Text
-    from muxly.config._location import Problems
+    from muxly.config._document import Limits, Problems, Text
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][+-]?[0-9]+)?")

@@ -9,14 +9,51 @@ import pathlib
 import re
 import types
 import typing
-from typing import Any, Literal
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import attrs
 
-from muxly.config._fields import Field, argument_help, fields, is_model, validators
-from muxly.config._quantities import DURATION_PATTERN, SIZE_PATTERN, duration_text
+from muxly._annotations import resolved
 from muxly.errors import PluginError
-from muxly.options import Secret
+from muxly.options import HELP, Secret
+
+_SIZE_UNITS: dict[str, int] = {
+    "": 1,
+    "B": 1,
+    **{f"{letter}B": 1000**power for power, letter in enumerate("kMGT", 1)},
+    "KB": 1000,
+    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
+}
+_TIME_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?([kKMGT]?B|[KMGT]iB)$"
+DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)? ?(ms|s|m|h|d|w) ?)+$"
+_SIZE_PARTS = re.compile(r"([0-9.]+) ?([A-Za-z]*)")
+_DURATION_PART = re.compile(r"([0-9.]+) ?([a-z]+)")
+
+
+def size_bytes(text: str) -> int:
+    """Bytes of a text that matches ``SIZE_PATTERN``."""
+    match = _SIZE_PARTS.fullmatch(text)
+    assert match is not None
+    return round(float(match[1]) * _SIZE_UNITS[match[2]])
+
+
+def duration_seconds(text: str) -> float:
+    """Seconds of a text that matches ``DURATION_PATTERN``."""
+    return sum(float(number) * _TIME_UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+def duration_text(duration: timedelta) -> str:
+    """The shortest text that ``duration_seconds`` reads as this duration."""
+    seconds = duration.total_seconds()
+    for unit in ("w", "d", "h", "m", "s"):
+        if seconds and seconds % _TIME_UNITS[unit] == 0:
+            return f"{seconds / _TIME_UNITS[unit]:g}{unit}"
+    return f"{seconds:g}s"
+
 
 Schema = dict[str, Any]
 EXPECTED = "x-muxly-expected"
@@ -273,3 +310,69 @@ def _keywords(validator: Any, kind: str) -> Schema:
         options = [_plain(one) for one in validator.options]
         return {"enum": options} if attrs.NOTHING not in options else {}
     return {}
+
+
+_SECTION = re.compile(r"^ *Args:\n(?P<body>(?:(?: +.*)?\n)*)", re.MULTILINE)
+_ARGUMENT = re.compile(r"^(?P<indent> +)(?P<name>\w+): (?P<text>.*(?:\n(?P=indent) +.*)*)", re.MULTILINE)
+
+
+class Field(NamedTuple):
+    """One option of a class.
+
+    Args:
+        name: Its key in the configuration.
+        type: Its type, with names resolved.
+        attribute: What attrs knows of it.
+    """
+
+    name: str
+    type: Any
+    attribute: attrs.Attribute[Any]
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.attribute.default is attrs.NOTHING
+
+    @property
+    def help(self) -> str | None:
+        """Its sentence for the reference."""
+        text: str | None = self.attribute.metadata.get(HELP)
+        return text
+
+
+def is_model(kind: object) -> bool:
+    """Whether the type is a class whose options are known: an attrs class."""
+    return isinstance(kind, type) and attrs.has(kind)
+
+
+@lru_cache(maxsize=512)
+def fields(model: type) -> tuple[Field, ...]:
+    """The options of an attrs class in the order of its definition.
+
+    Raises:
+        PluginError: The type of an option cannot be resolved.
+    """
+    known = attrs.fields(model)
+    return tuple(Field(one.alias or one.name, resolved(model, one), one) for one in known if one.init)
+
+
+def argument_help(model: type) -> dict[str, str]:
+    """The sentences of a docstring's ``Args:``, for options that carry no help themselves."""
+    section = _SECTION.search((model.__doc__ or "") + "\n")
+    if section is None:
+        return {}
+    found = _ARGUMENT.finditer(section["body"])
+    return {one["name"]: " ".join(one["text"].split()).replace("``", "`") for one in found}
+
+
+def validators(validator: object) -> list[Any]:
+    """The single validators that one is made of; ``optional`` and ``and_`` are opened."""
+    if validator is None:
+        return []
+    parts = getattr(validator, "_validators", None)
+    if parts is not None:
+        return [leaf for part in parts for leaf in validators(part)]
+    if type(validator).__name__ == "_OptionalValidator":
+        return validators(getattr(validator, "validator", None))
+    return [validator]

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from muxly.config._check import is_type
-from muxly.config._envelope import COMPONENT_REFS, open_envelope
-from muxly.config._lines import LIMITS, Text
-from muxly.config._location import Problems, UnreadableError
-from muxly.config._nodes import document
+from muxly.config._conformance import is_type
+from muxly.config._document import LIMITS, Problems, Text, UnreadableError, document
+from muxly.config._file_schema import COMPONENT_REFS, open_envelope
 from muxly.config._schema import Schema, kinds_of
 from muxly.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from muxly.config._components import Components
-    from muxly.config._location import KeyPath
+    from muxly.config._document import KeyPath
+    from muxly.config._file_schema import Components
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,1000}")
 _REAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from muxly.config._nodes import Budget, Entry, Node, add_entry, integer, real
+from muxly.config._document import Budget, Entry, Node, add_entry, integer, real
 
 if TYPE_CHECKING:
-    from muxly.config._lines import Limits, Text
-    from muxly.config._location import Problems
+    from muxly.config._document import Limits, Problems, Text
 
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")

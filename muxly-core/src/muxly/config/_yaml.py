@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from muxly.config._nodes import Budget, Entry, Node, add_entry, integer, real
+from muxly.config._document import Budget, Entry, Node, add_entry, integer, real
 
 if TYPE_CHECKING:
-    from muxly.config._lines import Limits, Text
-    from muxly.config._location import Problems, UnreadableError
+    from muxly.config._document import Limits, Problems, Text, UnreadableError
 
 _WORDS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),

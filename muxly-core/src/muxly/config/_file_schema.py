@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-from attrs import field, frozen
+from attrs import define, field, frozen
 
-from muxly.config._schema import EXPECTED, Schema, SchemaWriter
+from muxly import _plugins
+from muxly.config._schema import EXPECTED, Schema, SchemaWriter, fields
+from muxly.errors import PluginError
 from muxly.options import Secret
 from muxly.pipeline import Columns, Pipeline, Route, StreamRules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from muxly.component import Component
 
 
 def _as_in_pipeline(name: str) -> Any:
@@ -166,3 +173,144 @@ def open_envelope(documented: bool = False) -> tuple[Schema, dict[str, Schema]]:
     schema = envelope(writer)
     components = {"connector": OPEN_COMPONENT, "router": OPEN_COMPONENT}
     return schema, {**writer.defs, **components}
+
+
+ComponentKind = Literal["connector", "router"]
+
+
+@define
+class Components:
+    """Classes and schemas by kind and ``type:``; a plugin is imported when it is first asked for.
+
+    Args:
+        folder: Where modules of the user's own are looked for: beside the configuration file.
+        documented: Whether schemas carry descriptions and defaults.
+    """
+
+    folder: Path | None = None
+    documented: bool = False
+    _found: dict[tuple[str, str], type[Component] | PluginError] = field(factory=dict)
+    _schemas: dict[tuple[type, bool], tuple[Schema, dict[str, Schema]]] = field(factory=dict)
+
+    def model(self, kind: ComponentKind, name: str) -> type[Component]:
+        """The class.
+
+        Raises:
+            PluginError: It cannot be found, imported, or its options cannot be described.
+        """
+        if (kind, name) not in self._found:
+            self._found[kind, name] = self._load(kind, name)
+        found = self._found[kind, name]
+        if isinstance(found, PluginError):
+            raise found
+        return found
+
+    def with_words(self) -> Components:
+        """The same with descriptions and defaults, for messages and explanations."""
+        return attrs.evolve(self, documented=True)
+
+    def _load(self, kind: ComponentKind, name: str) -> type[Component] | PluginError:
+        if ":" in name and self.folder is not None:
+            _make_importable(self.folder)
+        try:
+            return _plugins.load(kind, name)
+        except PluginError as error:
+            return error
+
+    def schema(self, kind: ComponentKind, name: str) -> tuple[Schema, dict[str, Schema]]:
+        """What the configuration of the component must fit, ``type`` included, and its ``$defs``.
+
+        Raises:
+            PluginError: As ``model``.
+        """
+        model = self.model(kind, name)
+        key = (model, self.documented)
+        if key not in self._schemas:
+            writer = SchemaWriter(documented=self.documented)
+            self._schemas[key] = component_schema(writer, model), writer.defs
+        schema, defs = self._schemas[key]
+        return {**schema, "properties": {**schema["properties"], "type": {"const": name}}}, defs
+
+
+class CoreOnly(Components):
+    """Knows no plugin: for what can be told without importing one."""
+
+    def schema(self, kind: ComponentKind, name: str) -> tuple[Schema, dict[str, Schema]]:
+        """Nothing is known.
+
+        Raises:
+            PluginError: Always.
+        """
+        raise PluginError(f"the {kind} {name!r} was not looked at")
+
+
+def component_schema(writer: SchemaWriter, model: type) -> Schema:
+    """The options of a component as an object that also takes ``type``.
+
+    Raises:
+        PluginError: It has an option named ``type``, or one of a type that no file can hold.
+    """
+    if any(one.name == "type" for one in fields(model)):
+        name = f"{model.__module__}.{model.__qualname__}"
+        raise PluginError(f'{name} has an option named "type", which chooses the plugin; give it another name')
+    schema = writer.mapping(model)
+    properties: dict[str, Any] = {"type": {"type": "string"}, **schema["properties"]}
+    return {**schema, "properties": properties, "required": ["type", *schema.get("required", ())]}
+
+
+def _make_importable(folder: Path) -> None:
+    """Let ``type: my_app:Countries`` find ``my_app.py`` beside the file; after all that is installed."""
+    import sys
+
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+_KINDS: tuple[ComponentKind, ...] = ("connector", "router")
+_OWN_CLASS: Schema = {"type": "string", "pattern": r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", EXPECTED: "module:Class"}
+
+
+def published_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of a configuration file as it is written, references included.
+
+    Every plugin is imported; one that cannot be is named in ``$comment`` and takes any option.
+    """
+    writer = SchemaWriter(references=True, documented=True, special=SPECIAL)
+    schema = envelope(writer)
+    broken: list[str] = []
+    for kind in _KINDS:
+        writer.defs[kind] = _tagged(kind, writer, broken)
+    schema["properties"]["$schema"] = {"description": "Where editors find this schema."}
+    comment = {"$comment": "; ".join(broken)} if broken else {}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Muxly configuration",
+        **comment,
+        **schema,
+        "patternProperties": {"^x-": True},
+        "$defs": dict(sorted(writer.defs.items())),
+    }
+
+
+def _tagged(kind: ComponentKind, writer: SchemaWriter, broken: list[str]) -> Schema:
+    """A component of a kind: ``type`` says which, and what else it takes."""
+    components = Components()
+    names = _plugins.names(_plugin_kind(kind))
+    branches = []
+    for name in names:
+        try:
+            written = component_schema(writer, components.model(kind, name))
+        except PluginError as error:
+            broken.append(error.message)
+            continue
+        writer.defs[f"{kind}.{name}"] = written
+        chosen = {"properties": {"type": {"const": name}}, "required": ["type"]}
+        branches.append({"if": chosen, "then": {"$ref": f"#/$defs/{kind}.{name}"}})
+    known: list[Schema] = [{"enum": names}] if names else []
+    tag: Schema = {"anyOf": [*known, _OWN_CLASS], "description": f"Which {kind} it is."}
+    schema: Schema = {"type": "object", "required": ["type"], "properties": {"type": tag}}
+    return {**schema, "allOf": branches} if branches else schema
+
+
+def _plugin_kind(kind: ComponentKind) -> _plugins.Kind:
+    return kind

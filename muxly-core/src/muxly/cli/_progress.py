@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from attrs import field, frozen
 
-from muxly.cli._errors import coloured
+from muxly.cli._output import coloured
 from muxly.errors import MuxlyError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from muxly._runner.context import ActiveRun, Waiting
-    from muxly.cli._errors import Level, Messages
+    from muxly.cli._output import Level, Messages
     from muxly.pipeline import RunResult
 
 _LINE_SECONDS = 10.0
