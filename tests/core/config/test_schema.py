@@ -70,7 +70,7 @@ def test_types_become_schemas(kind: Any, schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", [complex, dict[int, str], bytes, type, list[complex]])
 def test_types_that_no_file_holds_are_refused(kind: Any) -> None:
-    with pytest.raises(TypeError, match=r"use text, numbers|keys are text"):
+    with pytest.raises(TypeError, match=r"use text, numbers|keys must be text"):
         _kind(kind)
 
 

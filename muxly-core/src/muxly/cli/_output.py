@@ -1,30 +1,31 @@
-"""What commands answer: tables for people and JSON for programs, on stdout."""
+"""The output of commands: results on stdout, messages on stderr, and the exit code.
+
+Everything heavier than click is imported where it is used: every command line imports this module, ``--help`` too.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import attrs
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
     from muxly.pipeline import RouteResult, RunResult
 
 
 _SHORT = 60
 
 
-class Table(NamedTuple):
-    """Rows under headings; a tuple and no attrs class, so that ``muxly --help`` need not import attrs.
+class TextTable(NamedTuple):
+    """Rows under headings; a tuple and not an attrs class, so that ``muxly --help`` need not import attrs.
 
     Args:
         columns: The headings.
-        rows: One text for each heading; numbers are set right.
+        rows: One text for each heading; numbers are aligned right.
         title: Stands above it.
         numbers: Headings of the columns that hold numbers.
     """
@@ -46,47 +47,47 @@ class Table(NamedTuple):
             yield text.rjust(width) if name in self.numbers else text.ljust(width)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
-    """A table of any values; None is shown as a dash, columns of numbers are set right."""
+def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> TextTable:
+    """A table of any values; None is shown as a dash, columns of numbers are aligned right."""
     held = [tuple(row) for row in rows]
     places = range(len(columns))
     numbers = {columns[at] for at in places if held and all(type(row[at]) in (int, type(None)) for row in held)}
-    texts = tuple(tuple(_shown(cell) for cell in row) for row in held)
-    return Table(tuple(columns), texts, title, numbers=frozenset(numbers))
+    texts = tuple(tuple(_cell_text(cell) for cell in row) for row in held)
+    return TextTable(tuple(columns), texts, title, numbers=frozenset(numbers))
 
 
-def _shown(value: object) -> str:
+def _cell_text(value: object) -> str:
     if value is None or value == "":
         return "-"
     return f"{value:,}" if type(value) is int else " ".join(str(value).split())
 
 
 def write(text: str) -> None:
-    """Write text to stdout; a reader that has seen enough is no error, and what runs goes on."""
+    """Write text to stdout; a reader that closed the pipe is not an error, and the command continues."""
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        abandon(sys.stdout)
+        discard_output(sys.stdout)
 
 
-def write_table(shown: Table) -> None:
+def write_table(shown: TextTable) -> None:
     """Write a table: drawn on a terminal, plain text elsewhere."""
     if is_terminal(sys.stdout) or (coloured(sys.stdout) and os.environ.get("FORCE_COLOR")):
-        write(drawn(shown))
+        write(draw_table(shown))
     else:
         write(shown.plain())
 
 
-def drawn(table: Table) -> str:
+def draw_table(table: TextTable) -> str:
     """A table with lines and colours, as wide as the terminal."""
     from rich import box
     from rich.console import Console
-    from rich.table import Table as Drawing
+    from rich.table import Table as RichTable
     from rich.text import Text
 
     console = Console(file=sys.stdout, force_terminal=True, no_color=not coloured(sys.stdout))
-    drawing = Drawing(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    drawing = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in table.columns:
         drawing.add_column(Text(name), justify="right" if name in table.numbers else "left", overflow="fold")
     for row in table.rows:
@@ -99,7 +100,7 @@ def drawn(table: Table) -> str:
 
 
 def write_json(value: Any, *, one_line: bool = False) -> None:
-    """Write JSON; times become ISO 8601, and what JSON cannot say becomes text."""
+    """Write JSON; times become ISO 8601, and what JSON cannot express becomes text."""
     import json
 
     write(json.dumps(value, ensure_ascii=False, default=_as_json, indent=None if one_line else 2))
@@ -111,25 +112,25 @@ def _as_json(value: Any) -> Any:
     return sorted(value) if isinstance(value, (set, frozenset)) else str(value)
 
 
-def write_listing(columns: Sequence[str], found: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
+def write_listing(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str) -> None:
     """Write a listing.
 
     Args:
         columns: Keys to show as columns; JSON holds all of them.
-        found: What is listed.
+        rows: What is listed.
         as_json: Whether as a JSON array.
-        empty: What people are told if there is nothing.
+        empty: The message if there is nothing.
     """
     if as_json:
-        write_json(list(found))
-    elif found:
-        headings = [one.replace("_", " ") for one in columns]
-        write_table(table(headings, [[_cell(one.get(key)) for key in columns] for one in found]))
+        write_json(list(rows))
+    elif rows:
+        headings = [column.replace("_", " ") for column in columns]
+        write_table(text_table(headings, [[_display_value(row.get(key)) for key in columns] for row in rows]))
     else:
         current_messages().say("info", empty)
 
 
-def _cell(value: Any) -> object:
+def _display_value(value: Any) -> object:
     """A value as a person reads it: times to the second, lists with commas."""
     if hasattr(value, "isoformat"):
         return value.isoformat(sep=" ", timespec="seconds") if hasattr(value, "hour") else value.isoformat()
@@ -154,7 +155,7 @@ _COLOURS = {"warning": "yellow", "error": "red"}
 
 
 class Messages:
-    """Messages to people, as loud as ``-q`` and ``-v`` say.
+    """Messages on stderr, as many as ``-q`` and ``-v`` allow.
 
     Args:
         verbosity: -1 = errors only, 0 = notices too, 1 = details too, 2 = tracebacks too.
@@ -177,18 +178,18 @@ class Messages:
         return _LEVELS.index(level) >= _LEVELS.index(least)
 
     def say(self, level: Level, message: str, **facts: Any) -> None:
-        """Say something.
+        """Write a message if its level is shown.
 
         Args:
             level: How important it is.
-            message: One sentence; several lines if each stands for itself.
-            **facts: What else the line of JSON holds.
+            message: One sentence; or several lines, each of which is one.
+            **facts: Further keys of the line of JSON.
         """
         if self.shows(level):
             self.write(self._json(level, message, facts) if self.as_json else _text(level, message))
 
     def trace(self, error: BaseException) -> None:
-        """Show where an error comes from, or say how that is shown."""
+        """Write the traceback of an error, or a hint at how to see it."""
         if self.tracebacks:
             import traceback
 
@@ -206,12 +207,12 @@ class Messages:
 
 
 def messages_of(ctx: click.Context) -> Messages:
-    """The messages of the command that runs."""
+    """The messages of the command of a click context."""
     return ctx.ensure_object(Messages)
 
 
 def current_messages() -> Messages:
-    """The same, without a context at hand."""
+    """The messages of the current click context."""
     return messages_of(click.get_current_context())
 
 
@@ -231,13 +232,13 @@ def _write(line: str) -> None:
         sys.stderr.flush()
 
 
-def abandon(stream: Any) -> None:
-    """Send what is still written to a stream nowhere: its reader went away, and Python flushes as it ends."""
+def discard_output(stream: Any) -> None:
+    """Discard what is still written to a stream: its reader has closed it, and Python flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def coloured(stream: Any) -> bool:
-    """Whether colours belong into a stream: NO_COLOR and FORCE_COLOR decide, else whether it is a terminal."""
+    """Whether a stream gets colours: NO_COLOR and FORCE_COLOR decide, else whether it is a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -251,16 +252,16 @@ def is_terminal(stream: Any) -> bool:
 
 
 class ExitCode(IntEnum):
-    """What the end of a command tells the shell."""
+    """The exit codes of all commands."""
 
     DELIVERED = 0
     """Everything that is required was delivered; of other commands: done."""
     FAILED = 1
-    """Something went wrong that is neither of the others."""
+    """Something went wrong that none of the others covers."""
     USAGE = 2
     """The command line or the configuration is wrong; nothing was read or written."""
     PARTIAL = 3
-    """A required route or a partition is behind; the next run goes on from there."""
+    """A required route or a partition is behind; the next run continues from there."""
     HELD = 75
     """Another run holds the pipeline's lease; EX_TEMPFAIL of sysexits.h, so try again later."""
     INTERRUPTED = 130
@@ -269,7 +270,7 @@ class ExitCode(IntEnum):
     """Stopped by SIGTERM; 128 + 15, as shells count."""
 
 
-_GRAVEST_FIRST = (
+_MOST_SEVERE_FIRST = (
     ExitCode.TERMINATED,
     ExitCode.INTERRUPTED,
     ExitCode.FAILED,
@@ -279,13 +280,13 @@ _GRAVEST_FIRST = (
 )
 
 
-def gravest(codes: Iterable[ExitCode]) -> ExitCode:
-    """The code of a command that did several things."""
+def most_severe(codes: Iterable[ExitCode]) -> ExitCode:
+    """The code of a command that did several things: that of the most severe outcome."""
     found = set(codes)
-    return next((code for code in _GRAVEST_FIRST if code in found), ExitCode.DELIVERED)
+    return next((code for code in _MOST_SEVERE_FIRST if code in found), ExitCode.DELIVERED)
 
 
-def of_error(error: BaseException) -> ExitCode:
+def code_of_error(error: BaseException) -> ExitCode:
     """The code of an error that ended a command."""
     from muxly.errors import ConfigurationError, LeaseHeldError, PluginError
 
@@ -297,9 +298,9 @@ def of_error(error: BaseException) -> ExitCode:
 
 
 _STATES = {"succeeded": ExitCode.DELIVERED, "partial": ExitCode.PARTIAL, "failed": ExitCode.FAILED}
-# What came, and what became of it: the two sides of the account.
-_CAME = {"pending_before": "waited", "sealed": "+ read", "replayed": "+ replayed"}
-_WENT = {
+# The two sides of an account: what there was to deliver, and what became of it.
+_INCOMING = {"pending_before": "waited", "sealed": "+ read", "replayed": "+ replayed"}
+_OUTGOING = {
     "delivered": "= delivered",
     "rejected": "+ rejected",
     "filtered": "+ filtered",
@@ -308,10 +309,10 @@ _WENT = {
     "quarantined": "+ quarantined",
     "pending": "+ waits",
 }
-_ALWAYS = {"pending_before", "sealed", "delivered", "pending"}
+_ALWAYS_SHOWN = {"pending_before", "sealed", "delivered", "pending"}
 
 
-def code_of(result: RunResult, signalled: ExitCode | None) -> ExitCode:
+def code_of_result(result: RunResult, signalled: ExitCode | None) -> ExitCode:
     """The exit code of one run.
 
     Args:
@@ -324,7 +325,9 @@ def code_of(result: RunResult, signalled: ExitCode | None) -> ExitCode:
 
 
 def result_as_json(result: RunResult) -> dict[str, Any]:
-    """The result as JSON values; its accounts say whether they balance."""
+    """The result as JSON values; each account has ``balanced``."""
+    import attrs
+
     shown: dict[str, Any] = attrs.asdict(result)
     for name, route in result.routes.items():
         shown["routes"][name]["balanced"] = _balanced(route)
@@ -332,7 +335,7 @@ def result_as_json(result: RunResult) -> dict[str, Any]:
 
 
 def _balanced(route: RouteResult) -> bool:
-    return all(one.balanced for one in route.streams.values())
+    return all(stream.balanced for stream in route.streams.values())
 
 
 def write_result(result: RunResult, *, as_json: bool) -> None:
@@ -342,58 +345,62 @@ def write_result(result: RunResult, *, as_json: bool) -> None:
         return
     seconds = (result.finished_at - result.started_at).total_seconds()
     title = f"{result.pipeline}: {result.state} in {seconds:.1f} s (run {result.id})"
-    rows = [(name, stream, one) for name, route in result.routes.items() for stream, one in _by_stream(route)]
+    rows = [
+        (name, stream, account)
+        for name, route in result.routes.items()
+        for stream, account in _accounts_by_stream(route)
+    ]
     if not rows:
         write(title)
         return
-    keys = [*_columns_shown(_CAME, rows), *_columns_shown(_WENT, rows)]
-    headings = {**_CAME, **_WENT}
-    lines = [(name, stream, *(getattr(one, key) for key in keys)) for name, stream, one in rows]
-    write_table(table(("route", "stream", *(headings[key] for key in keys)), lines, title))
+    keys = [*_columns_shown(_INCOMING, rows), *_columns_shown(_OUTGOING, rows)]
+    headings = {**_INCOMING, **_OUTGOING}
+    lines = [(name, stream, *(getattr(row, key) for key in keys)) for name, stream, row in rows]
+    write_table(text_table(("route", "stream", *(headings[key] for key in keys)), lines, title))
 
 
-def _by_stream(route: RouteResult) -> list[tuple[str | None, RouteResult]]:
+def _accounts_by_stream(route: RouteResult) -> list[tuple[str | None, RouteResult]]:
     return list(route.streams.items()) or [(None, route)]
 
 
 def _columns_shown(side: dict[str, str], rows: list[tuple[str, str | None, RouteResult]]) -> list[str]:
-    return [key for key in side if key in _ALWAYS or any(getattr(one, key) for _name, _stream, one in rows)]
+    return [key for key in side if key in _ALWAYS_SHOWN or any(getattr(row, key) for _name, _stream, row in rows)]
 
 
-def say_errors(result: RunResult, messages: Messages) -> None:
-    """Say on stderr what went wrong, and the next step."""
-    said = set()
+def report_errors(result: RunResult, messages: Messages) -> None:
+    """Write to stderr what went wrong, and the next step."""
+    reported = set()
     for name, stream in result.streams.items():
         if stream.error:
-            said.add(stream.error)
-            text = _named(f"stream {name!r}: ", stream.error)
+            reported.add(stream.error)
+            text = _prefixed(f"stream {name!r}: ", stream.error)
             messages.say("error", f"{result.pipeline}: {text}", stream=name)
     for name, route in result.routes.items():
         if route.error:
-            said.add(route.error)
+            reported.add(route.error)
             level = "error" if route.required else "warning"
-            text = _named(f"route {name!r}: ", route.error)
+            text = _prefixed(f"route {name!r}: ", route.error)
             messages.say(level, f"{result.pipeline}: {text}", route=name)  # type: ignore[arg-type]
-    if result.error and not any(_repeats(result.error, one) for one in said):
+    if result.error and not any(_repeats(result.error, text) for text in reported):
         messages.say("error" if result.state == "failed" else "warning", f"{result.pipeline}: {result.error}")
-    _say_rejected(result, messages)
+    _report_rejected(result, messages)
     if result.resume_at is not None:
-        messages.say("warning", f"{result.pipeline}: the source refuses until {result.resume_at.isoformat()}")
+        messages.say("warning", f"{result.pipeline}: the source refuses requests until {result.resume_at.isoformat()}")
 
 
-def _named(name: str, error: str) -> str:
-    """An error behind the name of what it is about, which it may begin with already."""
+def _prefixed(name: str, error: str) -> str:
+    """An error after the name of what it is about; it may begin with that name already."""
     return name + error.removeprefix(name)
 
 
-def _repeats(error: str, said: str) -> bool:
-    """Whether the run's error is one that was said of a route or stream, there perhaps with its place in the file."""
-    return said in error or said.endswith(error.partition(": ")[2] or error)
+def _repeats(error: str, reported: str) -> bool:
+    """Whether the run's error was reported for a route or stream, there perhaps with its location in the file."""
+    return reported in error or reported.endswith(error.partition(": ")[2] or error)
 
 
-def _say_rejected(result: RunResult, messages: Messages) -> None:
-    unread = sum(one.rejected for one in result.streams.values())
-    refused = sum(one.rejected for one in result.routes.values())
+def _report_rejected(result: RunResult, messages: Messages) -> None:
+    unread = sum(stream.rejected for stream in result.streams.values())
+    refused = sum(route.rejected for route in result.routes.values())
     for count, what in ((unread, "could not be read"), (refused, "refused by the destination")):
         if count:
             hint = "`muxly dead-letters list` shows them"

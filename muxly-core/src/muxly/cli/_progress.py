@@ -1,4 +1,4 @@
-"""How far a run has come, told while it runs."""
+"""Progress of a run, shown on stderr while it lasts: as bars on a terminal, as lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from attrs import field, frozen
 
-from muxly.cli._output import coloured
+from muxly.cli._output import Level, Messages, coloured
 from muxly.errors import MuxlyError
+from muxly.pipeline import RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import TracebackType
-
     from rich.progress import TaskID
 
     from muxly._runner.context import ActiveRun, Waiting
-    from muxly.cli._output import Level, Messages
-    from muxly.pipeline import RunResult
 
-_LINE_SECONDS = 10.0
-_WORTH_TELLING_SECONDS = 1.0
+_LINE_INTERVAL_SECONDS = 10.0
+_REPORTED_WAIT_SECONDS = 1.0
 
 
 @frozen(kw_only=True)
 class StreamProgress:
-    """How far a stream has been read.
+    """Progress of reading a stream.
 
     Args:
         read: Records that are sealed.
@@ -44,24 +42,24 @@ class StreamProgress:
 
 @frozen(kw_only=True)
 class RouteProgress:
-    """How far a route has come.
+    """Progress of a route.
 
     Args:
         delivered: Records that are durable at the destination, or rejected or filtered.
         pending: Records that wait.
         error: Why it stopped, if it did.
-        again_at: When it tries again what failed just now, as local time; None = it is not waiting.
+        retry_at: When it tries again what failed just now, as local time; None = it is not waiting.
     """
 
     delivered: int = 0
     pending: int = 0
     error: str | None = None
-    again_at: str | None = None
+    retry_at: str | None = None
 
 
 @frozen(kw_only=True)
-class Progress:
-    """A run, seen at one moment.
+class RunProgress:
+    """Progress of a run at one moment.
 
     Args:
         streams: By name.
@@ -72,28 +70,28 @@ class Progress:
     routes: Mapping[str, RouteProgress] = field(factory=dict)
 
     def __str__(self) -> str:
-        read = [f"{name}: {_count(one.read)} read" for name, one in self.streams.items()]
-        routes = [_route_text(name, one) for name, one in self.routes.items()]
+        read = [f"{name}: {_count(stream.read)} read" for name, stream in self.streams.items()]
+        routes = [_route_text(name, route) for name, route in self.routes.items()]
         return "; ".join([*read, *routes])
 
 
-def _route_text(name: str, one: RouteProgress) -> str:
-    state = "stopped" if one.error else f"{_count(one.pending)} waiting"
-    again = f", tries again at {one.again_at}" if one.again_at and not one.error else ""
-    return f"{name}: {_count(one.delivered)} delivered, {state}{again}"
+def _route_text(name: str, route: RouteProgress) -> str:
+    state = "stopped" if route.error else f"{_count(route.pending)} waiting"
+    again = f", tries again at {route.retry_at}" if route.retry_at and not route.error else ""
+    return f"{name}: {_count(route.delivered)} delivered, {state}{again}"
 
 
 def _count(number: int) -> str:
     return f"{number:,}"
 
 
-def progress_of(active: ActiveRun) -> Progress:
-    """Look at a run that is under way; everything comes from the ledger, so it is durable."""
+def progress_of(active: ActiveRun) -> RunProgress:
+    """The progress of a run that is under way; everything comes from the ledger, so it is durable."""
     from muxly.store import accounts, backlog
 
     sums, pending = accounts.of_run(active.ledger), backlog.pending(active.ledger)
     names = sorted({stream for route, stream in sums if not route} | {stream for _route, stream in pending})
-    return Progress(
+    return RunProgress(
         streams={
             name: StreamProgress(read=sums.get(("", name), {}).get("sealed", 0), planned=_planned(active, name))
             for name in names
@@ -103,7 +101,7 @@ def progress_of(active: ActiveRun) -> Progress:
 
 
 def _planned(active: ActiveRun, stream: str) -> int | None:
-    """How many records the stream's plan holds, if the connector knew of each partition."""
+    """The number of records in the stream's plan, if the connector knew it of each partition."""
     from muxly._runner import fingerprint
     from muxly._runner.streams import rules_of
     from muxly.pipeline import StreamRules
@@ -112,8 +110,8 @@ def _planned(active: ActiveRun, stream: str) -> int | None:
     rules = rules_of(active.pipeline, stream) or StreamRules()
     digest = fingerprint.of_plan(active.pipeline.connector, rules.read)
     plan = plans.unfinished(active.ledger, stream, digest)
-    counts = [one.records for one in plan.partitions] if plan is not None else []
-    return sum(one for one in counts if one is not None) if counts and None not in counts else None
+    counts = [partition.records for partition in plan.partitions] if plan is not None else []
+    return sum(count for count in counts if count is not None) if counts and None not in counts else None
 
 
 def _route(
@@ -122,49 +120,49 @@ def _route(
     sums: Mapping[tuple[str, str], Mapping[str, int]],
     pending: Mapping[tuple[str, str], int],
 ) -> RouteProgress:
-    mine = [account for (name, _stream), account in sums.items() if name == route]
+    accounts = [account for (name, _stream), account in sums.items() if name == route]
     errors = [str(error) for (name, _stream), error in list(active.failed.items()) if name == route]
     return RouteProgress(
-        delivered=sum(one[key] for one in mine for key in ("delivered", "rejected", "filtered")),
+        delivered=sum(account[key] for account in accounts for key in ("delivered", "rejected", "filtered")),
         pending=sum(count for (name, _stream), count in pending.items() if name == route),
         error=errors[0] if errors else None,
-        again_at=_again_at(active, route),
+        retry_at=_retry_at(active, route),
     )
 
 
-def _again_at(active: ActiveRun, route: str) -> str | None:
+def _retry_at(active: ActiveRun, route: str) -> str | None:
     now = time.time()
-    found = [one.until for (name, _stream), one in list(active.waiting.items()) if name == route and one.until > now]
-    return _clock(min(found)) if found else None
+    times = [wait.until for (name, _stream), wait in list(active.waiting.items()) if name == route and wait.until > now]
+    return _local_time(min(times)) if times else None
 
 
-def _clock(moment: float) -> str:
+def _local_time(moment: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(moment))
 
 
-def waiting_text(route: str, stream: str, one: Waiting) -> str:
-    """Says what a run waits for, and how to end that."""
+def waiting_text(route: str, stream: str, wait: Waiting) -> str:
+    """The message about what a run waits for, and how to end that."""
     what = f"route {route!r} cannot deliver stream {stream!r}" if route else f"stream {stream!r} cannot be read"
     what = what if stream else "the source does not answer"
     return (
-        f"{what}: {one.error}; it is tried again at {_clock(one.until)}, and then some times more. Ctrl-C or SIGTERM "
-        "stops the run; the next one goes on from there"
+        f"{what}: {wait.error}; it will be tried again at {_local_time(wait.until)}, and then a few "
+        "more times. Ctrl-C or SIGTERM stops the run; the next one continues from there"
     )
 
 
-class View(Protocol):
-    """What shows progress to people."""
+class ProgressView(Protocol):
+    """Shows progress to people."""
 
-    look_seconds: float
+    interval_seconds: float
 
-    def show(self, progress: Progress) -> None:
-        """Show how far it has come; called from one thread."""
+    def show(self, progress: RunProgress) -> None:
+        """Show the progress; called from one thread."""
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End: nothing more will be shown."""
 
 
-class Lines:
+class ProgressLines:
     """Progress as a line now and then, where nothing can be drawn over.
 
     Args:
@@ -172,14 +170,14 @@ class Lines:
         name: The pipeline's name.
     """
 
-    look_seconds = _LINE_SECONDS
+    interval_seconds = _LINE_INTERVAL_SECONDS
 
     def __init__(self, messages: Messages, name: str) -> None:
         self._messages, self._name = messages, name
         self._last = ""
 
-    def show(self, progress: Progress) -> None:
-        """Say it, if something has changed."""
+    def show(self, progress: RunProgress) -> None:
+        """Write a line if something has changed."""
         text = str(progress)
         if text and text != self._last:
             self._messages.say("info", f"{self._name}: {text}", pipeline=self._name)
@@ -189,30 +187,29 @@ class Lines:
         """Nothing is open."""
 
 
-class Bars:
+class ProgressBars:
     """One line for each stream and each route, drawn again several times a second.
 
     Args:
-        messages: Are put above the lines while these are drawn.
+        messages: They are put above the lines while these are drawn.
         name: The pipeline's name.
     """
 
-    look_seconds = 0.2
+    interval_seconds = 0.2
 
     def __init__(self, messages: Messages, name: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Display
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.table import Column
         from rich.text import Text
 
         self._messages, self._name, self._write = messages, name, messages.write
         self._console = Console(stderr=True, no_color=not coloured(sys.stderr))
-        self._display = Display(
+        self._display = Progress(
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[said]}"),
+            TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
@@ -221,7 +218,7 @@ class Bars:
         messages.write = lambda line: self._console.print(Text.from_ansi(line), soft_wrap=True)
         self._display.start()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Draw the lines."""
         for stream, read in progress.streams.items():
             self._draw_stream(stream, read)
@@ -229,7 +226,7 @@ class Bars:
             self._draw_route(route, come)
 
     def close(self) -> None:
-        """Take the lines away: the result's table says it all."""
+        """Remove the lines: the table of the result follows."""
         self._display.stop()
         self._messages.write = self._write
 
@@ -240,38 +237,38 @@ class Bars:
     def _draw_route(self, route: str, come: RouteProgress) -> None:
         from rich.text import Text
 
-        said = f"{come.delivered:,} delivered, {come.pending:,} waiting"
-        if come.again_at:
-            said = f"{said}, tries again at {come.again_at}"
+        state = f"{come.delivered:,} delivered, {come.pending:,} waiting"
+        if come.retry_at:
+            state = f"{state}, tries again at {come.retry_at}"
         if come.error:
-            said = f"[red]stopped:[/red] {Text(come.error[:80]).markup}, {come.pending:,} waiting"
-        self._draw(f"{self._name} → {route}", come.delivered, come.delivered + come.pending, said)
+            state = f"[red]stopped:[/red] {Text(come.error[:80]).markup}, {come.pending:,} waiting"
+        self._draw(f"{self._name} → {route}", come.delivered, come.delivered + come.pending, state)
 
-    def _draw(self, line: str, done: int, total: int | None, said: str) -> None:
+    def _draw(self, line: str, done: int, total: int | None, state: str) -> None:
         from rich.text import Text
 
         if line not in self._lines:
-            self._lines[line] = self._display.add_task(Text(line).markup, total=total, said=said)
+            self._lines[line] = self._display.add_task(Text(line).markup, total=total, state=state)
         # A total of nothing at all is drawn as a full bar, which is what it is.
-        self._display.update(self._lines[line], completed=done, total=total, said=said)
+        self._display.update(self._lines[line], completed=done, total=total, state=state)
 
 
-class Watch:
-    """Looks at one run while it lasts, from a thread of its own, so that the run never waits for a terminal.
+class ProgressWatcher:
+    """Watches one run from a thread of its own, so that the run never waits for a terminal.
 
     Args:
-        view: Shows what was seen.
+        view: Shows the progress.
         messages: Where notices go.
         name: The pipeline's name.
     """
 
-    def __init__(self, view: View, messages: Messages, name: str) -> None:
+    def __init__(self, view: ProgressView, messages: Messages, name: str) -> None:
         self._view, self._messages, self._name = view, messages, name
         self._ended = threading.Event()
-        self._noted: deque[tuple[Level, str]] = deque()
-        self._told = 0
-        self._told_waiting: set[tuple[str, str]] = set()
-        self._thread = threading.Thread(target=self._look_often, name="muxly-progress", daemon=True)
+        self._pending_notes: deque[tuple[Level, str]] = deque()
+        self._reported = 0
+        self._reported_waiting: set[tuple[str, str]] = set()
+        self._thread = threading.Thread(target=self._watch, name="muxly-progress", daemon=True)
         self.active: ActiveRun | None = None
 
     def __enter__(self) -> Self:
@@ -284,47 +281,51 @@ class Watch:
         self._ended.set()
         self._thread.join()
         self._view.close()
-        self._say_noted()
+        self._say_notes()
 
     def changed(self, active: ActiveRun) -> None:
-        """There is something to see; called often, and from any thread."""
+        """Take note of the run's state; called often, and from any thread."""
         self.active = active
 
     def note(self, message: str) -> None:
-        """Say something soon; may be called where nothing may be locked, as in a signal handler."""
-        self._noted.append(("warning", message))
+        """Write a message soon; safe where nothing may be locked, as in a signal handler."""
+        self._pending_notes.append(("warning", message))
 
     def finish(self, result: RunResult) -> None:
-        """Say the notices that were not said yet."""
-        for one in result.notices[self._told :]:
-            self._messages.say(one.level, one.message, code=one.code, stream=one.stream, pipeline=self._name)
-        self._told = len(result.notices)
+        """Write the notices that were not written yet."""
+        for notice in result.notices[self._reported :]:
+            self._messages.say(
+                notice.level, notice.message, code=notice.code, stream=notice.stream, pipeline=self._name
+            )
+        self._reported = len(result.notices)
 
-    def _look_often(self) -> None:
-        next_at = time.monotonic() + self._view.look_seconds
-        while not self._ended.wait(min(self._view.look_seconds, 0.2)):
-            self._say_noted()
+    def _watch(self) -> None:
+        next_at = time.monotonic() + self._view.interval_seconds
+        while not self._ended.wait(min(self._view.interval_seconds, 0.2)):
+            self._say_notes()
             self._say_waiting()
             if time.monotonic() >= next_at:
-                self._look()
-                next_at = time.monotonic() + self._view.look_seconds
+                self._show_progress()
+                next_at = time.monotonic() + self._view.interval_seconds
 
-    def _say_noted(self) -> None:
-        while self._noted:
-            self._messages.say(*self._noted.popleft(), pipeline=self._name)
+    def _say_notes(self) -> None:
+        while self._pending_notes:
+            self._messages.say(*self._pending_notes.popleft(), pipeline=self._name)
         notices = list(self.active.notices) if self.active is not None else []
-        for one in notices[self._told :]:
-            self._messages.say(one.level, one.message, code=one.code, stream=one.stream, pipeline=self._name)
-        self._told = max(self._told, len(notices))
+        for notice in notices[self._reported :]:
+            self._messages.say(
+                notice.level, notice.message, code=notice.code, stream=notice.stream, pipeline=self._name
+            )
+        self._reported = max(self._reported, len(notices))
 
     def _say_waiting(self) -> None:
-        """Say once of each route and stream that it is tried again: it may take a minute, or as long as was asked."""
-        for key, one in list(self.active.waiting.items()) if self.active is not None else ():
-            if one.seconds >= _WORTH_TELLING_SECONDS and key not in self._told_waiting:
-                self._told_waiting.add(key)
-                self._messages.say("warning", waiting_text(*key, one), pipeline=self._name)
+        """Report once for each route and stream that it is retried, which may take a minute or longer."""
+        for key, wait in list(self.active.waiting.items()) if self.active is not None else ():
+            if wait.seconds >= _REPORTED_WAIT_SECONDS and key not in self._reported_waiting:
+                self._reported_waiting.add(key)
+                self._messages.say("warning", waiting_text(*key, wait), pipeline=self._name)
 
-    def _look(self) -> None:
+    def _show_progress(self) -> None:
         if self.active is None:
             return
         try:

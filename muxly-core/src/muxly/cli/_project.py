@@ -1,9 +1,13 @@
-"""Where a command works: the configuration file, its pipelines, and the home of their state."""
+"""The project of a command: its configuration file, its pipelines, and the ledgers of their state.
+
+The store is imported only where a ledger is opened, because most commands need the configuration alone.
+"""
 
 from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +16,12 @@ import click
 from attrs import evolve, frozen
 
 from muxly.errors import ConfigurationError, MuxlyError
+from muxly.pipeline import Pipeline
 from muxly.suggest import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from muxly._runner.session import Home, Session
     from muxly.config import Configuration
-    from muxly.pipeline import Pipeline
     from muxly.store.ledger import Ledger
 
 
@@ -28,15 +30,15 @@ _SUFFIXES = (".yaml", ".yml", ".toml", ".json")
 
 
 @frozen(kw_only=True)
-class Where:
-    """What the command line says about the place of work.
+class ProjectSelection:
+    """The part of the command line that selects a project.
 
     Args:
-        file: The configuration file, or its folder; None = the working folder.
+        file: The configuration file, or its folder; None = the working directory.
         pipelines: Names of pipelines; none = all, or the only one.
-        home: The folder of state; None = as the configuration says.
+        home: The folder of state; None = the one in the configuration.
         profile: One of the file's profiles.
-        sets: ``KEY=VALUE`` over the file.
+        sets: ``KEY=VALUE`` that override the file.
     """
 
     file: Path | None
@@ -56,7 +58,7 @@ class Where:
         file = self.file or Path()
         file = default_file(file) if file.is_dir() else file
         configuration = config.load(file, profile=self.profile, sets=self.sets)
-        return Project(where=self, configuration=configuration)
+        return Project(selection=self, configuration=configuration)
 
 
 @frozen(kw_only=True)
@@ -64,11 +66,11 @@ class Project:
     """A configuration that a command works with.
 
     Args:
-        where: What the command line said.
+        selection: The command line's choice.
         configuration: The file, loaded.
     """
 
-    where: Where
+    selection: ProjectSelection
     configuration: Configuration
 
     @property
@@ -76,7 +78,7 @@ class Project:
         """The store and the spool of its pipelines."""
         from muxly._runner.session import Home
 
-        folder = self.where.home.absolute() if self.where.home else self.configuration.home
+        folder = self.selection.home.absolute() if self.selection.home else self.configuration.home
         return Home(folder=folder, store=self.configuration.store_url)
 
     def names(self) -> list[str]:
@@ -86,12 +88,12 @@ class Project:
             ConfigurationError: One is unknown, or the file has none.
         """
         known = list(self.configuration.pipelines)
-        for name in self.where.pipelines:
+        for name in self.selection.pipelines:
             if name not in known:
                 self.configuration.pipeline(name)
         if not known:
             raise ConfigurationError(f"{self.configuration.path} has no pipeline; write one under `pipelines:`")
-        return list(dict.fromkeys(self.where.pipelines)) or known
+        return list(dict.fromkeys(self.selection.pipelines)) or known
 
     def name(self) -> str:
         """The one pipeline that was asked for.
@@ -108,15 +110,15 @@ class Project:
         """One pipeline, built."""
         return self.configuration.pipeline(name)
 
-    def placed(self, error: ConfigurationError, pipeline: str, route: str | None = None) -> ConfigurationError:
-        """An error with its place in the file, if it says which option it is about."""
+    def with_location(self, error: ConfigurationError, pipeline: str, route: str | None = None) -> ConfigurationError:
+        """An error with its location in the file, if it says which option it is about."""
         if not error.path or str(error).startswith(f"{self.configuration.path}:"):
             return error
         if route is None and error.path[0] == "streams" and not self._has(("pipelines", pipeline, *error.path[:2])):
             return error  # of --select, not of the file
         if error.path[:2] == ("routes", route):
             route = None  # an option of the route, not of its router
-        return self.configuration.placed(error, pipeline=pipeline, route=route)
+        return self.configuration.with_location(error, pipeline=pipeline, route=route)
 
     def _has(self, path: Sequence[str | int]) -> bool:
         """Whether the file has a key at a path of mappings."""
@@ -142,22 +144,22 @@ def default_file(folder: Path) -> Path:
     return found[0]
 
 
-def located(*, words: str = "[FILE] [PIPELINE]...") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command ``-f``, ``-p``, ``--home``, ``--profile`` and ``--set`` as one ``Where``.
+def project_options(*, arguments: str = "[FILE] [PIPELINE]...") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command ``-f``, ``-p``, ``--home``, ``--profile`` and ``--set`` as one ``ProjectSelection``.
 
     Args:
-        words: How its arguments are shown; empty = it has arguments of its own.
+        arguments: How its arguments are shown; empty = it has arguments of its own.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
-        def located_command(*args: Any, **given: Any) -> Any:
-            return command(_where(given), *args, **given)
+        def command_with_selection(*args: Any, **given: Any) -> Any:
+            return command(_selection(given), *args, **given)
 
-        found: Callable[..., Any] = located_command
+        found: Callable[..., Any] = command_with_selection
         for option in reversed(_options()):
             found = option(found)
-        return click.argument("words", nargs=-1, metavar=words)(found) if words else found
+        return click.argument("arguments", nargs=-1, metavar=arguments)(found) if arguments else found
 
     return decorate
 
@@ -172,21 +174,21 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
             help="Folder of state and spool.  [default: .muxly beside the file]",
         ),
         click.option("--profile", envvar="MUXLY_PROFILE", show_envvar=True, help="A profile of the file."),
-        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Put a value over the file's."),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value of the file."),
     ]  # fmt: skip
 
 
-def _where(given: dict[str, Any]) -> Where:
-    """Take what belongs to the place out of a command's options."""
-    words: tuple[str, ...] = given.pop("words", ())
+def _selection(given: dict[str, Any]) -> ProjectSelection:
+    """Take the selection of the project out of a command's options."""
+    arguments: tuple[str, ...] = given.pop("arguments", ())
     file: Path | None = given.pop("file")
-    if words and is_file(words[0]):
+    if arguments and is_file(arguments[0]):
         if file is not None:
-            raise click.UsageError(f"both {words[0]!r} and --file name a configuration; name one")
-        file, words = Path(words[0]), words[1:]
-    return Where(
+            raise click.UsageError(f"both {arguments[0]!r} and --file name a configuration; give only one")
+        file, arguments = Path(arguments[0]), arguments[1:]
+    return ProjectSelection(
         file=file,
-        pipelines=(*words, *given.pop("pipelines")),
+        pipelines=(*arguments, *given.pop("pipelines")),
         home=given.pop("home"),
         profile=given.pop("profile"),
         sets=given.pop("sets"),
@@ -205,12 +207,12 @@ def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Write JSON to stdout.")(command)
 
 
-_EVENTS = ".events"
+_EVENTS_SUFFIX = ".events"
 
 
 @contextmanager
-def looking(home: Home, pipeline: str) -> Iterator[Ledger | None]:
-    """A ledger that can only be read; None if there is no store yet. Nothing is created.
+def read_ledger(home: Home, pipeline: str) -> Iterator[Ledger | None]:
+    """Open a ledger for reading; None if there is no store yet. Nothing is created.
 
     Raises:
         StoreError: The store cannot be used as it is.
@@ -231,8 +233,8 @@ def looking(home: Home, pipeline: str) -> Iterator[Ledger | None]:
 
 
 @contextmanager
-def writing(project: Project, pipeline: str, command: str) -> Iterator[Session]:
-    """The right to write one pipeline's ledger and spool; the command is listed among its runs.
+def write_ledger(project: Project, pipeline: str, command: str) -> Iterator[Session]:
+    """Lock one pipeline's ledger and spool for writing; the command is listed among its runs.
 
     Raises:
         ConfigurationError: Nothing of the pipeline has run, so there is nothing to change.
@@ -241,9 +243,9 @@ def writing(project: Project, pipeline: str, command: str) -> Iterator[Session]:
     from muxly._runner.session import open_session
     from muxly.store import runs
 
-    with looking(project.home, pipeline) as ledger:
+    with read_ledger(project.home, pipeline) as ledger:
         if ledger is None:
-            raise ConfigurationError(f"nothing has run in {project.home.folder} yet; `muxly run` begins")
+            raise ConfigurationError(f"nothing has run in {project.home.folder} yet; `muxly run` starts")
     with open_session(project.home, pipeline, command=command) as session:
         try:
             yield session
@@ -255,38 +257,38 @@ def writing(project: Project, pipeline: str, command: str) -> Iterator[Session]:
 
 def ledger_names(project: Project) -> list[str]:
     """The pipelines that were asked for, and those that deliver their events, as the ledger names them."""
-    asked = project.where.pipelines
-    events = [name for name in asked if name.endswith(_EVENTS)]
+    asked = project.selection.pipelines
+    events = [name for name in asked if name.endswith(_EVENTS_SUFFIX)]
     plain = tuple(name for name in asked if name not in events)
     if events and not plain:
         return events
-    names = evolve(project, where=evolve(project.where, pipelines=plain)).names()
+    names = evolve(project, selection=evolve(project.selection, pipelines=plain)).names()
     if not asked and project.configuration.show().get("events"):
-        events = [f"{name[:55]}{_EVENTS}" for name in names]
+        events = [f"{name[:55]}{_EVENTS_SUFFIX}" for name in names]
     return [*names, *events]
 
 
 def ledger_name(project: Project) -> str:
     """The one pipeline, or the one that delivers its events, that was asked for."""
-    asked = project.where.pipelines
-    return asked[0] if len(asked) == 1 and asked[0].endswith(_EVENTS) else project.name()
+    asked = project.selection.pipelines
+    return asked[0] if len(asked) == 1 and asked[0].endswith(_EVENTS_SUFFIX) else project.name()
 
 
-def listed(project: Project, rows: Callable[[Ledger], Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
+def ledger_rows(project: Project, rows: Callable[[Ledger], Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Rows of all ledgers that were asked for, each with its pipeline."""
     found: list[dict[str, Any]] = []
     for name in ledger_names(project):
-        with looking(project.home, name) as ledger:
+        with read_ledger(project.home, name) as ledger:
             if ledger is not None:
                 found += [{"pipeline": name, **row} for row in rows(ledger)]
     return found
 
 
-def known(name: str, names: Iterable[str], what: str) -> str:
+def require_known(name: str, names: Iterable[str], what: str) -> str:
     """The name, if it is one of those.
 
     Raises:
-        ConfigurationError: It is not; the nearest is told.
+        ConfigurationError: It is not; the message suggests the nearest.
     """
     among = sorted(set(names))
     if name in among:
@@ -296,55 +298,55 @@ def known(name: str, names: Iterable[str], what: str) -> str:
     raise ConfigurationError(f"the ledger has no {what} {name!r}; {hint}")
 
 
-def yes(command: Callable[..., Any]) -> Callable[..., Any]:
+def yes_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command that cannot be undone ``--yes``."""
-    return click.option("-y", "--yes", "sure", is_flag=True, help="Do not ask.")(command)
+    return click.option("-y", "--yes", "confirmed", is_flag=True, help="Do not ask for confirmation.")(command)
 
 
-def ask(sure: bool, question: str) -> None:
+def confirm(confirmed: bool, question: str) -> None:
     """Ask before something that cannot be undone.
 
     Args:
-        sure: Whether ``--yes`` was given.
+        confirmed: Whether ``--yes`` was given.
         question: What is about to be done.
 
     Raises:
         MuxlyError: The answer is no.
         UsageError: Nobody is there to answer.
     """
-    if sure:
+    if confirmed:
         return
-    if not is_answering():
-        raise click.UsageError(f"{question} Nobody can be asked here: add --yes if that is meant.")
+    if not is_interactive():
+        raise click.UsageError(f"{question} There is nobody to ask here: add --yes if you mean it.")
     if not click.confirm(question, err=True):
         raise MuxlyError("nothing was changed")
 
 
-def is_answering() -> bool:
+def is_interactive() -> bool:
     """Whether somebody is there to answer a question."""
     return sys.stdin.isatty()
 
 
-def routes_of(project: Project, pipeline: str) -> dict[str, Any]:
+def configured_routes(project: Project, pipeline: str) -> dict[str, Any]:
     """The routes as the file has them, by name; no plugin is imported."""
     shown = project.configuration.show()
-    if pipeline.endswith(_EVENTS):
+    if pipeline.endswith(_EVENTS_SUFFIX):
         section: dict[str, Any] = shown.get("events") or {}
     else:
         section = shown.get("pipelines", {}).get(pipeline) or {}
     return dict(section.get("routes") or {})
 
 
-def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """The names that any of the names or globs chooses; a plain name must be there.
+def matching_names(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """The names that match any of the names or globs; a plain name must be among them.
 
     Raises:
-        ConfigurationError: It is not.
+        ConfigurationError: It is not; the message suggests the nearest.
     """
     from muxly._runner.streams import is_pattern, matches
 
     among = list(names)
     for pattern in patterns:
         if not is_pattern(pattern):
-            known(pattern, among, "stream")
+            require_known(pattern, among, "stream")
     return [name for name in among if matches(name, patterns)]

@@ -1,32 +1,30 @@
-"""``muxly plan``: what a run would read and deliver."""
+"""``muxly plan``: what a run would read and deliver, found out without writing anything."""
 
 from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import field, frozen
 
 from muxly._ids import new_id
+from muxly.batch import Cursor
 from muxly.cli._app import Command
-from muxly.cli._output import ExitCode, current_messages, gravest, short_json, table, write_json, write_table
-from muxly.cli._project import Where, as_json, located, looking
+from muxly.cli._output import ExitCode, current_messages, most_severe, short_json, text_table, write_json, write_table
+from muxly.cli._project import ProjectSelection, as_json, project_options, read_ledger
 from muxly.component import Notice, Run
+from muxly.connector import Connector
 from muxly.errors import ConfigurationError, MuxlyError
-from muxly.pipeline import StreamRules
+from muxly.pipeline import Pipeline, StreamRules
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from muxly._runner.session import Home
-    from muxly.batch import Cursor
-    from muxly.connector import Connector
-    from muxly.pipeline import Pipeline
     from muxly.store.ledger import Ledger
     from muxly.store.rows import StoredPlan
-    from muxly.stream import Stream
 
 
 @click.command(
@@ -38,73 +36,75 @@ if TYPE_CHECKING:
     """,
     epilog="Exit codes: 0 a run would begin, 1 a stream cannot be planned, 2 a run would be refused.",
 )
-@located()
+@project_options()
 @click.option("--select", multiple=True, metavar="STREAM", help="Only these streams; names or globs.")
 @as_json
 @click.pass_context
-def command(ctx: click.Context, /, where: Where, select: tuple[str, ...], as_json: bool) -> None:
+def command(ctx: click.Context, /, selection: ProjectSelection, select: tuple[str, ...], as_json: bool) -> None:
     """Show what a run would read and deliver, without doing it.
 
     The connector is asked for its streams and plans, and reads no record; no router is opened.
     Nothing is written, neither to the ledger nor to the spool.
     """
-    project = where.open()
-    found = []
+    project = selection.open()
+    runs = []
     for name in project.names():
         try:
-            found.append(plan_run(project.pipeline(name), project.home, select))
+            runs.append(plan_run(project.pipeline(name), project.home, select))
         except ConfigurationError as error:
-            raise project.placed(error, name) from error
+            raise project.with_location(error, name) from error
     if as_json:
-        write_json([_json(one) for one in found])
+        write_json([_json(planned) for planned in runs])
     else:
-        for one in found:
-            _write(one)
-    ctx.exit(gravest(_say(one) for one in found))
+        for planned in runs:
+            _write(planned)
+    ctx.exit(most_severe(_report(planned) for planned in runs))
 
 
-def _json(one: PlannedRun) -> dict[str, Any]:
+def _json(planned: PlannedRun) -> dict[str, Any]:
     import attrs
 
-    return attrs.asdict(one)
+    return attrs.asdict(planned)
 
 
-def _write(one: PlannedRun) -> None:
+def _write(planned: PlannedRun) -> None:
     reading = ("stream", "reads", "partitions", "records", "from", "routes", "changes")
-    write_table(table(reading, [_stream_row(stream) for stream in one.streams], f"{one.pipeline}: would read"))
+    write_table(
+        text_table(reading, [_stream_row(stream) for stream in planned.streams], f"{planned.pipeline}: would read")
+    )
     delivering = ("route", "router", "promise", "required", "waits", "dead letters", "changes")
     rows = [
         (route.route, route.type, route.promise.replace("_", " "), "yes" if route.required else "no", route.pending,
          route.dead_letters, "; ".join(route.changes))
-        for route in one.routes
+        for route in planned.routes
     ]  # fmt: skip
-    write_table(table(delivering, rows, f"{one.pipeline}: would deliver"))
+    write_table(text_table(delivering, rows, f"{planned.pipeline}: would deliver"))
 
 
-def _stream_row(one: PlannedStream) -> tuple[object, ...]:
-    modes = ", ".join(f"{route} ({mode})" for route, mode in one.routes.items())
-    said = "; ".join([*one.changes, *(["cannot be planned"] if one.error else [])])
-    begin = short_json(one.cursor) or "the start"
-    return one.stream, one.read, one.partitions, one.records, begin, modes, said
+def _stream_row(planned: PlannedStream) -> tuple[object, ...]:
+    modes = ", ".join(f"{route} ({mode})" for route, mode in planned.routes.items())
+    notes = "; ".join([*planned.changes, *(["cannot be planned"] if planned.error else [])])
+    begin = short_json(planned.cursor) or "the start"
+    return planned.stream, planned.read, planned.partitions, planned.records, begin, modes, notes
 
 
-def _say(one: PlannedRun) -> ExitCode:
+def _report(planned: PlannedRun) -> ExitCode:
     """Say what stands in the way."""
     messages = current_messages()
-    for notice in one.notices:
-        messages.say(notice.level, notice.message, code=notice.code, stream=notice.stream, pipeline=one.pipeline)
-    failed = [stream for stream in one.streams if stream.error]
+    for notice in planned.notices:
+        messages.say(notice.level, notice.message, code=notice.code, stream=notice.stream, pipeline=planned.pipeline)
+    failed = [stream for stream in planned.streams if stream.error]
     for stream in failed:
-        messages.say("error", f"{one.pipeline}: stream {stream.stream!r}: {stream.error}", stream=stream.stream)
-    if one.refused:
-        messages.say("error", f"{one.pipeline}: {one.refused}", pipeline=one.pipeline)
+        messages.say("error", f"{planned.pipeline}: stream {stream.stream!r}: {stream.error}", stream=stream.stream)
+    if planned.refused:
+        messages.say("error", f"{planned.pipeline}: {planned.refused}", pipeline=planned.pipeline)
         return ExitCode.USAGE
     return ExitCode.FAILED if failed else ExitCode.DELIVERED
 
 
 @frozen(kw_only=True)
 class PlannedStream:
-    """How a stream would be read.
+    """A stream that would be read.
 
     Args:
         stream: Its name.
@@ -113,7 +113,7 @@ class PlannedStream:
         records: How many records they hold, if the connector knows.
         cursor: Where reading would begin, as JSON values.
         routes: The routes that would deliver it, each with its mode.
-        changes: What is different from the run before.
+        changes: Differences from the run before.
         error: Why it cannot be planned.
     """
 
@@ -129,16 +129,16 @@ class PlannedStream:
 
 @frozen(kw_only=True)
 class PlannedRoute:
-    """What a route would deliver first, and as what.
+    """A route that would deliver.
 
     Args:
         route: Its name.
         type: Its router's class.
-        promise: What the router promises.
+        promise: The delivery promise of the router.
         required: Whether the run counts it.
         pending: Records that wait from runs before.
         dead_letters: Records it gave up on.
-        changes: What is different from the run before.
+        changes: Differences from the run before.
     """
 
     route: str
@@ -152,13 +152,13 @@ class PlannedRoute:
 
 @frozen(kw_only=True)
 class PlannedRun:
-    """What a run of a pipeline would do.
+    """A run of a pipeline as it would be.
 
     Args:
         pipeline: Its name.
-        streams: What would be read.
-        routes: What would be delivered.
-        notices: What the connector said.
+        streams: Streams that would be read.
+        routes: Routes that would deliver.
+        notices: Notices of the connector.
         refused: Why the run would not begin, if it would not.
     """
 
@@ -173,7 +173,7 @@ def plan_run(pipeline: Pipeline, home: Home, select: Sequence[str]) -> PlannedRu
     """Find out what a run would do.
 
     Args:
-        pipeline: What would run.
+        pipeline: The pipeline that would run.
         home: Where its store is; nothing is created there.
         select: Names or globs of streams; empty = all.
 
@@ -182,19 +182,19 @@ def plan_run(pipeline: Pipeline, home: Home, select: Sequence[str]) -> PlannedRu
     """
     from muxly._runner.streams import chosen
 
-    said: list[Notice] = []
-    run = Run(new_id(), pipeline.name, on_notice=said.append)
+    notices: list[Notice] = []
+    run = Run(new_id(), pipeline.name, on_notice=notices.append)
     connector = copy.deepcopy(pipeline.connector)
     try:
         connector.open(run)
-        with looking(home, pipeline.name) as ledger:
+        with read_ledger(home, pipeline.name) as ledger:
             streams = chosen(pipeline, list(connector.streams()), select)
-            planner = _Planner(pipeline, connector, ledger, streams)
+            planner = _RunPlanner(pipeline, connector, ledger, streams)
             return PlannedRun(
                 pipeline=pipeline.name,
                 streams=tuple(planner.streams()),
                 routes=tuple(planner.routes()),
-                notices=tuple(said),
+                notices=tuple(notices),
                 refused=planner.refused(),
             )
     finally:
@@ -202,7 +202,7 @@ def plan_run(pipeline: Pipeline, home: Home, select: Sequence[str]) -> PlannedRu
         run.end()
 
 
-class _Planner:
+class _RunPlanner:
     def __init__(
         self, pipeline: Pipeline, connector: Connector, ledger: Ledger | None, streams: Mapping[str, Stream]
     ) -> None:
@@ -222,7 +222,7 @@ class _Planner:
             return None
         name = min(gone)
         return (
-            f"records wait for route {name!r}, which is not in the file any more; "
+            f"records wait for route {name!r}, which is no longer in the file; "
             f"`muxly routes rename {name} NEW` or `muxly routes discard {name}`"
         )
 
@@ -239,10 +239,10 @@ class _Planner:
             )
 
     def _route_changes(self, route: str) -> Iterable[str]:
-        mine = [one for one in self._positions if one.route == route]
-        if self._positions and not mine:
+        positions = [position for position in self._positions if position.route == route]
+        if self._positions and not positions:
             yield f"new: begins with what is read from now on; `muxly replay --route {route}` fills it"
-        detached = [one.stream for one in mine if one.detached]
+        detached = [position.stream for position in positions if position.detached]
         if detached:
             yield f"detached from {', '.join(detached)}; `muxly replay --route {route}` attaches it again"
 
@@ -277,13 +277,13 @@ class _Planner:
         cursor = None if full or self._ledger is None else plans.stream_cursor(self._ledger, stream.name)
         left = self._unfinished(stream.name, changes)
         if left is not None:
-            open_parts = [one for one in left.partitions if not one.done]
+            open_parts = [partition for partition in left.partitions if not partition.done]
             changes.append(f"finishes a plan first: {len(open_parts)} of {len(left.partitions)} partitions are left")
-            counts: list[int | None] | None = [one.records for one in open_parts]
+            counts: list[int | None] | None = [part.records for part in open_parts]
             error = None
         else:
             counts, error = self._planned(stream, cursor)
-        known = [one for one in counts or () if one is not None]
+        known = [count for count in counts or () if count is not None]
         return PlannedStream(
             stream=stream.name,
             read=rules.read,
@@ -306,12 +306,12 @@ class _Planner:
         rules = rules_of(self._pipeline, stream) or StreamRules()
         left = plans.unfinished(self._ledger, stream, fingerprint.of_plan(self._connector, rules.read))
         if left is None and plans.unfinished(self._ledger, stream) is not None:
-            changes.append("an unfinished plan was made under other options, and is given up")
+            changes.append("an unfinished plan was made with other options, and is given up")
         return left
 
     def _planned(self, stream: Stream, cursor: Cursor) -> tuple[list[int | None] | None, str | None]:
         try:
-            return [one.records for one in self._connector.plan(stream, cursor).partitions], None
+            return [partition.records for partition in self._connector.plan(stream, cursor).partitions], None
         except ConfigurationError:
             raise
         except MuxlyError as error:

@@ -1,240 +1,36 @@
-"""The errors of jsonschema in the words of people, each with its next step."""
+"""Checks of values against JSON Schema: a quick yes or no, and a message for each reason of a no.
+
+``fits`` costs nothing to import, and is exactly as strict as the library jsonschema, which a property test proves.
+jsonschema is imported only when the answer is no, to find every reason. MEASURED
+"""
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from muxly._annotations import expected_instead, nearest, one_of, quoted, shown_value
-from muxly.config._document import KeyPath, Problem
+from muxly.config._document import Document, KeyPath, Problem
 from muxly.config._schema import EXPECTED, Schema, kinds_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from muxly.config._document import Document
-    from muxly.config._schema import Schema
-
-    Defs = Mapping[str, Schema]
-
-
-_TYPES = {
-    "array": "a list",
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "null": "nothing",
-    "number": "a number",
-    "object": "a mapping",
-    "string": "text",
-}
-_SWITCHES = {"yes", "no", "on", "off", "y", "n", "true", "false"}
-_BOUNDS = {
-    "minimum": "must be at least",
-    "maximum": "must be at most",
-    "exclusiveMinimum": "must be above",
-    "exclusiveMaximum": "must be below",
-}
-_LENGTHS = {
-    "minLength": "needs at least {} letters",
-    "maxLength": "may have at most {} letters",
-    "minItems": "needs at least {} items",
-    "maxItems": "may have at most {} items",
-    "minProperties": "needs at least {} entries",
-    "maxProperties": "may have at most {} entries",
-}
-_SHOWN_KEYS = 15
-
-
-def problems_of(
-    schema: Schema,
-    value: Any,
-    defs: Mapping[str, Schema],
-    document: Document,
-    *,
-    under: KeyPath = (),
-    hidden: Callable[[KeyPath], bool] = lambda path: False,
-) -> list[Problem]:
-    """Everything that is wrong with a value.
-
-    Args:
-        schema: What it must fit.
-        value: The value.
-        defs: Where ``$ref`` finds ``#/$defs/NAME``.
-        document: Where values and keys are written.
-        under: The value's path in the document.
-        hidden: Whether the value of a path must not be shown, whatever the schema says.
-    """
-    from jsonschema import Draft202012Validator
-    from referencing import Registry
-
-    # An empty registry: a $ref to a URL or a file is never fetched.
-    validator = Draft202012Validator({**schema, "$defs": dict(defs)}, registry=Registry())
-    teller = _Teller(document, under, hidden, defs)
-    return [problem for error in validator.iter_errors(value) for problem in teller.tell(error)]
-
-
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """What to say of a key that nothing reads."""
-    known = sorted(known)
-    close = nearest(key, known)
-    if close:
-        return f'unknown key; did you mean "{close}"?'
-    shown = ", ".join(known[:_SHOWN_KEYS]) + (", ..." if len(known) > _SHOWN_KEYS else "")
-    return f"unknown key; known: {shown}" if known else "unknown key; no key is known here"
-
-
-def expected(schema: Schema, defs: Mapping[str, Schema]) -> list[str]:
-    """What the schema takes, in words."""
-    if EXPECTED in schema:
-        return [schema[EXPECTED]]
-    if "$ref" in schema:
-        return expected(defs[schema["$ref"].removeprefix("#/$defs/")], defs)
-    if "anyOf" in schema:
-        return list(dict.fromkeys(word for one in schema["anyOf"] for word in expected(one, defs)))
-    if "const" in schema:
-        return [quoted(schema["const"])]
-    if "enum" in schema:
-        return [one_of(schema["enum"])]
-    return [_TYPES[one] for one in kinds_of(schema) if one != "null"]
-
-
-class _Teller:
-    """Turns errors (``jsonschema.ValidationError``) into problems with places; never shows a secret."""
-
-    def __init__(
-        self, document: Document, under: KeyPath, hidden: Callable[[KeyPath], bool], defs: Mapping[str, Schema]
-    ) -> None:
-        self.document, self.under, self.hidden, self.defs = document, under, hidden, defs
-
-    def tell(self, error: Any) -> Iterator[Problem]:
-        """The problems that one error of jsonschema stands for."""
-        path = self.under + tuple(error.absolute_path)
-        keyword = str(error.validator)
-        if keyword == "additionalProperties":
-            yield from self.unknown_keys(error, path)
-        elif keyword == "required":
-            yield self.missing_key(error, path)
-        elif "propertyNames" in list(error.relative_schema_path)[-2:]:
-            yield self.bad_key(error, path)
-        elif keyword == "anyOf":
-            yield from self.no_branch(error, path)
-        else:
-            yield Problem(self.document.place(path), path, self.sentence(error, keyword, path))
-
-    def unknown_keys(self, error: Any, path: KeyPath) -> Iterator[Problem]:
-        known = error.schema.get("properties", {})
-        for key in error.instance:
-            if key not in known and self.meant(key, error.instance, error.schema) is None:
-                yield Problem(self.document.key_place((*path, key)), (*path, key), unknown_key(key, known))
-
-    @staticmethod
-    def meant(key: str, instance: Mapping[str, Any], schema: Schema) -> str | None:
-        """The required key that an unknown one is a misspelling of."""
-        missing = [one for one in schema.get("required", ()) if one not in instance]
-        return nearest(key, missing)
-
-    def missing_key(self, error: Any, path: KeyPath) -> Problem:
-        missing = [one for one in error.validator_value if one not in error.instance]
-        name = next(one for one in missing if error.message.startswith(repr(one)))
-        strange = [key for key in error.instance if key not in error.schema.get("properties", {})]
-        like = [key for key in strange if self.meant(key, error.instance, error.schema) == name]
-        message = f'missing required key "{name}"'
-        if like:
-            message += f"; the key {quoted(like[0])} looks like it"
-            return Problem(self.document.key_place((*path, like[0])), path, message)
-        return Problem(self.document.key_place(path), path, message + self.about(error.schema, name))
-
-    @staticmethod
-    def about(schema: Schema, name: str) -> str:
-        text = schema.get("properties", {}).get(name, {}).get("description")
-        return f": {text}" if text else ""
-
-    def bad_key(self, error: Any, path: KeyPath) -> Problem:
-        key = error.instance
-        words = " or ".join(expected(error.schema, self.defs))
-        path = (*path, key)
-        return Problem(self.document.key_place(path), path, f"this name cannot be used; expected {words}")
-
-    def no_branch(self, error: Any, path: KeyPath) -> Iterator[Problem]:
-        """Tell of the one branch that was meant, if the value's type shows which."""
-        branches: dict[Any, list[Any]] = {}
-        for one in error.context:
-            branches.setdefault(one.relative_schema_path[0], []).append(one)
-        meant = [errors for errors in branches.values() if not any(map(_wrong_kind, errors))]
-        if len(meant) == 1 and not all(map(_wrong_word, meant[0])):
-            for one in meant[0]:
-                yield from self.tell(one)
-        else:
-            yield Problem(self.document.place(path), path, self.sentence(error, "type", path))
-
-    def sentence(self, error: Any, keyword: str, path: KeyPath) -> str:
-        schema, value = error.schema, error.instance
-        shown = "" if self.is_secret(schema, path) else f", got {shown_value(value)}"
-        if keyword in _BOUNDS:
-            return f"{_BOUNDS[keyword]} {quoted(error.validator_value)}{shown}"
-        if keyword in _LENGTHS:
-            return _length_words(keyword, error.validator_value)
-        if keyword == "uniqueItems":
-            return "an item stands twice; remove one of the two"
-        words = expected(schema, self.defs)
-        if keyword == "pattern" and EXPECTED not in schema:
-            words = [f"text that matches {error.validator_value}"]
-        near = _choices(schema) if shown else ()
-        return expected_instead(words, near, value, shown + (shown and _hint(schema, value)))
-
-    def is_secret(self, schema: Schema, path: KeyPath) -> bool:
-        branches = schema.get("anyOf", [schema])
-        return any(one.get("writeOnly") for one in branches) or self.hidden(path)
-
-
-def _wrong_kind(error: Any) -> bool:
-    return error.validator == "type" and not error.relative_path
-
-
-def _wrong_word(error: Any) -> bool:
-    return error.validator in {"pattern", "enum", "const"} and not error.relative_path
-
-
-def _choices(schema: Schema) -> list[str]:
-    branches = schema.get("anyOf", [schema])
-    return [word for one in branches for word in one.get("enum", ()) if isinstance(word, str)]
-
-
-def _length_words(keyword: str, wanted: int) -> str:
-    if keyword.startswith("min") and wanted == 1:
-        return "must not be empty"
-    words = _LENGTHS[keyword].format(wanted)
-    return words if wanted != 1 else words.removesuffix("s").replace("entrie", "entry")
-
-
-def _hint(schema: Schema, value: Any) -> str:
-    """The next step, where the value shows what was meant."""
-    branches = schema.get("anyOf", [schema])
-    kinds = {kind for one in branches for kind in kinds_of(one)}
-    if isinstance(value, str):
-        if "boolean" in kinds and value.lower() in _SWITCHES:
-            return "; write true or false (YAML 1.2)"
-        if kinds & {"integer", "number"} and value.replace(".", "", 1).lstrip("-").isdigit():
-            return "; remove the quotes"
-        return f"; write it as a list: [{value}]" if "array" in kinds and value.isalnum() else ""
-    return "; put it in quotes" if "string" in kinds and isinstance(value, bool | int | float) else ""
+Defs = Mapping[str, Schema]
 
 
 def fits(schema: Schema, value: Any, defs: Defs) -> bool:
     """Whether the value fits.
 
     Args:
-        schema: What it must fit.
+        schema: The schema that it must fit.
         value: Dicts, lists and scalars.
         defs: Where ``$ref`` finds ``#/$defs/NAME``.
     """
     for keyword, wanted in schema.items():
         if keyword in _PLAIN:
-            heeds, test = _PLAIN[keyword]
-            if is_type(value, heeds) and not test(value, wanted):
+            kind, test = _PLAIN[keyword]
+            if is_type(value, kind) and not test(value, wanted):
                 return False
         elif keyword in _NESTED and not _NESTED[keyword](value, wanted, schema, defs):
             return False
@@ -274,7 +70,7 @@ def _type(value: Any, wanted: str | list[str]) -> bool:
 
 
 def _enum(value: Any, wanted: list[Any]) -> bool:
-    return any(equal(one, value) for one in wanted)
+    return any(equal(choice, value) for choice in wanted)
 
 
 def _unique(value: list[Any], wanted: bool) -> bool:
@@ -322,7 +118,7 @@ _PLAIN: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "type": ("any", _type),
     "uniqueItems": ("array", _unique),
 }
-"""Keywords that look at the value itself: the type that heeds them, and the test."""
+"""Keywords about the value itself: the type that they apply to, and the test."""
 
 
 def _ref(value: Any, wanted: str, schema: Schema, defs: Defs) -> bool:
@@ -330,11 +126,11 @@ def _ref(value: Any, wanted: str, schema: Schema, defs: Defs) -> bool:
 
 
 def _any_of(value: Any, wanted: list[Schema], schema: Schema, defs: Defs) -> bool:
-    return any(fits(one, value, defs) for one in wanted)
+    return any(fits(branch, value, defs) for branch in wanted)
 
 
 def _all_of(value: Any, wanted: list[Schema], schema: Schema, defs: Defs) -> bool:
-    return all(fits(one, value, defs) for one in wanted)
+    return all(fits(branch, value, defs) for branch in wanted)
 
 
 def _if(value: Any, wanted: Schema, schema: Schema, defs: Defs) -> bool:
@@ -365,7 +161,7 @@ def _items(value: Any, wanted: Schema, schema: Schema, defs: Defs) -> bool:
 
 
 def _prefix_items(value: Any, wanted: list[Schema], schema: Schema, defs: Defs) -> bool:
-    return not isinstance(value, list) or all(map(lambda one, item: fits(one, item, defs), wanted, value))
+    return not isinstance(value, list) or all(map(lambda part, item: fits(part, item, defs), wanted, value))
 
 
 _NESTED: dict[str, Callable[[Any, Any, Schema, Defs], bool]] = {
@@ -379,4 +175,206 @@ _NESTED: dict[str, Callable[[Any, Any, Schema, Defs], bool]] = {
     "properties": _properties,
     "propertyNames": _property_names,
 }
-"""Keywords that look at parts of the value with further schemas."""
+"""Keywords that apply further schemas to the value or to parts of it."""
+
+
+_TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "nothing",
+    "number": "a number",
+    "object": "a mapping",
+    "string": "text",
+}
+_SWITCHES = {"yes", "no", "on", "off", "y", "n", "true", "false"}
+_BOUNDS = {
+    "minimum": "must be at least",
+    "maximum": "must be at most",
+    "exclusiveMinimum": "must be greater than",
+    "exclusiveMaximum": "must be less than",
+}
+_LENGTHS = {
+    "minLength": "must have at least {} characters",
+    "maxLength": "must have at most {} characters",
+    "minItems": "must have at least {} items",
+    "maxItems": "must have at most {} items",
+    "minProperties": "must have at least {} entries",
+    "maxProperties": "must have at most {} entries",
+}
+_SHOWN_KEYS = 15
+
+
+def problems_of(
+    schema: Schema,
+    value: Any,
+    defs: Mapping[str, Schema],
+    document: Document,
+    *,
+    under: KeyPath = (),
+    hidden: Callable[[KeyPath], bool] = lambda path: False,
+) -> list[Problem]:
+    """Everything that is wrong with a value.
+
+    Args:
+        schema: The schema that it must fit.
+        value: The value.
+        defs: Where ``$ref`` finds ``#/$defs/NAME``.
+        document: Where values and keys are written.
+        under: The value's path in the document.
+        hidden: Whether the value of a path must not be got, whatever the schema says.
+    """
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    # An empty registry: a $ref to a URL or a file is never fetched.
+    validator = Draft202012Validator({**schema, "$defs": dict(defs)}, registry=Registry())
+    writer = _ProblemWriter(document, under, hidden, defs)
+    return [problem for error in validator.iter_errors(value) for problem in writer.problems(error)]
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The message about a key that nothing reads."""
+    known = sorted(known)
+    close = nearest(key, known)
+    if close:
+        return f'unknown key; did you mean "{close}"?'
+    got = ", ".join(known[:_SHOWN_KEYS]) + (", ..." if len(known) > _SHOWN_KEYS else "")
+    return f"unknown key; known: {got}" if known else "unknown key; no key is known here"
+
+
+def expected(schema: Schema, defs: Mapping[str, Schema]) -> list[str]:
+    """What the schema accepts, as text for messages."""
+    if EXPECTED in schema:
+        return [schema[EXPECTED]]
+    if "$ref" in schema:
+        return expected(defs[schema["$ref"].removeprefix("#/$defs/")], defs)
+    if "anyOf" in schema:
+        return list(dict.fromkeys(text for branch in schema["anyOf"] for text in expected(branch, defs)))
+    if "const" in schema:
+        return [quoted(schema["const"])]
+    if "enum" in schema:
+        return [one_of(schema["enum"])]
+    return [_TYPES[kind] for kind in kinds_of(schema) if kind != "null"]
+
+
+class _ProblemWriter:
+    """Turns errors (``jsonschema.ValidationError``) into problems with locations; never shows a secret."""
+
+    def __init__(
+        self, document: Document, under: KeyPath, hidden: Callable[[KeyPath], bool], defs: Mapping[str, Schema]
+    ) -> None:
+        self.document, self.under, self.hidden, self.defs = document, under, hidden, defs
+
+    def problems(self, error: Any) -> Iterator[Problem]:
+        """The problems that one error of jsonschema stands for."""
+        path = self.under + tuple(error.absolute_path)
+        keyword = str(error.validator)
+        if keyword == "additionalProperties":
+            yield from self.unknown_keys(error, path)
+        elif keyword == "required":
+            yield self.missing_key(error, path)
+        elif "propertyNames" in list(error.relative_schema_path)[-2:]:
+            yield self.bad_key(error, path)
+        elif keyword == "anyOf":
+            yield from self.no_branch(error, path)
+        else:
+            yield Problem(self.document.location(path), path, self.sentence(error, keyword, path))
+
+    def unknown_keys(self, error: Any, path: KeyPath) -> Iterator[Problem]:
+        known = error.schema.get("properties", {})
+        for key in error.instance:
+            if key not in known and self.meant(key, error.instance, error.schema) is None:
+                yield Problem(self.document.key_location((*path, key)), (*path, key), unknown_key(key, known))
+
+    @staticmethod
+    def meant(key: str, instance: Mapping[str, Any], schema: Schema) -> str | None:
+        """The required key that an unknown one is a misspelling of."""
+        missing = [name for name in schema.get("required", ()) if name not in instance]
+        return nearest(key, missing)
+
+    def missing_key(self, error: Any, path: KeyPath) -> Problem:
+        missing = [name for name in error.validator_value if name not in error.instance]
+        name = next(key for key in missing if error.message.startswith(repr(key)))
+        unknown = [key for key in error.instance if key not in error.schema.get("properties", {})]
+        misspelt = [key for key in unknown if self.meant(key, error.instance, error.schema) == name]
+        message = f'missing required key "{name}"'
+        if misspelt:
+            message += f"; the key {quoted(misspelt[0])} looks like a misspelling"
+            return Problem(self.document.key_location((*path, misspelt[0])), path, message)
+        return Problem(self.document.key_location(path), path, message + self.about(error.schema, name))
+
+    @staticmethod
+    def about(schema: Schema, name: str) -> str:
+        text = schema.get("properties", {}).get(name, {}).get("description")
+        return f": {text}" if text else ""
+
+    def bad_key(self, error: Any, path: KeyPath) -> Problem:
+        key = error.instance
+        alternatives = " or ".join(expected(error.schema, self.defs))
+        path = (*path, key)
+        return Problem(self.document.key_location(path), path, f"this name cannot be used; expected {alternatives}")
+
+    def no_branch(self, error: Any, path: KeyPath) -> Iterator[Problem]:
+        """Report the one branch that was meant, if the value's type shows which."""
+        branches: dict[Any, list[Any]] = {}
+        for reason in error.context:
+            branches.setdefault(reason.relative_schema_path[0], []).append(reason)
+        meant = [errors for errors in branches.values() if not any(map(_is_type_error, errors))]
+        if len(meant) == 1 and not all(map(_is_value_error, meant[0])):
+            for reason in meant[0]:
+                yield from self.problems(reason)
+        else:
+            yield Problem(self.document.location(path), path, self.sentence(error, "type", path))
+
+    def sentence(self, error: Any, keyword: str, path: KeyPath) -> str:
+        schema, value = error.schema, error.instance
+        got = "" if self.is_secret(schema, path) else f", got {shown_value(value)}"
+        if keyword in _BOUNDS:
+            return f"{_BOUNDS[keyword]} {quoted(error.validator_value)}{got}"
+        if keyword in _LENGTHS:
+            return _length_message(keyword, error.validator_value)
+        if keyword == "uniqueItems":
+            return "an item appears twice; remove one of the two"
+        alternatives = expected(schema, self.defs)
+        if keyword == "pattern" and EXPECTED not in schema:
+            alternatives = [f"text that matches {error.validator_value}"]
+        near = _choices(schema) if got else ()
+        return expected_instead(alternatives, near, value, got + (got and _hint(schema, value)))
+
+    def is_secret(self, schema: Schema, path: KeyPath) -> bool:
+        branches = schema.get("anyOf", [schema])
+        return any(branch.get("writeOnly") for branch in branches) or self.hidden(path)
+
+
+def _is_type_error(error: Any) -> bool:
+    return error.validator == "type" and not error.relative_path
+
+
+def _is_value_error(error: Any) -> bool:
+    return error.validator in {"pattern", "enum", "const"} and not error.relative_path
+
+
+def _choices(schema: Schema) -> list[str]:
+    branches = schema.get("anyOf", [schema])
+    return [word for branch in branches for word in branch.get("enum", ()) if isinstance(word, str)]
+
+
+def _length_message(keyword: str, wanted: int) -> str:
+    if keyword.startswith("min") and wanted == 1:
+        return "must not be empty"
+    message = _LENGTHS[keyword].format(wanted)
+    return message if wanted != 1 else message.removesuffix("s").replace("entrie", "entry")
+
+
+def _hint(schema: Schema, value: Any) -> str:
+    """The next step, where the value shows what was meant."""
+    branches = schema.get("anyOf", [schema])
+    kinds = {kind for branch in branches for kind in kinds_of(branch)}
+    if isinstance(value, str):
+        if "boolean" in kinds and value.lower() in _SWITCHES:
+            return "; write true or false (YAML 1.2)"
+        if kinds & {"integer", "number"} and value.replace(".", "", 1).lstrip("-").isdigit():
+            return "; remove the quotes"
+        return f"; write it as a list: [{value}]" if "array" in kinds and value.isalnum() else ""
+    return "; put it in quotes" if "string" in kinds and isinstance(value, bool | int | float) else ""

@@ -1,24 +1,21 @@
-"""The core's own keys of a configuration; what a plugin reads inside them is the plugin's."""
+"""JSON Schema of a whole configuration file: the core's own keys, and the options of each plugin behind ``type``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import attrs
 from attrs import define, field, frozen
 
 from muxly import _plugins
+from muxly.component import Component
 from muxly.config._schema import EXPECTED, Schema, SchemaWriter, fields
 from muxly.errors import PluginError
 from muxly.options import Secret
 from muxly.pipeline import Columns, Pipeline, Route, StreamRules
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from muxly.component import Component
 
 
 def _as_in_pipeline(name: str) -> Any:
@@ -50,7 +47,7 @@ SPOOL_OPTIONS = {
     "budget_bytes": "spool_bytes",
     **{name: name for name in ("retention_seconds", "retention_bytes", "segment_bytes", "segment_seconds")},
 }
-"""Which option of a pipeline each option of the spool is the default of."""
+"""The option of a pipeline that each option of the spool is the default of."""
 
 
 @frozen(kw_only=True)
@@ -72,7 +69,7 @@ class Job:
         name: Its identity.
         pipeline: Name of the pipeline that it runs.
         triggers: Each a mapping with a ``type``; its other keys are the scheduler's.
-        params: What its runs are given, JSON values.
+        params: Parameters of its runs, JSON values.
         options: All other keys, for the schedulers.
     """
 
@@ -90,10 +87,10 @@ _NAMES: Schema = {
 _TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _TEXTS_OR_NULL: Schema = {"anyOf": [*_TEXTS["anyOf"], {"type": "null"}]}
 _TYPE: Schema = {"type": "string", "minLength": 1}
-OPEN_COMPONENT: Schema = {"type": "object", "required": ["type"], "properties": {"type": _TYPE}}
+ANY_COMPONENT: Schema = {"type": "object", "required": ["type"], "properties": {"type": _TYPE}}
 COMPONENT_REFS = {"#/$defs/connector": "connector", "#/$defs/router": "router"}
 
-SPECIAL: dict[tuple[type, str], Schema | None] = {
+OPTION_SCHEMAS: dict[tuple[type, str], Schema | None] = {
     (Columns, "exclude"): _TEXTS,
     (Columns, "include"): _TEXTS_OR_NULL,
     (Pipeline, "connector"): {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/connector"}]},
@@ -113,25 +110,25 @@ SPECIAL: dict[tuple[type, str], Schema | None] = {
     (Route, "streams"): _TEXTS,
     (StreamRules, "primary_key"): _TEXTS_OR_NULL,
 }
-"""Where a file says a thing in another way than Python does: names are keys, one text may stand for a list."""
+"""Options that a file writes differently from Python: names are keys, one text may stand for a list."""
 
 _JOB: Schema = {
     "type": "object",
     "required": ["pipeline"],
     "properties": {
         "pipeline": {"type": "string", "description": "Name of the pipeline that it runs."},
-        "triggers": {"type": "array", "items": OPEN_COMPONENT, "description": "What starts it."},
+        "triggers": {"type": "array", "items": ANY_COMPONENT, "description": "What starts it."},
         "params": {"type": "object", "description": "What its runs are given."},
     },
 }
-_NEEDS_NO_CONTENT = ["object", "null"]
+_MAPPING_OR_NULL = ["object", "null"]
 
 
-def envelope(writer: SchemaWriter) -> Schema:
+def file_schema(writer: SchemaWriter) -> Schema:
     """The schema of a whole configuration; classes and components are in the writer's ``defs``.
 
     Args:
-        writer: Made with ``special=SPECIAL``; ``connector`` and ``router`` are left to the caller.
+        writer: Made with ``special=OPTION_SCHEMAS``; ``connector`` and ``router`` are left to the caller.
     """
     pipeline, route = writer.model(Pipeline), writer.model(Route)
     writer.model(StreamRules)
@@ -145,33 +142,33 @@ def envelope(writer: SchemaWriter) -> Schema:
             "pipelines": {**_named(pipeline), "description": "What is read, and where it is delivered."},
             "jobs": {**_named(_JOB), "description": "Pipelines with triggers."},
             "events": {
-                "type": _NEEDS_NO_CONTENT,
+                "type": _MAPPING_OR_NULL,
                 "properties": {"routes": _named(route)},
                 "additionalProperties": False,
                 "description": "Routes of the stream run_events.",
             },
             "store": {**writer.model(Store), "description": "The database of jobs, runs and positions."},
             "spool": {**writer.model(Spool), "description": "Limits for all pipelines."},
-            "profiles": {**_named({"type": _NEEDS_NO_CONTENT}), "description": "Changes to this file, chosen by name."},
+            "profiles": {**_named({"type": _MAPPING_OR_NULL}), "description": "Changes to this file, chosen by name."},
         },
         "additionalProperties": False,
     }
 
 
 def _named(value: Schema) -> Schema:
-    return {"type": _NEEDS_NO_CONTENT, "propertyNames": _NAMES, "additionalProperties": value}
+    return {"type": _MAPPING_OR_NULL, "propertyNames": _NAMES, "additionalProperties": value}
 
 
 @lru_cache(maxsize=2)
-def open_envelope(documented: bool = False) -> tuple[Schema, dict[str, Schema]]:
+def core_schema(documented: bool = False) -> tuple[Schema, dict[str, Schema]]:
     """The schema of the core's own keys, whatever plugins are used, and its ``$defs``.
 
     Args:
-        documented: Whether it carries descriptions and defaults.
+        documented: Whether it contains descriptions and defaults.
     """
-    writer = SchemaWriter(documented=documented, special=SPECIAL)
-    schema = envelope(writer)
-    components = {"connector": OPEN_COMPONENT, "router": OPEN_COMPONENT}
+    writer = SchemaWriter(documented=documented, special=OPTION_SCHEMAS)
+    schema = file_schema(writer)
+    components = {"connector": ANY_COMPONENT, "router": ANY_COMPONENT}
     return schema, {**writer.defs, **components}
 
 
@@ -180,11 +177,11 @@ ComponentKind = Literal["connector", "router"]
 
 @define
 class Components:
-    """Classes and schemas by kind and ``type:``; a plugin is imported when it is first asked for.
+    """Plugin classes and their schemas, by kind and ``type:``; a plugin is imported when it is first needed.
 
     Args:
-        folder: Where modules of the user's own are looked for: beside the configuration file.
-        documented: Whether schemas carry descriptions and defaults.
+        folder: Where the user's own modules are looked for: beside the configuration file.
+        documented: Whether schemas contain descriptions and defaults.
     """
 
     folder: Path | None = None
@@ -205,7 +202,7 @@ class Components:
             raise found
         return found
 
-    def with_words(self) -> Components:
+    def with_descriptions(self) -> Components:
         """The same with descriptions and defaults, for messages and explanations."""
         return attrs.evolve(self, documented=True)
 
@@ -218,7 +215,7 @@ class Components:
             return error
 
     def schema(self, kind: ComponentKind, name: str) -> tuple[Schema, dict[str, Schema]]:
-        """What the configuration of the component must fit, ``type`` included, and its ``$defs``.
+        """The schema of a component's configuration, ``type`` included, and its ``$defs``.
 
         Raises:
             PluginError: As ``model``.
@@ -232,8 +229,8 @@ class Components:
         return {**schema, "properties": {**schema["properties"], "type": {"const": name}}}, defs
 
 
-class CoreOnly(Components):
-    """Knows no plugin: for what can be told without importing one."""
+class NoComponents(Components):
+    """No component is known: for what can be found out without importing a plugin."""
 
     def schema(self, kind: ComponentKind, name: str) -> tuple[Schema, dict[str, Schema]]:
         """Nothing is known.
@@ -241,7 +238,7 @@ class CoreOnly(Components):
         Raises:
             PluginError: Always.
         """
-        raise PluginError(f"the {kind} {name!r} was not looked at")
+        raise PluginError(f"the {kind} {name!r} is not imported here")
 
 
 def component_schema(writer: SchemaWriter, model: type) -> Schema:
@@ -250,7 +247,7 @@ def component_schema(writer: SchemaWriter, model: type) -> Schema:
     Raises:
         PluginError: It has an option named ``type``, or one of a type that no file can hold.
     """
-    if any(one.name == "type" for one in fields(model)):
+    if any(field.name == "type" for field in fields(model)):
         name = f"{model.__module__}.{model.__qualname__}"
         raise PluginError(f'{name} has an option named "type", which chooses the plugin; give it another name')
     schema = writer.mapping(model)
@@ -275,13 +272,13 @@ def published_schema() -> dict[str, Any]:
 
     Every plugin is imported; one that cannot be is named in ``$comment`` and takes any option.
     """
-    writer = SchemaWriter(references=True, documented=True, special=SPECIAL)
-    schema = envelope(writer)
-    broken: list[str] = []
+    writer = SchemaWriter(references=True, documented=True, special=OPTION_SCHEMAS)
+    schema = file_schema(writer)
+    unusable: list[str] = []
     for kind in _KINDS:
-        writer.defs[kind] = _tagged(kind, writer, broken)
+        writer.defs[kind] = _component_by_type(kind, writer, unusable)
     schema["properties"]["$schema"] = {"description": "Where editors find this schema."}
-    comment = {"$comment": "; ".join(broken)} if broken else {}
+    comment = {"$comment": "; ".join(unusable)} if unusable else {}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Muxly configuration",
@@ -292,8 +289,8 @@ def published_schema() -> dict[str, Any]:
     }
 
 
-def _tagged(kind: ComponentKind, writer: SchemaWriter, broken: list[str]) -> Schema:
-    """A component of a kind: ``type`` says which, and what else it takes."""
+def _component_by_type(kind: ComponentKind, writer: SchemaWriter, unusable: list[str]) -> Schema:
+    """A component of a kind: ``type`` determines which options it takes."""
     components = Components()
     names = _plugins.names(_plugin_kind(kind))
     branches = []
@@ -301,7 +298,7 @@ def _tagged(kind: ComponentKind, writer: SchemaWriter, broken: list[str]) -> Sch
         try:
             written = component_schema(writer, components.model(kind, name))
         except PluginError as error:
-            broken.append(error.message)
+            unusable.append(error.message)
             continue
         writer.defs[f"{kind}.{name}"] = written
         chosen = {"properties": {"type": {"const": name}}, "required": ["type"]}

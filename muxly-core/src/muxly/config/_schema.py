@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of attrs classes: the one description that checks, editors and docs share."""
+"""JSON Schema (2020-12) of attrs classes: the one description that validation, editors and documentation share."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def duration_text(duration: timedelta) -> str:
 
 Schema = dict[str, Any]
 EXPECTED = "x-muxly-expected"
-"""Annotation: what a value must be, in words, where the keywords would say it badly."""
+"""Annotation: what a value must be, as text for messages, where the keywords would say it badly."""
 
 REFERENCE: Schema = {"type": "string", "pattern": r"\$\{", EXPECTED: "a reference such as ${NAME}"}
 _SIZE: Schema = {"type": "string", "pattern": SIZE_PATTERN, EXPECTED: 'a size such as "64 MiB"'}
@@ -87,8 +87,8 @@ class SchemaWriter:
     Args:
         references: Whether ``${NAME}`` may stand for any scalar: true for the schema of files as
             they are written, false for the one of values after references are resolved.
-        documented: Whether to add descriptions and defaults, which only people read.
-        special: Schemas of single options, by class and name, in place of those of their types;
+        documented: Whether to add descriptions and defaults, which are only for people.
+        special: Schemas of single options, by class and name, instead of those of their types;
             None leaves the option out.
     """
 
@@ -116,23 +116,23 @@ class SchemaWriter:
 
     def mapping(self, model: type) -> Schema:
         """The schema of a class's options, as an object that takes no other key."""
-        given = {one.name: one for one in fields(model)}
-        written = {name: self.option(model, one) for name, one in given.items()}
+        given = {field.name: field for field in fields(model)}
+        written = {name: self.option(model, field) for name, field in given.items()}
         properties = {name: schema for name, schema in written.items() if schema is not None}
         required = [name for name in properties if given[name].required]
         schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
         return {**schema, "required": required} if required else schema
 
-    def option(self, model: type, field: Field) -> Schema | None:
+    def option(self, model: type, field: OptionField) -> Schema | None:
         """The schema of one option; None if it is left out."""
         key = (model, field.name)
         schema = self.special[key] if key in self.special else self.limited(model, field)
         if schema is None or not self.documented:
             return schema
-        return {**schema, **self._words(model, field)}
+        return {**schema, **self._documentation(model, field)}
 
-    def limited(self, model: type, field: Field) -> Schema:
-        """The schema of an option's type, with what its validators demand."""
+    def limited(self, model: type, field: OptionField) -> Schema:
+        """The schema of an option's type, with the constraints of its validators."""
         try:
             schema = self.kind(field.type)
         except TypeError as error:
@@ -163,7 +163,7 @@ class SchemaWriter:
         if origin is typing.Annotated:
             return self.kind(arguments[0])
         if origin in {typing.Union, types.UnionType}:
-            return self._union([self.kind(one) for one in arguments])
+            return self._union([self.kind(argument) for argument in arguments])
         if (origin or kind) in _LISTS:
             return self._list(origin or kind, arguments)
         if (origin or kind) in _MAPPINGS:
@@ -175,7 +175,7 @@ class SchemaWriter:
 
     def _list(self, origin: Any, arguments: tuple[Any, ...]) -> Schema:
         if origin is tuple and arguments and arguments[-1] is not ...:
-            items = [self.item(one) for one in arguments]
+            items = [self.item(argument) for argument in arguments]
             return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
         schema: Schema = {"type": "array"}
         if arguments:
@@ -189,7 +189,7 @@ class SchemaWriter:
             return {"type": "object"}
         key = self.kind(arguments[0])
         if "enum" not in key and key != _SCALARS[str]:
-            raise TypeError("keys are text")
+            raise TypeError("keys must be text")
         schema: Schema = {"type": "object", "additionalProperties": self.item(arguments[1])}
         return {**schema, "propertyNames": key} if "enum" in key else schema
 
@@ -199,40 +199,42 @@ class SchemaWriter:
         return self._referable(schema) if self.references else schema
 
     def _union(self, members: list[Schema]) -> Schema:
-        simple = [one for one in members if set(one) == {"type"} and isinstance(one["type"], str)]
+        simple = [member for member in members if set(member) == {"type"} and isinstance(member["type"], str)]
         if len(simple) == len(members):
-            return {"type": [one["type"] for one in members]}
+            return {"type": [member["type"] for member in members]}
         return {"anyOf": members}
 
     def _referable(self, schema: Schema) -> Schema:
-        """Let ``${NAME}`` stand for a scalar; text that may be anything takes it already."""
+        """Let ``${NAME}`` stand for a scalar; free text accepts it already."""
         branches = schema.get("anyOf", [schema])
-        free_text = any("string" in kinds_of(one) and not _limits_text(one) for one in branches)
-        only_nested = all("$ref" in one or {"array", "object"}.issuperset(kinds_of(one) or ["any"]) for one in branches)
+        free_text = any("string" in kinds_of(branch) and not _limits_text(branch) for branch in branches)
+        only_nested = all(
+            "$ref" in branch or {"array", "object"}.issuperset(kinds_of(branch) or ["any"]) for branch in branches
+        )
         if not schema or free_text or only_nested:
             return schema
         return {"anyOf": [*branches, {"$ref": "#/$defs/reference"}]}
 
-    def _words(self, model: type, field: Field) -> Schema:
+    def _documentation(self, model: type, field: OptionField) -> Schema:
         text = field.help or argument_help(model).get(field.name)
-        words: Schema = {"description": text} if text else {}
+        documentation: Schema = {"description": text} if text else {}
         default = plain_default(field)
-        return {**words, "default": default} if default is not attrs.NOTHING else words
+        return {**documentation, "default": default} if default is not attrs.NOTHING else documentation
 
 
 def kinds_of(schema: Schema) -> list[str]:
-    """The types that a schema names; none means any."""
+    """The types that a schema names; an empty list means any type."""
     kinds: str | list[str] = schema.get("type", [])
     return [kinds] if isinstance(kinds, str) else kinds
 
 
 def with_quantities(schema: Schema, name: str) -> Schema:
-    """Let sizes and durations be written with a unit, where the option's name says that it is one."""
+    """Let sizes and durations be written with a unit; the option's name tells that it is one."""
     text = _SIZE if is_size(name) else _DURATION if is_duration(name) else None
     if text is None:
         return schema
     branches = schema.get("anyOf", [schema])
-    if not any({"integer", "number"}.intersection(kinds_of(one)) for one in branches):
+    if not any({"integer", "number"}.intersection(kinds_of(branch)) for branch in branches):
         return schema
     return {"anyOf": [*branches, text]}
 
@@ -247,7 +249,7 @@ def is_duration(name: str) -> bool:
     return name == "seconds" or name.endswith("_seconds")
 
 
-def plain_default(field: Field) -> Any:
+def plain_default(field: OptionField) -> Any:
     """The option's default as a file would give it; NOTHING if it has none that can be shown."""
     default: Any = field.attribute.default
     if hasattr(default, "takes_self"):
@@ -267,7 +269,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict) and not value:
         return {}
     if isinstance(value, list | tuple | set | frozenset):
-        items = [_plain(one) for one in value]
+        items = [_plain(item) for item in value]
         return items if attrs.NOTHING not in items else attrs.NOTHING
     return attrs.NOTHING
 
@@ -277,9 +279,9 @@ def _limits_text(schema: Schema) -> bool:
 
 
 def _with(schema: Schema, validator: Any) -> Schema:
-    """Add what a validator demands; in a choice, to each branch that it fits."""
+    """Add the constraint of a validator; in a choice, to each branch that it fits."""
     if "anyOf" in schema:
-        return {"anyOf": [_with(one, validator) for one in schema["anyOf"]]}
+        return {"anyOf": [_with(branch, validator) for branch in schema["anyOf"]]}
     kinds = kinds_of(schema)
     keywords = _keywords(validator, kinds[0]) if kinds else {}
     if "enum" in keywords and "null" in kinds:
@@ -293,7 +295,7 @@ _ANCHORS = {"fullmatch": "^(?:{})$", "match": "^(?:{})", "search": "{}"}
 
 
 def _keywords(validator: Any, kind: str) -> Schema:
-    """What a validator of ``attrs.validators`` demands, as far as a schema can say it.
+    """The constraint of a validator of ``attrs.validators``, as far as a schema can express it.
 
     The build step runs the validator itself, so nothing is lost where a schema cannot.
     """
@@ -307,7 +309,7 @@ def _keywords(validator: Any, kind: str) -> Schema:
     if name == "_MatchesReValidator" and kind == "string" and validator.pattern.flags == re.UNICODE:
         return {"pattern": _ANCHORS[validator.match_func.__name__].format(validator.pattern.pattern)}
     if name == "_InValidator" and kind in _SIMPLE:
-        options = [_plain(one) for one in validator.options]
+        options = [_plain(option) for option in validator.options]
         return {"enum": options} if attrs.NOTHING not in options else {}
     return {}
 
@@ -316,13 +318,13 @@ _SECTION = re.compile(r"^ *Args:\n(?P<body>(?:(?: +.*)?\n)*)", re.MULTILINE)
 _ARGUMENT = re.compile(r"^(?P<indent> +)(?P<name>\w+): (?P<text>.*(?:\n(?P=indent) +.*)*)", re.MULTILINE)
 
 
-class Field(NamedTuple):
+class OptionField(NamedTuple):
     """One option of a class.
 
     Args:
         name: Its key in the configuration.
         type: Its type, with names resolved.
-        attribute: What attrs knows of it.
+        attribute: Its attrs attribute.
     """
 
     name: str
@@ -347,27 +349,29 @@ def is_model(kind: object) -> bool:
 
 
 @lru_cache(maxsize=512)
-def fields(model: type) -> tuple[Field, ...]:
+def fields(model: type) -> tuple[OptionField, ...]:
     """The options of an attrs class in the order of its definition.
 
     Raises:
         PluginError: The type of an option cannot be resolved.
     """
     known = attrs.fields(model)
-    return tuple(Field(one.alias or one.name, resolved(model, one), one) for one in known if one.init)
+    return tuple(
+        OptionField(option.alias or option.name, resolved(model, option), option) for option in known if option.init
+    )
 
 
 def argument_help(model: type) -> dict[str, str]:
-    """The sentences of a docstring's ``Args:``, for options that carry no help themselves."""
+    """The sentences of a docstring's ``Args:``, for options that have no help of their own."""
     section = _SECTION.search((model.__doc__ or "") + "\n")
     if section is None:
         return {}
-    found = _ARGUMENT.finditer(section["body"])
-    return {one["name"]: " ".join(one["text"].split()).replace("``", "`") for one in found}
+    matches = _ARGUMENT.finditer(section["body"])
+    return {match["name"]: " ".join(match["text"].split()).replace("``", "`") for match in matches}
 
 
 def validators(validator: object) -> list[Any]:
-    """The single validators that one is made of; ``optional`` and ``and_`` are opened."""
+    """The single validators that one consists of; ``optional`` and ``and_`` are unwrapped."""
     if validator is None:
         return []
     parts = getattr(validator, "_validators", None)
