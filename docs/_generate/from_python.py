@@ -14,7 +14,7 @@ import tomli
 
 import muxly
 from muxly import errors, hookspecs
-from muxly.cli import _exits
+from muxly.cli import _output
 from muxly.cli._app import app
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _errors() -> dict[str, type[Exception]]:
 
 def exit_codes() -> str:
     """A heading for each exit code."""
-    tree = ast.parse(inspect.getsource(_exits.ExitCode))
+    tree = ast.parse(inspect.getsource(_output.ExitCode))
     body = tree.body[0].body  # type: ignore[attr-defined]
     parts = []
     for code, said in zip(body[1::2], body[2::2], strict=True):

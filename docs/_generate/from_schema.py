@@ -8,10 +8,8 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from muxly import _plugins
-from muxly.config._components import Components, component_schema
-from muxly.config._envelope import SPECIAL, envelope
-from muxly.config._quantities import duration_text
-from muxly.config._schema import EXPECTED, SchemaWriter
+from muxly.config._file_schema import OPTION_SCHEMAS, Components, component_schema, file_schema
+from muxly.config._schema import EXPECTED, SchemaWriter, duration_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,8 +29,8 @@ _LINKS = {"connector": "options.md#connectors", "router": "options.md#routers"}
 
 @cache
 def _core() -> tuple[Schema, dict[str, Schema]]:
-    writer = SchemaWriter(documented=True, special=SPECIAL)
-    return envelope(writer), writer.defs
+    writer = SchemaWriter(documented=True, special=OPTION_SCHEMAS)
+    return file_schema(writer), writer.defs
 
 
 def _component(kind: Any, name: str) -> tuple[Schema, dict[str, Schema]]:

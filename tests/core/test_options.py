@@ -16,8 +16,8 @@ import pytest
 
 import muxly
 from muxly._annotations import resolved
-from muxly.config._messages import problems_of
-from muxly.config._nodes import Document
+from muxly.config._conformance import problems_of
+from muxly.config._document import Document
 from muxly.config._schema import SchemaWriter
 from muxly.options import HELP
 

@@ -15,7 +15,7 @@ import muxly
 import muxly.config
 from muxly import _plugins, hookspecs
 from muxly.cli._app import app
-from muxly.cli._exits import ExitCode
+from muxly.cli._output import ExitCode
 from tests.integration.forked_commands import Commands
 from tests.integration.snippets import ROOT, Reader, snippets
 

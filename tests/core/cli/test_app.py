@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 from pathlib import Path
@@ -20,7 +19,7 @@ NAMES = [name for section in COMMANDS.values() for name in section]
 def every_command() -> list[list[str]]:
     found = []
     for name in NAMES:
-        command = importlib.import_module(f"muxly.cli.{name.replace('-', '_')}").command
+        command = app.get_command(click.Context(app), name)
         found.append([name])
         if isinstance(command, click.Group):
             found += [[name, inner] for inner in command.commands]

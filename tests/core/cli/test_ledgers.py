@@ -297,9 +297,9 @@ def test_group_without_a_command_lists(ran: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_answer_of_no_changes_nothing(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from muxly.cli import _ledgers
+    from muxly.cli import _project
 
-    monkeypatch.setattr(_ledgers, "is_answering", lambda: True)
+    monkeypatch.setattr(_project, "is_interactive", lambda: True)
     result = muxly("state", "reset", "numbers", "-f", ran, stdin="n\n")
     assert result.exit_code == 1
     assert "nothing was changed" in result.stderr

@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 
-from muxly.cli._errors import Level, Messages, coloured
-from muxly.cli._exits import ExitCode, gravest, of_error
-from muxly.cli._output import short_json, table
-from muxly.cli._results import code_of
+from muxly.cli._output import (
+    ExitCode,
+    Level,
+    Messages,
+    code_of_error,
+    code_of_result,
+    coloured,
+    most_severe,
+    short_json,
+    text_table,
+)
 from muxly.errors import ConfigurationError, LeaseHeldError, PluginError, StoreError
 from muxly.pipeline import RouteResult, RunResult
 
@@ -18,18 +25,18 @@ LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 
 
 def test_plain_table_aligns_text_left_and_numbers_right() -> None:
-    shown = table(("name", "count"), [("deals", 1200), ("x", 3)], "title").plain()
+    shown = text_table(("name", "count"), [("deals", 1200), ("x", 3)], "title").plain()
     assert shown == "title\nname   count\ndeals  1,200\nx          3"
 
 
 def test_what_is_missing_is_a_dash_and_text_stays_on_one_line() -> None:
-    assert table(("a", "b"), [(None, "two\nlines")]).plain() == "a  b\n-  two lines"
+    assert text_table(("a", "b"), [(None, "two\nlines")]).plain() == "a  b\n-  two lines"
 
 
 def test_drawn_table_holds_its_cells_and_does_not_take_them_for_markup() -> None:
-    from muxly.cli._screen import drawn
+    from muxly.cli._output import draw_table
 
-    shown = drawn(table(("name", "count"), [("[red]deals", 1200)], "[title]"))
+    shown = draw_table(text_table(("name", "count"), [("[red]deals", 1200)], "[title]"))
     assert "[red]deals" in shown
     assert "[title]" in shown
 
@@ -51,7 +58,7 @@ def test_long_values_are_shown_short() -> None:
     ],
 )
 def test_gravest_code_of_several_runs_counts(codes: list[ExitCode], expected: ExitCode) -> None:
-    assert gravest(codes) is expected
+    assert most_severe(codes) is expected
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ def test_gravest_code_of_several_runs_counts(codes: list[ExitCode], expected: Ex
     ],
 )
 def test_each_error_has_its_code(error: BaseException, expected: ExitCode) -> None:
-    assert of_error(error) is expected
+    assert code_of_error(error) is expected
 
 
 @pytest.mark.parametrize(
@@ -83,7 +90,7 @@ def test_each_error_has_its_code(error: BaseException, expected: ExitCode) -> No
 def test_each_end_of_a_run_has_its_code(state: Any, signalled: ExitCode | None, expected: int) -> None:
     now = datetime(2026, 11, 23, tzinfo=UTC)
     result = RunResult(id="x", pipeline="daily", state=state, started_at=now, finished_at=now)
-    assert code_of(result, signalled) == expected
+    assert code_of_result(result, signalled) == expected
 
 
 @pytest.mark.parametrize(

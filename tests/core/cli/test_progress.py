@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from muxly.cli._errors import Messages
-from muxly.cli._progress_view import Lines, Progress, RouteProgress, StreamProgress
+from muxly.cli._output import Messages
+from muxly.cli._progress import ProgressLines, RouteProgress, RunProgress, StreamProgress
 from tests.core.cli.commands import muxly, pipeline, project, refusing, route
 
 
 def test_line_names_streams_and_routes() -> None:
-    progress = Progress(
+    progress = RunProgress(
         streams={"deals": StreamProgress(read=1200)},
         routes={
             "lake": RouteProgress(delivered=1000, pending=200),
-            "away": RouteProgress(pending=7, again_at="12:30:05"),
+            "away": RouteProgress(pending=7, retry_at="12:30:05"),
             "bad": RouteProgress(error="gone"),
         },
     )
@@ -31,14 +31,14 @@ def test_line_is_not_repeated_while_nothing_changes() -> None:
     messages = Messages()
     said: list[str] = []
     messages.write = said.append
-    lines = Lines(messages, "daily")
+    lines = ProgressLines(messages, "daily")
     for read in (1, 1, 2):
-        lines.show(Progress(streams={"deals": StreamProgress(read=read)}))
+        lines.show(RunProgress(streams={"deals": StreamProgress(read=read)}))
     assert said == ["daily: deals: 1 read", "daily: deals: 2 read"]
 
 
 def test_run_tells_its_progress_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lines, "look_seconds", 0.1)
+    monkeypatch.setattr(ProgressLines, "interval_seconds", 0.1)
     slow = pipeline({"good": route(), "bad": refusing(required=False)}, records=1000, batch_seconds=0.05)
     file = project(tmp_path, {"daily": {**slow, "segment_bytes": 5000, "segment_seconds": 0}})
     result = muxly("run", file)
@@ -64,9 +64,9 @@ def test_notices_are_said_once_and_as_they_come(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("route", "route 'away' cannot deliver stream 'numbers': nobody answers; it is tried again at"),
-        ("read", "stream 'numbers' cannot be read: nobody answers; it is tried again at"),
-        ("streams", "the source does not answer: nobody answers; it is tried again at"),
+        ("route", "route 'away' cannot deliver stream 'numbers': nobody answers; it will be tried again at"),
+        ("read", "stream 'numbers' cannot be read: nobody answers; it will be tried again at"),
+        ("streams", "the source does not answer: nobody answers; it will be tried again at"),
     ],
 )
 def test_run_says_what_it_waits_for_and_how_to_stop_that(tmp_path: Path, where: str, said: str) -> None:
@@ -77,7 +77,7 @@ def test_run_says_what_it_waits_for_and_how_to_stop_that(tmp_path: Path, where: 
     result = muxly("run", project(tmp_path, {"daily": pipeline(routes, **source)}))
     assert result.exit_code == 0, result.output
     assert result.stderr.count(f"warning: {said}") == 1
-    assert "Ctrl-C or SIGTERM stops the run; the next one goes on from there" in result.stderr
+    assert "Ctrl-C or SIGTERM stops the run; the next one continues from there" in result.stderr
 
 
 def test_short_waits_are_not_told(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_short_waits_are_not_told(tmp_path: Path) -> None:
 
 
 def test_route_that_waits_shows_when_it_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lines, "look_seconds", 0.1)
+    monkeypatch.setattr(ProgressLines, "interval_seconds", 0.1)
     faults = [{"method": "deliver", "action": "RetryableError", "message": "slow down", "retry_after": 0.8}]
     result = muxly("run", project(tmp_path, {"daily": pipeline({"lake": route(faults=faults)})}))
     line = r"lake: 0 delivered, 30 waiting, tries again at \d\d:\d\d:\d\d$"

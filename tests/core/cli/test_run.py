@@ -175,7 +175,7 @@ def test_limit_and_dry_run_move_no_cursor(tmp_path: Path) -> None:
     file = project(tmp_path)
     limited = muxly("run", file, "--limit", 5)
     assert "lake   numbers       0       5            5        0" in limited.stdout
-    assert "a rehearsal" in limited.stderr
+    assert "a trial run" in limited.stderr
     assert muxly("run", file, "--dry-run").exit_code == 0
     assert answer("state", "show", file) == []
     assert answer("run", file)["routes"]["lake"]["delivered"] == 30

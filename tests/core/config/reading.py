@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from muxly.config._lines import LIMITS, Limits, decoded
-from muxly.config._location import Problems, UnreadableError
-from muxly.config._read import parse_document
+from muxly.config._document import LIMITS, FileLimits, Problems, UnreadableError, decode_text
+from muxly.config._layers import parse_document
 
 if TYPE_CHECKING:
-    from muxly.config._nodes import Document
+    from muxly.config._document import Document
 
 
-def read(text: str | bytes, suffix: str, limits: Limits = LIMITS) -> Document:
+def read(text: str | bytes, suffix: str, limits: FileLimits = LIMITS) -> Document:
     """The document of a text that is right."""
     problems = Problems()
     document = parse_document(_text(text, suffix), suffix, problems, limits)
@@ -20,7 +19,7 @@ def read(text: str | bytes, suffix: str, limits: Limits = LIMITS) -> Document:
     return document
 
 
-def problems_of(text: str | bytes, suffix: str, limits: Limits = LIMITS) -> list[str]:
+def problems_of(text: str | bytes, suffix: str, limits: FileLimits = LIMITS) -> list[str]:
     """What is wrong with a text, one line each."""
     problems = Problems()
     try:
@@ -32,4 +31,4 @@ def problems_of(text: str | bytes, suffix: str, limits: Limits = LIMITS) -> list
 
 def _text(text: str | bytes, suffix: str):  # type: ignore[no-untyped-def]
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-    return decoded(content, f"muxly{suffix}")
+    return decode_text(content, f"muxly{suffix}")

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
-from muxly.config._check import fits
-from muxly.config._components import Components
-from muxly.config._envelope import open_envelope
+from muxly.config._conformance import fits
+from muxly.config._file_schema import Components, core_schema
 from tests.core.config.components import NUMBERS, SHELF
 from tests.core.config.mutating import changed, paths
 
@@ -109,7 +108,7 @@ _RIGHT: dict[str, Any] = {
 
 
 def test_a_right_configuration_fits_the_envelope() -> None:
-    schema, defs = open_envelope()
+    schema, defs = core_schema()
     assert _agrees(schema, _RIGHT, defs)
 
 
@@ -117,7 +116,7 @@ def test_a_right_configuration_fits_the_envelope() -> None:
 @given(st.sampled_from(paths(_RIGHT)), _VALUES, st.none() | _NAMES)
 def test_it_agrees_with_jsonschema_on_mutated_configurations(path: tuple[Any, ...], new: Any, key: str | None) -> None:
     """One place of a right configuration is replaced, or gets one more key."""
-    schema, defs = open_envelope()
+    schema, defs = core_schema()
     new = {**new, key: 1} if isinstance(new, dict) and key else new
     _agrees(schema, changed(_RIGHT, path, new), defs)
 

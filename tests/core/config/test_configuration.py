@@ -245,13 +245,13 @@ def test_defaults_of_plugins_are_explained(path: Path) -> None:
 def test_an_error_of_a_component_is_placed_at_its_option(path: Path) -> None:
     configuration = load(path, environ=_ENVIRON)
     error = muxly.ConfigurationError("the token is refused", path=("token",))
-    placed = configuration.placed(error, pipeline="daily")
-    assert str(placed).endswith("muxly.yaml:3:62: connectors.hub.token: the token is refused")
+    with_location = configuration.with_location(error, pipeline="daily")
+    assert str(with_location).endswith("muxly.yaml:3:62: connectors.hub.token: the token is refused")
     error = muxly.ConfigurationError("no such folder", path=("path",))
-    placed = configuration.placed(error, pipeline="daily", route="lake")
-    assert placed.path == ("pipelines", "daily", "routes", "lake", "router", "path")
-    assert ":12:" in str(placed)
-    whole = configuration.placed(muxly.ConfigurationError("wrong"), pipeline="broken")
+    with_location = configuration.with_location(error, pipeline="daily", route="lake")
+    assert with_location.path == ("pipelines", "daily", "routes", "lake", "router", "path")
+    assert ":12:" in str(with_location)
+    whole = configuration.with_location(muxly.ConfigurationError("wrong"), pipeline="broken")
     assert str(whole).endswith("muxly.yaml:15:16: pipelines.broken.connector: wrong")
 
 

@@ -15,7 +15,7 @@ from tests.core.config.writers import DOCUMENTS, Writer, write_json, write_toml,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from muxly.config._nodes import Document
+    from muxly.config._document import Document
 
 
 def _written(write: Callable[..., None], value: dict[str, Any], seed: int) -> Writer:

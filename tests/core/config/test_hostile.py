@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muxly.config._lines import Limits
-from muxly.config._location import Problems
-from muxly.config._read import read_document
+from muxly.config._document import FileLimits, Problems
+from muxly.config._layers import read_document
 from tests.core.config.reading import problems_of
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ HOSTILE: dict[str, tuple[str | bytes, str, str]] = {
         ".yaml",
         "more than 100000 values",
     ),
-    "alias inside itself": ("a: &a [*a]", ".yaml", r"muxly.yaml:1:8: \*a stands inside the value that it repeats"),
+    "alias inside itself": ("a: &a [*a]", ".yaml", r"muxly.yaml:1:8: \*a is inside the value that it repeats"),
     "alias of nothing": ("a: *b", ".yaml", r"muxly.yaml:1:4: \*b repeats nothing"),
     "deep flow YAML": ("[" * 5000, ".yaml", "muxly.yaml:1:102: nested more than 100 levels deep"),
     "deep lines YAML": (
@@ -154,9 +153,9 @@ def test_a_file_that_cannot_be_read_is_named(
 @pytest.mark.parametrize("suffix", [".yaml", ".json", ".toml"])
 def test_limits_count_exactly(suffix: str) -> None:
     texts = {".yaml": "a: [1, 2]", ".json": '{"a": [1, 2]}', ".toml": "a = [1, 2]"}
-    assert problems_of(texts[suffix], suffix, Limits(nodes=4 if suffix != ".toml" else 5, depth=2)) == []
-    assert "more than 3 values" in problems_of(texts[suffix], suffix, Limits(nodes=3))[0]
-    assert "more than 1 levels" in problems_of(texts[suffix], suffix, Limits(depth=1))[0]
+    assert problems_of(texts[suffix], suffix, FileLimits(nodes=4 if suffix != ".toml" else 5, depth=2)) == []
+    assert "more than 3 values" in problems_of(texts[suffix], suffix, FileLimits(nodes=3))[0]
+    assert "more than 1 levels" in problems_of(texts[suffix], suffix, FileLimits(depth=1))[0]
 
 
 def test_a_file_at_the_limits_is_read_in_time() -> None:

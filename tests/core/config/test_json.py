@@ -12,7 +12,7 @@ def test_json_is_read_with_every_kind_of_value() -> None:
 
 def test_duplicate_keys_are_named_with_both_lines() -> None:
     assert problems_of('{"a": 1,\n "a": 2}', ".json") == [
-        'muxly.json:2:2: duplicate key "a"; it already stands in line 1, remove one of the two'
+        'muxly.json:2:2: duplicate key "a"; it is already on line 1, remove one of the two'
     ]
 
 

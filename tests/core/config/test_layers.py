@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from muxly.config._document import FileLimits, Problems
 from muxly.config._layers import merge, read_layers
-from muxly.config._lines import Limits
-from muxly.config._location import Problems
 from tests.core.config.loading import errors, load, write
 from tests.core.config.reading import read
 
@@ -71,9 +70,9 @@ def test_an_included_file_may_include(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("included", "message"),
     [
-        ("../outside.yaml", '"../outside.yaml" lies outside the folder of the main file; move it there'),
-        ("/etc/passwd", '"/etc/passwd" lies outside the folder of the main file; move it there'),
-        ("link.yaml", '"link.yaml" lies outside the folder of the main file; move it there'),
+        ("../outside.yaml", '"../outside.yaml" is outside the folder of the main file; move it there'),
+        ("/etc/passwd", '"/etc/passwd" is outside the folder of the main file; move it there'),
+        ("link.yaml", '"link.yaml" is outside the folder of the main file; move it there'),
         ("nowhere.yaml", 'there is no file "nowhere.yaml"'),
         ("muxly.yaml", '"muxly.yaml" includes itself: muxly.yaml -> muxly.yaml'),
     ],
@@ -105,9 +104,9 @@ def test_the_limit_of_values_holds_for_all_files_together(tmp_path: Path) -> Non
     write(tmp_path, "spool: {segment_bytes: 1}", "a.yaml")
     path = write(tmp_path, "include: [a.yaml, a.yaml]")
     problems = Problems()
-    read_layers(path, None, problems, Limits(nodes=8))
+    read_layers(path, None, problems, FileLimits(nodes=8))
     assert [one.message for one in problems.found] == [
-        "the file holds more than 1 values, repeats through aliases included"
+        "the file holds more than 1 values, counting repeats through aliases"
     ]
 
 

@@ -168,7 +168,7 @@ def test_a_wrong_value_is_told_with_the_variable_and_not_with_the_value(path: Pa
 def test_two_keys_that_one_name_could_mean_are_told(tmp_path: Path) -> None:
     path = write(tmp_path, "connectors: {a-b: NUMBERS, a_b: NUMBERS}")
     (found,) = errors(path, environ={"MUXLY__CONNECTORS__A_B__RETRIES": "5"})
-    assert 'could mean "a-b" and "a_b"; use --set, or rename one of them' in found
+    assert 'could mean "a-b" or "a_b"; use --set, or rename one of them' in found
     assert load(path, sets=("connectors.a-b.retries=5",)).explain("connectors.a-b.retries").given[-1].value == 5
 
 

@@ -13,7 +13,7 @@ from referencing import Registry
 
 import muxly
 from muxly import _plugins, config
-from muxly.config._published import published_schema
+from muxly.config._file_schema import published_schema
 from muxly.errors import PluginError
 from tests.core.config.components import Numbers, Shelf, Unfit
 from tests.core.config.mutating import changed, paths

@@ -14,7 +14,7 @@ import pytest
 from attrs.validators import and_, ge, gt, in_, le, lt, matches_re, max_len, min_len, optional
 
 import muxly
-from muxly.config._components import Components
+from muxly.config._file_schema import Components
 from muxly.config._schema import SchemaWriter
 from muxly.errors import PluginError
 from tests.core.config.components import NUMBERS, TYPED, UNFIT, Color, Numbers, Report
@@ -70,7 +70,7 @@ def test_types_become_schemas(kind: Any, schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", [complex, dict[int, str], bytes, type, list[complex]])
 def test_types_that_no_file_holds_are_refused(kind: Any) -> None:
-    with pytest.raises(TypeError, match=r"use text, numbers|keys are text"):
+    with pytest.raises(TypeError, match=r"use text, numbers|keys must be text"):
         _kind(kind)
 
 

@@ -71,9 +71,9 @@ def test_every_node_has_its_place(path: tuple[str | int, ...], key: str | None, 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a = 1\na = 2", 'muxly.toml:2:1: duplicate key "a"; it already stands in line 1'),
-        ("[a]\n[b]\n[a]", 'muxly.toml:3:2: duplicate key "a"; it already stands in line 1'),
-        ("a = {b = 1, b = 2}", 'muxly.toml:1:13: duplicate key "b"; it already stands in line 1'),
+        ("a = 1\na = 2", 'muxly.toml:2:1: duplicate key "a"; it is already on line 1'),
+        ("[a]\n[b]\n[a]", 'muxly.toml:3:2: duplicate key "a"; it is already on line 1'),
+        ("a = {b = 1, b = 2}", 'muxly.toml:1:13: duplicate key "b"; it is already on line 1'),
         ("[a]\nb = 1\n[c]\na.b = 1\n[a.b]", "muxly.toml:5:5: cannot overwrite"),
         ("a = 1 b = 2", "muxly.toml:1:7: expected newline"),
         ("a = ", "muxly.toml:1:5: invalid value"),

@@ -60,26 +60,26 @@ def test_keys_are_text_as_they_are_written() -> None:
 def test_duplicate_keys_are_all_named_with_both_lines() -> None:
     text = "a: 1\nb:\n  c: 1\n  c: 2\na: 3\na: 4\n"
     assert problems_of(text, ".yaml") == [
-        'muxly.yaml:4:3: duplicate key "c"; it already stands in line 3, remove one of the two',
-        'muxly.yaml:5:1: duplicate key "a"; it already stands in line 1, remove one of the two',
-        'muxly.yaml:6:1: duplicate key "a"; it already stands in line 1, remove one of the two',
+        'muxly.yaml:4:3: duplicate key "c"; it is already on line 3, remove one of the two',
+        'muxly.yaml:5:1: duplicate key "a"; it is already on line 1, remove one of the two',
+        'muxly.yaml:6:1: duplicate key "a"; it is already on line 1, remove one of the two',
     ]
 
 
 def test_merged_keys_keep_the_place_of_their_source_and_do_not_win() -> None:
     document = read("x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\nz:\n  <<: [*x, *y]\n  a: 5\n", ".yaml")
     assert document.value["z"] == {"a": 5, "b": 2, "c": 4}
-    assert str(document.place(("z", "a"))) == "muxly.yaml:5:6"
-    assert str(document.place(("z", "b"))) == "muxly.yaml:1:17"
-    assert str(document.key_place(("z", "c"))) == "muxly.yaml:2:14"
+    assert str(document.location(("z", "a"))) == "muxly.yaml:5:6"
+    assert str(document.location(("z", "b"))) == "muxly.yaml:1:17"
+    assert str(document.key_location(("z", "c"))) == "muxly.yaml:2:14"
 
 
 def test_an_alias_stands_where_it_is_used_and_its_inside_at_the_anchor() -> None:
     document = read("x: &x {a: [1]}\ny: *x\n", ".yaml")
     assert document.value["y"] == {"a": [1]}
     assert document.value["y"] is not document.value["x"]
-    assert str(document.place(("y",))) == "muxly.yaml:2:4"
-    assert str(document.place(("y", "a", 0))) == "muxly.yaml:1:12"
+    assert str(document.location(("y",))) == "muxly.yaml:2:4"
+    assert str(document.location(("y", "a", 0))) == "muxly.yaml:1:12"
 
 
 def test_an_anchor_on_a_key_can_be_repeated() -> None:

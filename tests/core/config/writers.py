@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from muxly.config._location import KeyPath
+    from muxly.config._document import KeyPath
 
 Spot = tuple[int, int]
 

@@ -14,7 +14,7 @@ _GARBAGE_OBJECTS = 50_000
 
 
 def main() -> None:
-    """Run the command line; ends the process with an exit code of ``muxly.cli._exits``."""
+    """Run the command line; ends the process with an ``ExitCode`` of ``muxly.cli._output``."""
     # Modules make objects that all stay: to look through them for garbage after every 700 new ones, as
     # Python does by itself, and once more at the end, takes a fifth of a short command.
     gc.set_threshold(_GARBAGE_OBJECTS, 20, 20)

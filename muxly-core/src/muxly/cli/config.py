@@ -1,12 +1,12 @@
-"""``muxly config``: what the configuration says."""
+"""``muxly config``: validate, show and explain the configuration."""
 
 from __future__ import annotations
 
 import click
 
-from muxly.cli._command import Group, current_messages
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._output import write, write_json
+from muxly.cli._app import Group
+from muxly.cli._output import current_messages, write, write_json
+from muxly.cli._project import ProjectSelection, as_json, project_options
 
 
 @click.group(
@@ -24,25 +24,25 @@ def command() -> None:
 
 
 @command.command("validate", examples="muxly config validate muxly.yaml --profile production")
-@located(words="[FILE]")
-def validate(where: Where) -> None:
+@project_options(arguments="[FILE]")
+def validate(selection: ProjectSelection) -> None:
     """Check everything, also what no run would use; all mistakes at once.
 
     The plugins that the file names are imported; nothing is opened.
     """
-    project = where.open()
+    project = selection.open()
     project.configuration.validate()
     count = len(project.configuration.pipelines)
     current_messages().say("info", f"{project.configuration.path} is valid: {count} pipeline{'s'[: count != 1]}")
 
 
 @command.command("show", examples="muxly config show --resolved --set pipelines.daily.parallel=8")
-@located(words="[FILE]")
+@project_options(arguments="[FILE]")
 @click.option("--resolved", is_flag=True, help="What references stand for; secrets stay masked.")
 @as_json
-def show(where: Where, resolved: bool, as_json: bool) -> None:
+def show(selection: ProjectSelection, resolved: bool, as_json: bool) -> None:
     """Show the configuration with all layers joined and secrets masked."""
-    shown = where.open().configuration.show(resolved=resolved)
+    shown = selection.open().configuration.show(resolved=resolved)
     if as_json:
         write_json(shown)
         return
@@ -53,10 +53,10 @@ def show(where: Where, resolved: bool, as_json: bool) -> None:
 
 @command.command("explain", examples="muxly config explain pipelines.daily.parallel -f muxly.yaml")
 @click.argument("key")
-@located(words="")
-def explain(where: Where, key: str) -> None:
+@project_options(arguments="")
+def explain(selection: ProjectSelection, key: str) -> None:
     """Show every layer that gave KEY a value, and which of them counts."""
-    write(str(where.open().configuration.explain(key)))
+    write(str(selection.open().configuration.explain(key)))
 
 
 @command.command("schema", examples="muxly config schema > muxly.schema.json")

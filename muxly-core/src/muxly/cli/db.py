@@ -1,19 +1,17 @@
-"""``muxly db``: the store of ledger and runs."""
+"""``muxly db``: the store of ledgers and runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group, current_messages
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._exits import ExitCode
-from muxly.cli._output import write, write_json
+from muxly.cli._app import Group
+from muxly.cli._output import ExitCode, current_messages, write, write_json
+from muxly.cli._project import ProjectSelection, as_json, project_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from muxly.store.schema.migrate import Revision
 
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     """,
 )
 def command() -> None:
-    """The store: its revision, its upgrade, its soundness.
+    """The store: its revision, its upgrade, its integrity.
 
     A store is upgraded by the first run that finds it older; a SQLite file is copied before.
     """
@@ -37,30 +35,30 @@ def _store(found: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--store", metavar="URL", help="A store, in place of the configuration's.")(found)
 
 
-def _url(where: Where, store: str | None) -> str:
+def _url(selection: ProjectSelection, store: str | None) -> str:
     """The store's URL; no configuration is needed if --store or --home says where it is."""
     if store is not None:
         return store
-    if where.home is not None and where.file is None:
+    if selection.home is not None and selection.file is None:
         from muxly._runner.session import Home
 
-        return Home(folder=where.home.absolute()).url()
-    return where.open().home.url()
+        return Home(folder=selection.home.absolute()).url()
+    return selection.open().home.url()
 
 
 @command.command("current", examples="muxly db current --json")
-@located(words="[FILE]")
+@project_options(arguments="[FILE]")
 @_store
 @as_json
-def current(where: Where, store: str | None, as_json: bool) -> None:
+def current(selection: ProjectSelection, store: str | None, as_json: bool) -> None:
     """Show the revision of the store, without changing it."""
     from muxly.store.schema import upgrade
 
-    found = upgrade.current(_url(where, store))
+    found = upgrade.current(_url(selection, store))
     if as_json:
         write_json({**_revision(found), "head": upgrade.head()})
     elif found is None:
-        write(f"there is no store yet; this Muxly would make revision {upgrade.head()}")
+        write(f"there is no store yet; this Muxly would create revision {upgrade.head()}")
     else:
         write(f"revision {found.number}, made by Muxly {found.muxly}; this Muxly works with {upgrade.head()}")
 
@@ -72,33 +70,33 @@ def _revision(found: Revision | None) -> dict[str, Any]:
 
 
 @command.command("upgrade", examples="muxly db upgrade muxly.yaml")
-@located(words="[FILE]")
+@project_options(arguments="[FILE]")
 @_store
-def upgrade_store(where: Where, store: str | None) -> None:
+def upgrade_store(selection: ProjectSelection, store: str | None) -> None:
     """Create the store, or bring it to the revision of this Muxly."""
     from muxly.store.schema import upgrade
 
-    found = upgrade.upgrade(_url(where, store))
+    found = upgrade.upgrade(_url(selection, store))
     current_messages().say("info", f"the store has revision {found.number}")
 
 
 @command.command("check", examples="muxly db check")
-@located(words="[FILE]")
+@project_options(arguments="[FILE]")
 @_store
 @as_json
 @click.pass_context
-def check(ctx: click.Context, /, where: Where, store: str | None, as_json: bool) -> None:
-    """Look whether the store is whole and has the tables it should.
+def check(ctx: click.Context, /, selection: ProjectSelection, store: str | None, as_json: bool) -> None:
+    """Check whether the store is whole and has the tables that it should.
 
     It reads all of a SQLite file. The exit code is 1 if something is wrong.
     """
     from muxly.store.schema import upgrade as checking
 
-    problems = checking.check(_url(where, store))
+    problems = checking.check(_url(selection, store))
     if as_json:
         write_json(list(problems))
-    for one in problems:
-        current_messages().say("error", one)
+    for problem in problems:
+        current_messages().say("error", problem)
     if problems:
         ctx.exit(ExitCode.FAILED)
     current_messages().say("info", "the store is sound")

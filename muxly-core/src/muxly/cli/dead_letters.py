@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._ledgers import ledger_names, listed, looking
+from muxly.cli._app import Group
 from muxly.cli._output import write, write_json, write_listing
+from muxly.cli._project import ProjectSelection, as_json, ledger_names, ledger_rows, project_options, read_ledger
 from muxly.errors import ConfigurationError
 from muxly.store import dead_letters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from muxly.store.dead_letters import StoredLetter
     from muxly.store.ledger import Ledger
 
@@ -35,20 +33,20 @@ def command() -> None:
 
 
 @command.command("list", examples="muxly dead-letters list --stream deals --limit 20 --json")
-@located()
+@project_options()
 @click.option("--route", help="Only of this route; '' = those that could not be read.")
 @click.option("--stream", help="Only of this stream.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most this many.")
 @as_json
-def list_letters(where: Where, route: str | None, stream: str | None, limit: int, as_json: bool) -> None:
+def list_letters(selection: ProjectSelection, route: str | None, stream: str | None, limit: int, as_json: bool) -> None:
     """List dead letters, the oldest first."""
 
     def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
-        for one in dead_letters.waiting(ledger, route=route, stream=stream, limit=limit):
-            yield _row(one)
+        for letter in dead_letters.waiting(ledger, route=route, stream=stream, limit=limit):
+            yield _row(letter)
 
-    found = listed(where.open(), rows)
-    shown = found if as_json else [{**one, "route": one["route"] or "(reading)"} for one in found]
+    found = ledger_rows(selection.open(), rows)
+    shown = found if as_json else [{**row, "route": row["route"] or "(reading)"} for row in found]
     write_listing(
         ("id", "pipeline", "route", "stream", "place", "reason"),
         shown,
@@ -57,16 +55,16 @@ def list_letters(where: Where, route: str | None, stream: str | None, limit: int
     )
 
 
-def _row(one: StoredLetter) -> dict[str, Any]:
-    letter = one.letter
+def _row(stored: StoredLetter) -> dict[str, Any]:
+    letter = stored.letter
     return {
-        "id": one.id,
-        "route": one.route,
+        "id": stored.id,
+        "route": stored.route,
         "stream": letter.stream,
         "place": letter.place or _place(letter.position, letter.number),
         "reason": letter.reason,
-        "run": one.run,
-        "created_at": one.created_at,
+        "run": stored.run,
+        "created_at": stored.created_at,
         "format": letter.format,
     }
 
@@ -77,38 +75,38 @@ def _place(position: int | None, number: int | None) -> str | None:
 
 @command.command("show", examples="muxly dead-letters show 01KAR1T5Z0M5R7Q3V6N8X2C4B9")
 @click.argument("identifier", metavar="ID")
-@located(words="")
+@project_options(arguments="")
 @as_json
-def show(where: Where, identifier: str, as_json: bool) -> None:
+def show(selection: ProjectSelection, identifier: str, as_json: bool) -> None:
     """Show one dead letter and its record; ID may be cut short if it stays unique."""
-    name, one = _found(where, identifier)
-    row = {"pipeline": name, **_row(one)}
+    name, stored = _found(selection, identifier)
+    row = {"pipeline": name, **_row(stored)}
     if as_json:
-        write_json({**row, "record": _record(one)})
+        write_json({**row, "record": _record(stored)})
         return
     for key, value in row.items():
         write(f"{key.replace('_', ' ')}: {value or '-'}")
-    record = _record(one)
+    record = _record(stored)
     for key, value in record.items() if isinstance(record, dict) else (("record", record),):
         write(f"  {key}: {value}")
 
 
-def _found(where: Where, identifier: str) -> tuple[str, StoredLetter]:
-    project = where.open()
+def _found(selection: ProjectSelection, identifier: str) -> tuple[str, StoredLetter]:
+    project = selection.open()
     found: list[tuple[str, StoredLetter]] = []
     for name in ledger_names(project):
-        with looking(project.home, name) as ledger:
+        with read_ledger(project.home, name) as ledger:
             waiting = dead_letters.waiting(ledger) if ledger is not None else []
-            found += [(name, one) for one in waiting if one.id.startswith(identifier.upper())]
+            found += [(name, letter) for letter in waiting if letter.id.startswith(identifier.upper())]
     if len(found) != 1:
         many = f"{len(found)} dead letters begin with" if found else "there is no dead letter"
         raise ConfigurationError(f"{many} {identifier!r}; `muxly dead-letters list` shows their ids")
     return found[0]
 
 
-def _record(one: StoredLetter) -> Any:
+def _record(stored: StoredLetter) -> Any:
     """The record as JSON values, or as text."""
-    content, kind = one.letter.record, one.letter.format
+    content, kind = stored.letter.record, stored.letter.format
     if content is None or kind == "none":
         return None
     if kind == "arrow":

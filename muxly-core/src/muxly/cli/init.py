@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from muxly.cli._command import Command, current_messages
+from muxly.cli._app import Command
+from muxly.cli._output import current_messages
 from muxly.errors import ConfigurationError
 
 _CONFIGURATION = """\

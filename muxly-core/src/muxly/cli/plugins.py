@@ -1,4 +1,4 @@
-"""``muxly plugins``: what is installed."""
+"""``muxly plugins``: the installed plugins."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import as_json
-from muxly.cli._exits import ExitCode
-from muxly.cli._output import write_listing
+from muxly.cli._app import Group
+from muxly.cli._output import ExitCode, write_listing
+from muxly.cli._project import as_json
 
 
 @click.group(
@@ -37,12 +36,12 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     """List plugins from metadata alone."""
     from muxly import _plugins
 
-    found = [_described(one) for one in _plugins.installed() if kind in {None, one.kind}]
+    found = [_described(plugin) for plugin in _plugins.installed() if kind in {None, plugin.kind}]
     write_listing(
         ("kind", "name", "distribution", "version", "problem"),
         found,
         as_json=as_json,
-        empty="no plugin is installed; `pip install muxly-connector-file muxly-routers` brings the first ones",
+        empty="no plugin is installed; `pip install muxly-connector-file muxly-routers` installs the first ones",
     )
 
 
@@ -61,12 +60,12 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """
     from muxly import _plugins
 
-    found = [{**_described(one), "problem": _problem(one)} for one in _plugins.installed()]
-    shown = [{**one, "state": "broken" if one["problem"] else "works"} for one in found]
+    found = [{**_described(plugin), "problem": _problem(plugin)} for plugin in _plugins.installed()]
+    shown = [{**row, "state": "broken" if row["problem"] else "works"} for row in found]
     write_listing(
         ("kind", "name", "state", "distribution", "version", "problem"), shown, as_json=as_json, empty="no plugin"
     )
-    if any(one["problem"] for one in found):
+    if any(row["problem"] for row in found):
         ctx.exit(ExitCode.FAILED)
 
 

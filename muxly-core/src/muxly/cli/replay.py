@@ -1,18 +1,14 @@
-"""``muxly replay``: delivering again from the spool."""
+"""``muxly replay``: deliver again from the spool."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
-from muxly.cli._command import Command
-from muxly.cli._error_locations import Where, as_json, located
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from muxly.cli._error_locations import Project
+from muxly.cli._app import Command
+from muxly.cli._project import Project, ProjectSelection, as_json, project_options
 
 
 @click.command(
@@ -21,41 +17,41 @@ if TYPE_CHECKING:
     examples="""
         muxly replay --route lake                     # fill a new route with what the spool keeps
         muxly replay --route lake --after 1200 --stream deals
-        muxly replay --route crm --dead-letters       # after mending what refused them
+        muxly replay --route crm --dead-letters       # after fixing what rejected them
         muxly replay --route lake --partial           # what is left of a pruned spool
     """,
-    epilog="Exit codes: as of `muxly run`.",
+    epilog="Exit codes: those of `muxly run`.",
 )
-@located()
+@project_options()
 @click.option("--route", required=True, metavar="NAME", help="The route that delivers.")
 @click.option("--stream", "streams", multiple=True, metavar="STREAM", help="Only these streams; names or globs.")
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="POSITION", help="What follows that position.")
 @click.option("--dead-letters", is_flag=True, help="Deliver the route's dead letters, and nothing else, again.")
 @click.option("--partial", is_flag=True, help="Begin at the first position that the spool still keeps.")
-@click.option("--force", is_flag=True, help="Dead letters also into overwrite and replace, where they may undo newer.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after so long.")
+@click.option("--force", is_flag=True, help="Dead letters also in overwrite and replace, where they may undo newer.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this long.")
 @as_json
 @click.pass_context
-def command(ctx: click.Context, /, where: Where, **given: Any) -> None:
+def command(ctx: click.Context, /, selection: ProjectSelection, **given: Any) -> None:
     """Deliver again from the spool, without touching the source.
 
     Fills a route that was added later, repeats what a destination lost, or delivers dead letters
-    after their cause was mended. What is delivered again gets new ids, so no destination skips it.
+    after their cause was fixed. What is delivered again gets new ids, so no destination skips it.
 
     The spool keeps delivered records as long as its retention says. If something that is asked for
     is gone, nothing is delivered, and the message names the first missing position.
     """
     from muxly._runner.options import Replay
-    from muxly.cli._run_view import Runs
+    from muxly.cli.run import PipelineRuns
 
     if given["dead_letters"] and (given["after"] or given["partial"]):
         raise click.UsageError("--dead-letters are delivered as a whole; leave --after and --partial out")
-    project = where.open()
+    project = selection.open()
     timeout, as_json = given.pop("timeout"), given.pop("as_json")
     streams = given.pop("streams") or ("*",)
     route = given["route"]
     _refuse_unknown(project, route, streams)
-    runs = Runs(
+    runs = PipelineRuns(
         project,
         as_json=as_json,
         timeout_seconds=timeout,
@@ -72,17 +68,17 @@ def _refuse_unknown(project: Project, route: str, streams: Sequence[str]) -> Non
         ConfigurationError: The ledger has no such stream, or the route delivers none of them.
     """
     from muxly._runner.streams import matches
-    from muxly.cli._ledgers import looking, matching
+    from muxly.cli._project import matching_names, read_ledger
     from muxly.errors import ConfigurationError
     from muxly.store import positions
 
     name = project.name()
-    found = next((one for one in project.pipeline(name).routes if one.name == route), None)
-    if found is None or tuple(streams) == ("*",):
+    configured = next((candidate for candidate in project.pipeline(name).routes if candidate.name == route), None)
+    if configured is None or tuple(streams) == ("*",):
         return  # the run says what is wrong with the route
-    with looking(project.home, name) as ledger:
+    with read_ledger(project.home, name) as ledger:
         stored = sorted(positions.definitions(ledger)) if ledger is not None else []
-    served = [one for one in stored if matches(one, found.streams)]
-    if not any(one in served for one in matching(stored, streams)):
-        known = f"it delivers {', '.join(served)}" if served else "it delivers none yet; `muxly run` begins"
+    served = [stream for stream in stored if matches(stream, configured.streams)]
+    if not any(stream in served for stream in matching_names(stored, streams)):
+        known = f"it delivers {', '.join(served)}" if served else "it delivers none yet; `muxly run` starts"
         raise ConfigurationError(f"route {route!r} delivers no stream named {' or '.join(streams)}; {known}")

@@ -1,20 +1,18 @@
-"""``muxly runs``: what ran, and how it ended."""
+"""``muxly runs``: past runs, and how each ended."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._ledgers import listed
+from muxly.cli._app import Group
 from muxly.cli._output import write_listing
+from muxly.cli._project import ProjectSelection, as_json, ledger_rows, project_options
 from muxly.store import json_codec, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from muxly.store.ledger import Ledger
 
 
@@ -32,34 +30,34 @@ def command() -> None:
 
 
 @command.command("list", examples="muxly runs list --limit 5")
-@located()
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="So many of each pipeline.")
+@project_options()
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="This many of each pipeline.")
 @as_json
-def list_runs(where: Where, limit: int, as_json: bool) -> None:
+def list_runs(selection: ProjectSelection, limit: int, as_json: bool) -> None:
     """List runs, the newest first."""
 
     def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
-        for one in runs.recent(ledger, limit):
-            yield _row(one)
+        for run in runs.recent(ledger, limit):
+            yield _row(run)
 
-    found = sorted(listed(where.open(), rows), key=lambda one: one["started_at"], reverse=True)
+    found = sorted(ledger_rows(selection.open(), rows), key=lambda row: row["started_at"], reverse=True)
     columns = ("id", "pipeline", "command", "state", "started_at", "seconds", "delivered", "error")
     write_listing(columns, found, as_json=as_json, empty="nothing has run yet")
 
 
-def _row(one: dict[str, Any]) -> dict[str, Any]:
-    result = json_codec.decode(one["result"]) if one["result"] else {}
-    finished = one["finished_at"]
+def _row(run: dict[str, Any]) -> dict[str, Any]:
+    result = json_codec.decode(run["result"]) if run["result"] else {}
+    finished = run["finished_at"]
     return {
-        "id": one["id"],
-        "command": one["command"],
-        "state": one["state"],
-        "started_at": one["started_at"],
+        "id": run["id"],
+        "command": run["command"],
+        "state": run["state"],
+        "started_at": run["started_at"],
         "finished_at": finished,
-        "seconds": round((finished - one["started_at"]).total_seconds(), 1) if finished else None,
+        "seconds": round((finished - run["started_at"]).total_seconds(), 1) if finished else None,
         "delivered": sum(route["delivered"] for route in result.get("routes", {}).values()),
-        "holder": one["holder"],
-        "params": json_codec.decode(one["params"]) if one["params"] else {},
+        "holder": run["holder"],
+        "params": json_codec.decode(run["params"]) if run["params"] else {},
         "result": result,
-        "error": one["error"],
+        "error": run["error"],
     }

@@ -1,21 +1,29 @@
-"""``muxly segments``: what the spool holds."""
+"""``muxly segments``: the segments in the spool."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group, current_messages
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._ledgers import ask, known, ledger_name, listed, writing, yes
-from muxly.cli._output import write_listing
+from muxly.cli._app import Group
+from muxly.cli._output import current_messages, write_listing
+from muxly.cli._project import (
+    ProjectSelection,
+    as_json,
+    confirm,
+    ledger_name,
+    ledger_rows,
+    project_options,
+    require_known,
+    write_ledger,
+    yes_option,
+)
 from muxly.errors import ConfigurationError
 from muxly.store import positions, retention
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from muxly.store.ledger import Ledger
 
 
@@ -34,22 +42,22 @@ def command() -> None:
 
 
 @command.command("list", examples="muxly segments list --state quarantined --json")
-@located()
+@project_options()
 @click.option("--stream", help="Only of this stream.")
 @click.option("--state", type=click.Choice(["sealed", "quarantined", "dropped"]), help="Only in this state.")
 @as_json
-def list_segments(where: Where, stream: str | None, state: str | None, as_json: bool) -> None:
+def list_segments(selection: ProjectSelection, stream: str | None, state: str | None, as_json: bool) -> None:
     """List segments: position, size, and whether they are whole."""
 
     def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
-        for one in retention.log(ledger, stream):
-            if state in {None, one.state}:
+        for segment in retention.log(ledger, stream):
+            if state in {None, segment.state}:
                 keys = ("stream", "position", "records", "length", "generation", "state", "file", "offset", "digest")
-                yield {key: getattr(one, key) for key in keys}
+                yield {key: getattr(segment, key) for key in keys}
 
     write_listing(
         ("pipeline", "stream", "position", "records", "length", "generation", "state", "file"),
-        listed(where.open(), rows),
+        ledger_rows(selection.open(), rows),
         as_json=as_json,
         empty="the spool holds no such segment",
     )
@@ -58,19 +66,19 @@ def list_segments(where: Where, stream: str | None, state: str | None, as_json: 
 @command.command("drop", examples="muxly segments drop deals 17 --pipeline crm")
 @click.argument("stream")
 @click.argument("numbers", type=click.IntRange(min=1), nargs=-1, required=True, metavar="POSITION...")
-@located(words="")
-@yes
-def drop(where: Where, stream: str, numbers: tuple[int, ...], sure: bool) -> None:
+@project_options(arguments="")
+@yes_option
+def drop(selection: ProjectSelection, stream: str, numbers: tuple[int, ...], confirmed: bool) -> None:
     """Give up segments, so that a damaged one does not hold its stream back any longer.
 
     Their records count as dropped on each route that did not have them. To read them again from
     the source instead, see `muxly state set --before`.
     """
-    project = where.open()
+    project = selection.open()
     name = ledger_name(project)
-    ask(sure, f"Give up position {', '.join(map(str, numbers))} of stream {stream!r} of {name!r}?")
-    with writing(project, name, "segments drop") as session:
-        known(stream, positions.definitions(session.ledger), "stream")
+    confirm(confirmed, f"Give up position {', '.join(map(str, numbers))} of stream {stream!r} of {name!r}?")
+    with write_ledger(project, name, "segments drop") as session:
+        require_known(stream, positions.definitions(session.ledger), "stream")
         _refuse_missing(session.ledger, stream, numbers)
         count, files = retention.drop(session.ledger, stream, numbers)
         session.spool.delete(files)
@@ -78,7 +86,7 @@ def drop(where: Where, stream: str, numbers: tuple[int, ...], sure: bool) -> Non
 
 
 def _refuse_missing(ledger: Ledger, stream: str, numbers: tuple[int, ...]) -> None:
-    kept = {one.position for one in retention.log(ledger, stream)}
+    kept = {segment.position for segment in retention.log(ledger, stream)}
     if missing := sorted(set(numbers) - kept):
         span = f"it keeps {min(kept)} to {max(kept)}" if kept else "it keeps none"
         raise ConfigurationError(f"the ledger has no position {missing[0]} of stream {stream!r}; {span}")

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muxly.cli._command import Group, current_messages
-from muxly.cli._error_locations import Where, as_json, located
-from muxly.cli._ledgers import ask, known, ledger_name, listed, looking, matching, writing, yes
-from muxly.cli._output import short_json, write_listing
+from muxly.cli._app import Group
+from muxly.cli._output import current_messages, short_json, write_listing
+from muxly.cli._project import (
+    ProjectSelection,
+    as_json,
+    confirm,
+    ledger_name,
+    ledger_rows,
+    matching_names,
+    project_options,
+    read_ledger,
+    require_known,
+    write_ledger,
+    yes_option,
+)
 from muxly.errors import ConfigurationError, StoreError
 from muxly.store import json_codec, plans, positions, retention
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from muxly.store.ledger import Ledger
 
 
@@ -39,17 +49,17 @@ def command() -> None:
 
 
 @command.command("show", examples="muxly state show muxly.yaml crm --json")
-@located()
+@project_options()
 @as_json
-def show(where: Where, as_json: bool) -> None:
+def show(selection: ProjectSelection, as_json: bool) -> None:
     """Show the cursor of each stream, and how much of an unfinished plan is left.
 
     Cursors are written as `muxly state set` takes them.
     """
-    found = listed(where.open(), _rows)
+    found = ledger_rows(selection.open(), _rows)
     columns = ("pipeline", "stream", "cursor", "head", "generation", "unfinished")
-    shown = found if as_json else [{**one, "cursor": short_json(one["cursor"])} for one in found]
-    write_listing(columns, shown, as_json=as_json, empty="nothing has been read yet; `muxly run` begins")
+    shown = found if as_json else [{**row, "cursor": short_json(row["cursor"])} for row in found]
+    write_listing(columns, shown, as_json=as_json, empty="nothing has been read yet; `muxly run` starts")
 
 
 def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
@@ -57,7 +67,7 @@ def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
         cursor = plans.stream_cursor(ledger, stream)
         log = positions.generations_of(ledger, stream)
         plan = plans.unfinished(ledger, stream)
-        left = sum(not one.done for one in plan.partitions) if plan is not None else 0
+        left = sum(not partition.done for partition in plan.partitions) if plan is not None else 0
         yield {
             "stream": stream,
             "parent": definition.get("parent"),
@@ -72,9 +82,11 @@ def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
 @click.argument("stream")
 @click.argument("cursor", required=False)
 @click.option("--before", type=click.IntRange(min=1), metavar="POSITION", help="The cursor before that segment.")
-@located(words="")
-@yes
-def set_state(where: Where, stream: str, cursor: str | None, before: int | None, sure: bool) -> None:
+@project_options(arguments="")
+@yes_option
+def set_state(
+    selection: ProjectSelection, stream: str, cursor: str | None, before: int | None, confirmed: bool
+) -> None:
     """Set the cursor of STREAM to CURSOR, JSON as `muxly state show` writes it.
 
     The stream's unfinished plan is given up. What the next run reads again is delivered again:
@@ -82,21 +94,21 @@ def set_state(where: Where, stream: str, cursor: str | None, before: int | None,
     """
     if (cursor is None) == (before is None):
         raise click.UsageError("give either a CURSOR or --before POSITION")
-    project = where.open()
+    project = selection.open()
     name = ledger_name(project)
-    with looking(project.home, name) as ledger:
+    with read_ledger(project.home, name) as ledger:
         if ledger is not None:
-            known(stream, positions.definitions(ledger), "stream")
-    ask(sure, f"Set the cursor of stream {stream!r} of {name!r}?")
-    with writing(project, name, "state set") as session:
-        known(stream, positions.definitions(session.ledger), "stream")
-        value = _parsed(cursor) if cursor is not None else _before(session.ledger, stream, before or 0)
+            require_known(stream, positions.definitions(ledger), "stream")
+    confirm(confirmed, f"Set the cursor of stream {stream!r} of {name!r}?")
+    with write_ledger(project, name, "state set") as session:
+        require_known(stream, positions.definitions(session.ledger), "stream")
+        value = _parsed_cursor(cursor) if cursor is not None else _cursor_before(session.ledger, stream, before or 0)
         plans.set_cursor(session.ledger, stream, value)
     shown = "the start" if value is None else json_codec.encode(value)
     current_messages().say("info", f"{name}: the next run reads stream {stream!r} from {shown}")
 
 
-def _parsed(text: str) -> Any:
+def _parsed_cursor(text: str) -> Any:
     try:
         return json_codec.decode(text)
     except StoreError:
@@ -105,8 +117,8 @@ def _parsed(text: str) -> Any:
         ) from None
 
 
-def _before(ledger: Ledger, stream: str, position: int) -> Any:
-    kept = [one.position for one in retention.log(ledger, stream)]
+def _cursor_before(ledger: Ledger, stream: str, position: int) -> Any:
+    kept = [segment.position for segment in retention.log(ledger, stream)]
     if position not in kept:
         span = f"it keeps {min(kept)} to {max(kept)}" if kept else "it keeps none"
         raise ConfigurationError(f"the ledger has no position {position} of stream {stream!r}; {span}")
@@ -121,18 +133,18 @@ def _before(ledger: Ledger, stream: str, position: int) -> Any:
 
 @command.command("reset", examples="muxly state reset contacts 'deals*' --pipeline crm")
 @click.argument("streams", nargs=-1, required=True, metavar="STREAM...")
-@located(words="")
-@yes
-def reset(where: Where, streams: tuple[str, ...], sure: bool) -> None:
+@project_options(arguments="")
+@yes_option
+def reset(selection: ProjectSelection, streams: tuple[str, ...], confirmed: bool) -> None:
     """Forget how far streams have been read; the next run reads them from the start.
 
     STREAM is a name or a glob; '*' means all.
     """
-    project = where.open()
+    project = selection.open()
     name = ledger_name(project)
-    with looking(project.home, name) as ledger:
-        chosen = matching(positions.definitions(ledger) if ledger is not None else (), streams)
-    ask(sure, f"Read {', '.join(chosen) or 'nothing'} of {name!r} from the start again?")
-    with writing(project, name, "state reset") as session:
+    with read_ledger(project.home, name) as ledger:
+        chosen = matching_names(positions.definitions(ledger) if ledger is not None else (), streams)
+    confirm(confirmed, f"Read {', '.join(chosen) or 'nothing'} of {name!r} from the start again?")
+    with write_ledger(project, name, "state reset") as session:
         plans.reset(session.ledger, chosen)
     current_messages().say("info", f"{name}: the next run reads {', '.join(chosen) or 'nothing'} from the start")

@@ -1,22 +1,21 @@
-"""``muxly streams``: what a connector can read."""
+"""``muxly streams``: the streams of a pipeline, or of a connector that the command line describes."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
-from muxly.cli._command import Command, current_messages
-from muxly.cli._error_locations import Where, as_json, is_file, located
-from muxly.cli._output import write_listing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from muxly.connector import Connector
-    from muxly.pipeline import Pipeline
-    from muxly.stream import Stream
+from muxly.cli._app import Command
+from muxly.cli._output import current_messages, write_listing
+from muxly.cli._project import ProjectSelection, as_json, is_file, project_options
+from muxly.connector import Connector
+from muxly.errors import ConfigurationError
+from muxly.pipeline import Pipeline
+from muxly.stream import Stream
 
 
 @click.command(
@@ -28,32 +27,32 @@ if TYPE_CHECKING:
         muxly streams file -o path='data/*.csv'      # of a connector, without a configuration
     """,
 )
-@located(words="[FILE | TYPE] [PIPELINE]...")
+@project_options(arguments="[FILE | TYPE] [PIPELINE]...")
 @click.option("-o", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of TYPE; may be JSON.")
 @as_json
-def command(where: Where, options: tuple[str, ...], as_json: bool) -> None:
+def command(selection: ProjectSelection, options: tuple[str, ...], as_json: bool) -> None:
     """List the streams that a connector has, with their keys.
 
     With a configuration, also which routes of the pipeline deliver them, and in which mode. With
     TYPE, a connector's name, its options are given with -o.
     """
-    kind = _kind(where, options)
-    found = list(_of_type(kind, options) if kind is not None else _of_project(where))
+    kind = _connector_type(selection, options)
+    found = list(_rows_of_type(kind, options) if kind is not None else _rows_of_project(selection))
     columns = ["stream", "primary_key", "cursor_field", "parent"]
     columns = columns if kind is not None else ["pipeline", *columns, "read", "routes"]
-    shown = found if as_json else [{**one, "routes": _routes_text(one.get("routes", {}))} for one in found]
-    write_listing(columns, shown, as_json=as_json, empty="the connector has no stream; `muxly check` may say why")
+    shown = found if as_json else [{**row, "routes": _routes_text(row.get("routes", {}))} for row in found]
+    write_listing(columns, shown, as_json=as_json, empty="the connector has no stream; `muxly check` may tell why")
 
 
-def _kind(where: Where, options: tuple[str, ...]) -> str | None:
+def _connector_type(selection: ProjectSelection, options: tuple[str, ...]) -> str | None:
     """The connector's type, if one was named in place of a configuration."""
     from muxly import _plugins
 
-    if where.file is not None or not where.pipelines or is_file(where.pipelines[0]):
+    if selection.file is not None or not selection.pipelines or is_file(selection.pipelines[0]):
         if options:
             raise click.UsageError("-o gives options to a TYPE; for a configuration use --set")
         return None
-    word = where.pipelines[0]
+    word = selection.pipelines[0]
     return word if options or ":" in word or word in _plugins.names("connector") else None
 
 
@@ -61,33 +60,30 @@ def _routes_text(routes: dict[str, str]) -> str:
     return ", ".join(f"{name} ({mode})" for name, mode in routes.items())
 
 
-def _of_type(kind: str, options: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    from muxly.cli._connecting import connector_of
+def _rows_of_type(kind: str, options: tuple[str, ...]) -> Iterator[dict[str, Any]]:
 
-    for one in _offered(connector_of(kind, options), kind):
-        yield _described(one)
+    for stream in _streams_of(connector_of(kind, options), kind):
+        yield _stream_row(stream)
 
 
-def _of_project(where: Where) -> Iterator[dict[str, Any]]:
-    from muxly.errors import ConfigurationError
-
-    project = where.open()
+def _rows_of_project(selection: ProjectSelection) -> Iterator[dict[str, Any]]:
+    project = selection.open()
     for name in project.names():
         pipeline = project.pipeline(name)
         try:
-            for one in _offered(pipeline.connector, name):
-                yield {"pipeline": name, **_described(one), **_ruled(pipeline, one)}
+            for stream in _streams_of(pipeline.connector, name):
+                yield {"pipeline": name, **_stream_row(stream), **_stream_rules_row(pipeline, stream)}
         except ConfigurationError as error:
-            raise project.placed(error, name) from error
+            raise project.with_location(error, name) from error
 
 
-def _offered(connector: Connector, name: str) -> list[Stream]:
+def _streams_of(connector: Connector, name: str) -> list[Stream]:
     """All streams of a connector; a private copy is opened."""
     from muxly._ids import new_id
     from muxly.component import Run
 
     messages = current_messages()
-    run = Run(new_id(), name, on_notice=lambda one: messages.say(one.level, one.message, code=one.code))
+    run = Run(new_id(), name, on_notice=lambda notice: messages.say(notice.level, notice.message, code=notice.code))
     opened = copy.deepcopy(connector)
     try:
         opened.open(run)
@@ -97,23 +93,94 @@ def _offered(connector: Connector, name: str) -> list[Stream]:
         run.end()
 
 
-def _described(one: Stream) -> dict[str, Any]:
+def _stream_row(stream: Stream) -> dict[str, Any]:
     return {
-        "stream": one.name,
-        "primary_key": list(one.primary_key),
-        "overwrite_key": list(one.overwrite_key),
-        "cursor_field": one.cursor_field,
-        "parent": one.parent,
-        "sorted": one.sorted,
-        "metadata": dict(one.metadata),
+        "stream": stream.name,
+        "primary_key": list(stream.primary_key),
+        "overwrite_key": list(stream.overwrite_key),
+        "cursor_field": stream.cursor_field,
+        "parent": stream.parent,
+        "sorted": stream.sorted,
+        "metadata": dict(stream.metadata),
     }
 
 
-def _ruled(pipeline: Pipeline, one: Stream) -> dict[str, Any]:
-    """What the pipeline makes of a stream; one that it leaves out has no routes."""
+def _stream_rules_row(pipeline: Pipeline, stream: Stream) -> dict[str, Any]:
+    """How the pipeline reads and delivers a stream; one that it leaves out has no routes."""
     from muxly._runner.streams import check_modes, ruled, rules_of
 
-    rules = rules_of(pipeline, one.name)
+    rules = rules_of(pipeline, stream.name)
     if rules is None:
         return {"read": "not read", "routes": {}}
-    return {"read": rules.read, "routes": check_modes(pipeline, ruled(one, rules), rules)}
+    return {"read": rules.read, "routes": check_modes(pipeline, ruled(stream, rules), rules)}
+
+
+def connector_of(kind: str, given: Sequence[str]) -> Connector:
+    """A connector by its type.
+
+    Args:
+        kind: Its ``type`` in a configuration.
+        given: ``KEY=VALUE``; the value may be JSON, and may hold references.
+
+    Raises:
+        PluginError: There is no such connector.
+        ConfigurationError: An option is unknown, missing or wrong; the message has all of them.
+    """
+    from muxly import _plugins
+    from muxly.config._build import BuildError, OptionsBuilder
+    from muxly.config._document import path_text
+
+    model = _plugins.load("connector", kind)
+    options = dict(_parsed_option(text) for text in given)
+    _refuse_unknown(kind, model, options)
+    try:
+        made: Connector = OptionsBuilder(Path.cwd()).build(model, options)
+    except BuildError as error:
+        lines = [f"connector {kind}: {path_text(path)}: {reason}" for path, reason in error.reasons]
+        raise ConfigurationError("\n".join(line.replace(": : ", ": ") for line in lines)) from error
+    return made
+
+
+def _parsed_option(text: str) -> tuple[str, Any]:
+    import json
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigurationError(f"--option {text!r}: write KEY=VALUE")
+    try:
+        return key, _with_references(json.loads(value))
+    except ValueError:
+        return key, _with_references(value)
+
+
+def _with_references(value: Any) -> Any:
+    """The value with its references replaced; a secret keeps where it came from."""
+    from muxly import _references
+    from muxly.config._source import ExternalText
+
+    if isinstance(value, dict):
+        return {key: _with_references(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_references(item) for item in value]
+    if isinstance(value, str) and _references.has_reference(value):
+        return ExternalText(_references.resolve(value), value)
+    return value
+
+
+def _refuse_unknown(kind: str, model: type, options: dict[str, Any]) -> None:
+    from muxly.config._schema import fields
+    from muxly.suggest import suggest
+
+    known = {field.name: field for field in fields(model)}
+    problems = []
+    for key in options:
+        if key not in known:
+            close = suggest(key, known)
+            hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known) or 'none'}"
+            problems.append(f'connector {kind}: there is no option "{key}"; {hint}')
+    missing = [option for name, option in known.items() if option.required and name not in options]
+    problems += [
+        f"connector {kind}: -o {option.name}=... is missing: {option.help or 'required'}" for option in missing
+    ]
+    if problems:
+        raise ConfigurationError("\n".join(problems))

@@ -1,11 +1,11 @@
-"""Typed objects out of checked values: cattrs, with the types that configurations hold."""
+"""Typed objects from checked values: a cattrs converter that knows the types of options."""
 
 from __future__ import annotations
 
 import datetime
-import re
 import types
 import typing
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,24 +13,16 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from muxly._annotations import quoted
-from muxly.config._check import fits
-from muxly.config._envelope import SPECIAL
-from muxly.config._fields import fields, is_model
-from muxly.config._quantities import duration_seconds, size_bytes
-from muxly.config._resolved import FromOutside
-from muxly.config._schema import SchemaWriter, is_duration, is_size
+from muxly.config._conformance import fits
+from muxly.config._document import KeyPath
+from muxly.config._file_schema import OPTION_SCHEMAS
+from muxly.config._schema import SchemaWriter, duration_seconds, fields, is_duration, is_model, is_size, size_bytes
+from muxly.config._source import ExternalText
 from muxly.errors import ConfigurationError
 from muxly.options import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     import cattrs
-
-    from muxly.config._location import KeyPath
-
-
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 
 
 class BuildError(Exception):
@@ -41,16 +33,16 @@ class BuildError(Exception):
         self.reasons = reasons
 
 
-class Builder:
-    """Makes objects of attrs classes.
+class OptionsBuilder:
+    """Builds objects of attrs classes.
 
     Args:
-        folder: What relative paths start from.
+        folder: The folder that relative paths start from.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._converter = self._made()
+        self._converter = self._new_converter()
 
     def build(self, model: type, value: Mapping[str, Any]) -> Any:
         """An object of the class.
@@ -65,35 +57,37 @@ class Builder:
         return create(model, self.options(model, value))
 
     def options(self, model: type, value: Mapping[str, Any], *, leave: Collection[str] = ()) -> dict[str, Any]:
-        """The options of a class that are given, of their types.
+        """The given options of a class, converted to their types.
 
         Args:
             model: An attrs class.
             value: Options that fit the class's schema.
-            leave: Options that somebody else builds.
+            leave: Options to leave out, because the caller builds them.
 
         Raises:
             BuildError: A value is refused.
         """
-        made: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         reasons: list[tuple[KeyPath, str]] = []
-        for one in fields(model):
-            if one.name in value and one.name not in leave:
+        for field in fields(model):
+            if field.name in value and field.name not in leave:
                 try:
-                    made[one.name] = self._converter.structure(_measured(value[one.name], one.name), one.type)
+                    options[field.name] = self._converter.structure(
+                        _number_of(value[field.name], field.name), field.type
+                    )
                 except Exception as error:  # noqa: BLE001 - whatever a plugin's type raises concerns this value
-                    reasons += [((one.name, *path), reason) for path, reason in reasons_of(error)]
+                    reasons += [((field.name, *path), reason) for path, reason in reasons_of(error)]
         if reasons:
             raise BuildError(reasons)
-        return made
+        return options
 
-    def _made(self) -> cattrs.Converter:
+    def _new_converter(self) -> cattrs.Converter:
         import cattrs
 
         converter = cattrs.Converter()
         converter.register_structure_hook_func(is_model, lambda value, model: self.build(model, value))
         converter.register_structure_hook_func(_is_any, lambda value, _type: plain(value))
-        converter.register_structure_hook_func(_is_choice, self._chosen)
+        converter.register_structure_hook_func(_is_choice, self._union_member)
         converter.register_structure_hook_func(_is_texts, _texts)
         converter.register_structure_hook(str, lambda value, _type: plain(value))
         converter.register_structure_hook(Secret, _secret)
@@ -103,7 +97,7 @@ class Builder:
         converter.register_structure_hook(datetime.date, lambda value, _type: _date(value))
         return converter
 
-    def _chosen(self, value: Any, union: Any) -> Any:
+    def _union_member(self, value: Any, union: Any) -> Any:
         """The member of a union whose schema the value fits; the first one if several do."""
         if value is None:
             return None
@@ -111,17 +105,17 @@ class Builder:
         if str in members and isinstance(value, str) and "://" in value:
             # A path that may also be a URL: as a path it would lose a slash.
             return plain(value)
-        fitting = [one for one in members if _fits_member(value, one)]
-        fitting += [one for one in members if isinstance(value, str) and _is_texts(one)]
+        fitting = [member for member in members if _fits_member(value, member)]
+        fitting += [member for member in members if isinstance(value, str) and _is_texts(member)]
         if fitting:
             return self._converter.structure(value, fitting[0])
-        raise ValueError("fits none of the types it may have")
+        raise ValueError("fits none of the types that it may have")
 
 
 @lru_cache(maxsize=8)
-def builder_for(folder: Path) -> Builder:
-    """The builder of a folder's files, made once: a converter takes longer to make than most files to build."""
-    return Builder(folder)
+def builder_for(folder: Path) -> OptionsBuilder:
+    """The builder for files of a folder, made once: making a converter takes longer than building most files."""
+    return OptionsBuilder(folder)
 
 
 def reasons_of(error: BaseException) -> list[tuple[KeyPath, str]]:
@@ -131,11 +125,15 @@ def reasons_of(error: BaseException) -> list[tuple[KeyPath, str]]:
     if isinstance(error, ConfigurationError):
         return [(error.path, error.message)]
     if isinstance(error, BaseExceptionGroup):
-        return [(_noted(one) + path, reason) for one in error.exceptions for path, reason in reasons_of(one)]
+        return [
+            (_noted_path(exception) + path, reason)
+            for exception in error.exceptions
+            for path, reason in reasons_of(exception)
+        ]
     return [((), _reason(error))]
 
 
-def _noted(error: BaseException) -> KeyPath:
+def _noted_path(error: BaseException) -> KeyPath:
     """The index or key that cattrs noted on an error inside a list or mapping."""
     for note in getattr(error, "__notes__", ()):
         index = getattr(note, "index", None)
@@ -145,7 +143,7 @@ def _noted(error: BaseException) -> KeyPath:
 
 
 def _reason(error: BaseException) -> str:
-    """What an error says; attrs puts more than its sentence into ``args``."""
+    """The sentence of an error; attrs puts more than that into ``args``."""
     if isinstance(error, KeyError) or not error.args or not isinstance(error.args[0], str):
         return f"{type(error).__name__}: {error}"
     return str(error.args[0])
@@ -155,7 +153,7 @@ def create(model: type, options: Mapping[str, Any]) -> Any:
     """An object of the class.
 
     Raises:
-        BuildError: It refuses an option; all refused ones are told.
+        BuildError: It refuses an option; the error has all refused ones.
     """
     try:
         return model(**options)
@@ -166,44 +164,44 @@ def create(model: type, options: Mapping[str, Any]) -> Any:
 
 
 def _refused(model: type, options: Mapping[str, Any]) -> list[tuple[KeyPath, str]]:
-    """Ask each option's validator alone, for the class stops at the first one that refuses."""
-    made: Any = object.__new__(model)
+    """Run each option's validator alone, because the class stops at the first one that refuses."""
+    instance: Any = object.__new__(model)
     reasons: list[tuple[KeyPath, str]] = []
-    for one in fields(model):
+    for option in fields(model):
         try:
-            value = options[one.name] if one.name in options else _default(one.attribute, made)
-            converter: Any = one.attribute.converter
+            value = options[option.name] if option.name in options else _default(option.attribute, instance)
+            converter: Any = option.attribute.converter
             value = converter(value) if callable(converter) else value
-            object.__setattr__(made, one.attribute.name, value)
+            object.__setattr__(instance, option.attribute.name, value)
         except (ValueError, TypeError) as error:
-            reasons.append(((one.name,), _reason(error)))
+            reasons.append(((option.name,), _reason(error)))
     refusing = {path[0] for path, _reason_text in reasons}
-    for one in fields(model):
-        if one.attribute.validator is not None and one.name not in refusing:
+    for option in fields(model):
+        if option.attribute.validator is not None and option.name not in refusing:
             try:
-                one.attribute.validator(made, one.attribute, getattr(made, one.attribute.name))
+                option.attribute.validator(instance, option.attribute, getattr(instance, option.attribute.name))
             except (ValueError, TypeError) as error:
-                reasons.append(((one.name,), _reason(error)))
+                reasons.append(((option.name,), _reason(error)))
     return reasons
 
 
-def _default(attribute: attrs.Attribute[Any], made: Any) -> Any:
+def _default(attribute: attrs.Attribute[Any], instance: Any) -> Any:
     default: Any = attribute.default
     if not hasattr(default, "takes_self"):
         return default
-    return default.factory(made) if default.takes_self else default.factory()
+    return default.factory(instance) if default.takes_self else default.factory()
 
 
-def _measured(value: Any, name: str) -> Any:
-    """The number that a size or duration stands for."""
+def _number_of(value: Any, name: str) -> Any:
+    """The number of bytes or seconds that a text such as ``64 MiB`` stands for."""
     if not isinstance(value, str) or not (is_size(name) or is_duration(name)):
         return value
     return size_bytes(value) if is_size(name) else duration_seconds(value)
 
 
 def plain(value: Any) -> Any:
-    """The value without a trace of where it came from."""
-    if isinstance(value, FromOutside):
+    """The value without ``ExternalText``: plain text in its place."""
+    if isinstance(value, ExternalText):
         return str(value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
@@ -249,7 +247,7 @@ def _is_texts(kind: Any) -> bool:
 
 
 def _texts(value: Any, kind: Any) -> Any:
-    """A list of texts; where the schema lets one text stand for it, a list of that."""
+    """A list of texts; one text stands for a list of itself where the schema allows that."""
     items = [str(value)] if isinstance(value, str) else [str(item) for item in value]
     return typing.get_origin(kind)(items)
 
@@ -261,5 +259,5 @@ def _fits_member(value: Any, member: Any) -> bool:
 
 @lru_cache(maxsize=256)
 def _member(member: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    writer = SchemaWriter(special=SPECIAL)
+    writer = SchemaWriter(special=OPTION_SCHEMAS)
     return writer.kind(member), writer.defs

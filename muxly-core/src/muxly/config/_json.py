@@ -1,16 +1,22 @@
-"""JSON with places: RFC 8259, duplicate keys and lone surrogates refused."""
+"""JSON with locations: RFC 8259; duplicate keys and lone surrogates are refused."""
 
 from __future__ import annotations
 
 import re
 from json import JSONDecodeError, JSONDecoder
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from muxly.config._nodes import Budget, Entry, Node, add_entry, integer, real
-
-if TYPE_CHECKING:
-    from muxly.config._lines import Limits, Text
-    from muxly.config._location import Problems
+from muxly.config._document import (
+    FileLimits,
+    FileText,
+    MappingEntry,
+    Node,
+    Problems,
+    ReadBudget,
+    add_entry,
+    parse_integer,
+    parse_real,
+)
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -20,28 +26,28 @@ _STRINGS = JSONDecoder()
 _WORDS = {"true": True, "false": False, "null": None}
 
 
-def read_json(text: Text, limits: Limits, problems: Problems) -> Node:
+def read_json(text: FileText, limits: FileLimits, problems: Problems) -> Node:
     """The tree of a JSON text.
 
     Args:
         text: The file.
-        limits: What it may cost.
-        problems: Duplicate keys are noted here; the first one stands.
+        limits: Limits that it must keep.
+        problems: Duplicate keys are added here; the first one counts.
 
     Raises:
-        UnreadableError: It is no JSON, or over a limit.
+        UnreadableError: It is not JSON, or it exceeds a limit.
     """
-    reader = _Reader(text, Budget(text, limits), problems)
+    reader = _JsonParser(text, ReadBudget(text, limits), problems)
     root, end = reader.value(reader.space(0), 0)
     if end < len(text.text):
         raise text.unreadable(end, "expected the end of the file")
     return root
 
 
-class _Reader:
+class _JsonParser:
     """Recursive descent; the depth is bounded by the budget."""
 
-    def __init__(self, text: Text, budget: Budget, problems: Problems) -> None:
+    def __init__(self, text: FileText, budget: ReadBudget, problems: Problems) -> None:
         self.file, self.text, self.budget, self.problems = text, text.text, budget, problems
 
     def space(self, index: int) -> int:
@@ -70,7 +76,7 @@ class _Reader:
         number = _NUMBER.match(self.text, index)
         if number:
             whole = number[2] is None and number[3] is None
-            read = integer(number[0], 10, self.file, index) if whole else real(number[0], self.file, index)
+            read = parse_integer(number[0], 10, self.file, index) if whole else parse_real(number[0], self.file, index)
             return read, number.end()
         raise self.file.unreadable(index, "expected a value" if letter else "the file ends before a value")
 
@@ -81,11 +87,11 @@ class _Reader:
         except JSONDecodeError as error:
             raise self.file.unreadable(error.pos, error.msg.lower().removesuffix(" at")) from None
         if _SURROGATE.search(text):
-            raise self.file.unreadable(index, "half of a surrogate pair is no text")
+            raise self.file.unreadable(index, "half of a surrogate pair is not text")
         return text, end
 
-    def mapping(self, index: int, depth: int) -> tuple[dict[str, Entry], int]:
-        entries: dict[str, Entry] = {}
+    def mapping(self, index: int, depth: int) -> tuple[dict[str, MappingEntry], int]:
+        entries: dict[str, MappingEntry] = {}
         index = self.space(index)
         if self.text[index : index + 1] == "}":
             return entries, index + 1
@@ -95,7 +101,7 @@ class _Reader:
             if closed:
                 return entries, index
 
-    def entry(self, index: int, depth: int, entries: dict[str, Entry]) -> int:
+    def entry(self, index: int, depth: int, entries: dict[str, MappingEntry]) -> int:
         if self.text[index : index + 1] != '"':
             raise self.file.unreadable(index, "expected a key in double quotes")
         key, end = self.string(index)
@@ -103,7 +109,7 @@ class _Reader:
         if self.text[end : end + 1] != ":":
             raise self.file.unreadable(end, 'expected ":" after the key')
         node, end = self.value(self.space(end + 1), depth + 1)
-        add_entry(entries, key, Entry(index, node), self.file, self.problems)
+        add_entry(entries, key, MappingEntry(index, node), self.file, self.problems)
         return end
 
     def items(self, index: int, depth: int) -> tuple[list[Node], int]:

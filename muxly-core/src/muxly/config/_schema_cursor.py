@@ -1,37 +1,30 @@
-"""Which schema holds at a path of a document, and what a text means there."""
+"""A cursor over a schema: the part of it that applies at a path of a document, and conversion of text there."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from muxly.config._check import is_type
-from muxly.config._envelope import COMPONENT_REFS, open_envelope
-from muxly.config._lines import Text
-from muxly.config._location import Problems, UnreadableError
-from muxly.config._read import parse_document
+from muxly.config._conformance import is_type
+from muxly.config._document import LIMITS, FileText, KeyPath, Problems, UnreadableError, build_document
+from muxly.config._file_schema import COMPONENT_REFS, Components, core_schema
 from muxly.config._schema import Schema, kinds_of
 from muxly.errors import PluginError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from muxly.config._components import Components
-    from muxly.config._location import KeyPath
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,1000}")
 _REAL = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 _WORDS = {"true": True, "false": False}
 
 
-class Shape(NamedTuple):
-    """A schema, with all that is needed to look inside.
+class SchemaCursor(NamedTuple):
+    """The schema at one path of a document, and everything that is needed to step further into it.
 
     Args:
-        schema: What holds here.
+        schema: What applies here.
         defs: Where ``$ref`` finds ``#/$defs/NAME``.
-        value: What stands here; None if nothing does.
-        components: Knows what holds inside a connector or router.
+        value: The value here; None if there is none.
+        components: Has the schemas of connectors and routers.
     """
 
     schema: Schema
@@ -39,20 +32,20 @@ class Shape(NamedTuple):
     value: Any
     components: Components
 
-    def branches(self) -> Iterator[Shape]:
-        """The schemas that may hold here, references and choices opened."""
+    def branches(self) -> Iterator[SchemaCursor]:
+        """The schemas that may apply here, with references and choices expanded."""
         schema = self.schema
         if schema.get("$ref") in COMPONENT_REFS:
             yield from self._component(schema["$ref"])
         elif "$ref" in schema:
             yield from self._replace(schema=self.defs[schema["$ref"].removeprefix("#/$defs/")]).branches()
         elif "anyOf" in schema:
-            for one in schema["anyOf"]:
-                yield from self._replace(schema=one).branches()
+            for branch in schema["anyOf"]:
+                yield from self._replace(schema=branch).branches()
         else:
             yield self
 
-    def _component(self, ref: str) -> Iterator[Shape]:
+    def _component(self, ref: str) -> Iterator[SchemaCursor]:
         """The options of the plugin that ``type`` names; nothing is known if it cannot be used."""
         name = self.value.get("type") if isinstance(self.value, dict) else None
         if isinstance(name, str):
@@ -62,14 +55,14 @@ class Shape(NamedTuple):
                 return
             yield self._replace(schema=schema, defs=defs)
 
-    def mapping(self) -> Shape | None:
+    def mapping(self) -> SchemaCursor | None:
         """The branch that is a mapping."""
-        return next((one for one in self.branches() if _takes(one.schema, "object")), None)
+        return next((branch for branch in self.branches() if _takes(branch.schema, "object")), None)
 
     def is_secret(self) -> bool:
-        """Whether what stands here must not be shown; so it is where nothing is known."""
+        """Whether the value here must not be shown; true also where no schema is known."""
         branches = list(self.branches())
-        return not branches or any(one.schema.get("writeOnly") for one in branches)
+        return not branches or any(branch.schema.get("writeOnly") for branch in branches)
 
     def names(self) -> list[str]:
         """The keys that are known here: those that are written, and those that have a schema."""
@@ -77,18 +70,18 @@ class Shape(NamedTuple):
         mapping = self.mapping()
         return list(dict.fromkeys([*written, *(mapping.schema.get("properties", ()) if mapping else ())]))
 
-    def child(self, key: str | int) -> Shape | None:
-        """What holds one step further; None if that is not known."""
+    def child(self, key: str | int) -> SchemaCursor | None:
+        """The cursor one step further; None if nothing is known there."""
         value = _item(self.value, key)
-        for one in self.branches():
-            inner = _inner(one.schema, key)
+        for branch in self.branches():
+            inner = _inner(branch.schema, key)
             if inner is not None:
-                return one._replace(schema=inner, value=value)
+                return branch._replace(schema=inner, value=value)
         return None
 
     def read(self, text: str) -> Any:
-        """What a text from outside (the environment, a reference) means here; text if it fits nothing else."""
-        kinds = {kind for one in self.branches() for kind in _kinds(one.schema)}
+        """Convert text from outside (the environment, a reference) to the type here; text if it fits no other."""
+        kinds = {kind for branch in self.branches() for kind in _kinds(branch.schema)}
         if "boolean" in kinds and text.lower() in _WORDS:
             return _WORDS[text.lower()]
         if kinds & {"integer", "number"} and _WHOLE.fullmatch(text):
@@ -108,18 +101,18 @@ class Shape(NamedTuple):
         return [item.read(part) if item else part for part in parts]
 
 
-def root_shape(value: Any, components: Components) -> Shape:
-    """The shape of a whole configuration."""
-    schema, defs = open_envelope(components.documented)
-    return Shape(schema, defs, value, components)
+def root_cursor(value: Any, components: Components) -> SchemaCursor:
+    """The cursor at the root of a configuration."""
+    schema, defs = core_schema(components.documented)
+    return SchemaCursor(schema, defs, value, components)
 
 
-def shape_at(root: Shape, path: KeyPath) -> Shape | None:
-    """The shape of a path; None if nothing is known of it."""
-    shape: Shape | None = root
+def cursor_at(root: SchemaCursor, path: KeyPath) -> SchemaCursor | None:
+    """The cursor at a path; None if nothing is known of it."""
+    cursor: SchemaCursor | None = root
     for key in path:
-        shape = shape.child(key) if shape is not None else None
-    return shape
+        cursor = cursor.child(key) if cursor is not None else None
+    return cursor
 
 
 def _item(value: Any, key: str | int) -> Any:
@@ -142,7 +135,7 @@ def _inner(schema: Schema, key: str | int) -> Schema | None:
 def _kinds(schema: Schema) -> list[str]:
     if "enum" in schema and "type" not in schema:
         known = ("null", "boolean", "integer", "number", "string")
-        return [kind for kind in known if any(is_type(one, kind) for one in schema["enum"])]
+        return [kind for kind in known if any(is_type(choice, kind) for choice in schema["enum"])]
     return kinds_of(schema) or (["integer"] if "const" in schema else [])
 
 
@@ -152,9 +145,11 @@ def _takes(schema: Schema, kind: str) -> bool:
 
 def _flow(text: str) -> Any:
     """A list or mapping in YAML's (and so JSON's) short form."""
-    problems = Problems()
+    from muxly.config._yaml import read_yaml
+
+    source, problems = FileText("", f"value: {text}"), Problems()
     try:
-        value = parse_document(Text("", f"value: {text}"), ".yaml", problems).value
+        value = build_document(read_yaml(source, LIMITS, problems), source, LIMITS).value
     except UnreadableError:
         return text
     return value["value"] if len(value) == 1 and not problems.found else text

@@ -1,19 +1,25 @@
-"""TOML with places: tomli reads the values, a scanner of our own finds where they stand.
+"""TOML with locations: tomli reads the values, and a scanner of our own finds where they are written.
 
-The scanner runs first because it holds the limits. It needs to be right on valid TOML only:
-where it meets anything else it stops, and tomli says what is wrong.
+The scanner runs first because it enforces the limits. It only needs to be right about valid TOML:
+where it meets anything else it stops, and tomli reports what is wrong.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from muxly.config._nodes import Budget, Entry, Node, add_entry, integer, real
-
-if TYPE_CHECKING:
-    from muxly.config._lines import Limits, Text
-    from muxly.config._location import Problems
+from muxly.config._document import (
+    FileLimits,
+    FileText,
+    MappingEntry,
+    Node,
+    Problems,
+    ReadBudget,
+    add_entry,
+    parse_integer,
+    parse_real,
+)
 
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
@@ -25,7 +31,7 @@ _STRING = re.compile(
     r"|'[^'\n]*'"
 )
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-# A date and a time may be parted by one space.
+# A date and a time may be separated by one space.
 _BARE_VALUE = re.compile(r"\d{4}-\d\d-\d\d \d\d:[0-9:.+Zz-]+|[^\s,\]}#]+")
 _LONGEST_BARE_VALUE = 1000
 _TEXT = re.compile(r"[^\s#,=\]}\"']")
@@ -35,20 +41,20 @@ class _NotTomlError(Exception):
     """The scanner met something that tomli will explain."""
 
 
-def read_toml(text: Text, limits: Limits, problems: Problems) -> Node:
+def read_toml(text: FileText, limits: FileLimits, problems: Problems) -> Node:
     """The tree of a TOML text.
 
     Args:
         text: The file.
-        limits: What it may cost.
-        problems: Duplicate keys are noted here.
+        limits: Limits that it must keep.
+        problems: Duplicate keys are added here.
 
     Raises:
-        UnreadableError: It is no TOML, or over a limit.
+        UnreadableError: It is not TOML, or it exceeds a limit.
     """
     import tomli
 
-    scanner = _Scanner(text, Budget(text, limits), problems)
+    scanner = _TomlScanner(text, ReadBudget(text, limits), problems)
     duplicates = len(problems.found)
     scanner.scan()
     if len(problems.found) > duplicates:
@@ -56,55 +62,55 @@ def read_toml(text: Text, limits: Limits, problems: Problems) -> Node:
     try:
         values = tomli.loads(text.text, parse_float=str)
     except tomli.TOMLDecodeError as error:
-        raise text.unreadable(error.pos, _told(error.msg, text.text[error.pos :])) from None
+        raise text.unreadable(error.pos, _message(error.msg, text.text[error.pos :])) from None
     except (RecursionError, ValueError) as error:
         raise text.unreadable(0, f"the file cannot be read as TOML: {error}") from None
-    return _valued(scanner.root, values, text)
+    return _with_values(scanner.root, values, text)
 
 
-def _told(message: str, rest: str) -> str:
-    """What tomli says of a place, with what to do where a value begins like bare text."""
-    told = message[0].lower() + message[1:]
-    return f'{told}; text goes in quotes: key = "text"' if message == "Invalid value" and _TEXT.match(rest) else told
+def _message(message: str, rest: str) -> str:
+    """The message of tomli, with what to do where a value begins like bare text."""
+    text = message[0].lower() + message[1:]
+    return f'{text}; text goes in quotes: key = "text"' if message == "Invalid value" and _TEXT.match(rest) else text
 
 
-def _valued(place: Node, value: Any, text: Text) -> Node:
+def _with_values(node: Node, value: Any, text: FileText) -> Node:
     """Put tomli's values into the scanner's tree."""
-    if isinstance(value, dict) and isinstance(place.content, dict):
+    if isinstance(value, dict) and isinstance(node.content, dict):
         entries = {}
         for key, item in value.items():
-            entry = place.content[key]
-            entries[key] = Entry(entry.start, _valued(entry.node, item, text))
-        return Node(entries, place.start)
-    if isinstance(value, list) and isinstance(place.content, list):
-        pairs = zip(place.content, value, strict=True)
-        return Node([_valued(inner, item, text) for inner, item in pairs], place.start)
-    return Node(_scalar(value, place, text), place.start)
+            entry = node.content[key]
+            entries[key] = MappingEntry(entry.start, _with_values(entry.node, item, text))
+        return Node(entries, node.start)
+    if isinstance(value, list) and isinstance(node.content, list):
+        pairs = zip(node.content, value, strict=True)
+        return Node([_with_values(inner, item, text) for inner, item in pairs], node.start)
+    return Node(_scalar(value, node, text), node.start)
 
 
-def _scalar(value: Any, place: Node, text: Text) -> Any:
-    raw = place.content
+def _scalar(value: Any, node: Node, text: FileText) -> Any:
+    raw = node.content
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return integer(str(value), 10, text, place.start)
+        return parse_integer(str(value), 10, text, node.start)
     if isinstance(value, str):
         # parse_float=str: text that was not written in quotes is a number.
-        return value if raw is None else real(value.replace("_", ""), text, place.start)
+        return value if raw is None else parse_real(value.replace("_", ""), text, node.start)
     # Dates and times are text, as they are in YAML and JSON.
     return raw
 
 
-class _Scanner:
-    """Finds where keys and values stand; a scalar's content is its raw text, None for quoted text."""
+class _TomlScanner:
+    """Finds where keys and values are written; a scalar's content is its raw text, None for quoted text."""
 
-    def __init__(self, text: Text, budget: Budget, problems: Problems) -> None:
+    def __init__(self, text: FileText, budget: ReadBudget, problems: Problems) -> None:
         self.file, self.text, self.budget, self.problems = text, text.text, budget, problems
         self.root = Node({}, 0)
-        self.headed: dict[int, int] = {}
+        self.header_starts: dict[int, int] = {}
 
     def scan(self) -> None:
-        """Read as far as the text is TOML."""
+        """Read as long as the text is TOML."""
         try:
             table, index = self.root, self.blank(0)
             while index < len(self.text):
@@ -156,23 +162,23 @@ class _Scanner:
         parts, end = self.key(index + len(opening))
         if self.text[end : end + len(opening)] != "]" * len(opening):
             raise _NotTomlError
-        (name, place), parents = parts[-1], parts[:-1]
+        (name, start), parents = parts[-1], parts[:-1]
         table = self.descend(self.root, parents)
-        chosen = self.listed(table, name, place) if len(opening) == 2 else self.table(table, name, place)
+        chosen = self.array_table(table, name, start) if len(opening) == 2 else self.table(table, name, start)
         return chosen, end + len(opening)
 
     def descend(self, table: Node, parts: list[tuple[str, int]]) -> Node:
         for name, index in parts:
-            table = table.content.setdefault(name, Entry(index, Node({}, index))).node
+            table = table.content.setdefault(name, MappingEntry(index, Node({}, index))).node
             if isinstance(table.content, list) and table.content:
                 table = table.content[-1]
             if not isinstance(table.content, dict):
                 raise _NotTomlError
         return table
 
-    def listed(self, table: Node, name: str, index: int) -> Node:
+    def array_table(self, table: Node, name: str, index: int) -> Node:
         """One more table of an array of tables."""
-        entry = table.content.setdefault(name, Entry(index, Node([], index)))
+        entry = table.content.setdefault(name, MappingEntry(index, Node([], index)))
         if not isinstance(entry.node.content, list):
             raise _NotTomlError
         self.budget.spend(index, 0)
@@ -182,20 +188,20 @@ class _Scanner:
 
     def table(self, table: Node, name: str, index: int) -> Node:
         node = self.descend(table, [(name, index)])
-        if id(node.content) in self.headed:
-            first = self.headed[id(node.content)]
-            add_entry({name: Entry(first, node)}, name, Entry(index, node), self.file, self.problems)
-        self.headed[id(node.content)] = index
+        if id(node.content) in self.header_starts:
+            first = self.header_starts[id(node.content)]
+            add_entry({name: MappingEntry(first, node)}, name, MappingEntry(index, node), self.file, self.problems)
+        self.header_starts[id(node.content)] = index
         return node
 
     def assignment(self, index: int, table: Node, depth: int) -> int:
         parts, index = self.key(index)
         if self.text[index : index + 1] != "=":
             raise _NotTomlError
-        (name, place), parents = parts[-1], parts[:-1]
+        (name, start), parents = parts[-1], parts[:-1]
         target = self.descend(table, parents)
         node, index = self.value(self.need(_SPACE, index + 1).end(), depth + len(parts))
-        add_entry(target.content, name, Entry(place, node), self.file, self.problems)
+        add_entry(target.content, name, MappingEntry(start, node), self.file, self.problems)
         return index
 
     def value(self, index: int, depth: int) -> tuple[Node, int]:

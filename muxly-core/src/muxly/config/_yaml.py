@@ -1,23 +1,29 @@
-"""YAML with places, read by the rules of YAML 1.2 and not of 1.1 as PyYAML does.
+"""YAML with locations, read by the rules of YAML 1.2 and not, as PyYAML does, of 1.1.
 
-``on``, ``no``, ``012``, ``1:30`` and dates are text. Keys are always text, duplicates are
-refused, and so are tags. PyYAML's own composer is not used: it is quadratic in the depth
-of the text, keeps no places, and expands aliases without a limit.
+``on``, ``no``, ``012``, ``1:30`` and dates are text. Keys are always text; duplicate keys and tags are refused.
+PyYAML's own composer is not used: it is quadratic in the depth of the text, keeps no locations, and expands
+aliases without a limit.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from muxly.config._lines import Text
-from muxly.config._nodes import Budget, Entry, Node, add_entry, integer, real
-
-if TYPE_CHECKING:
-    from muxly.config._lines import Limits
-    from muxly.config._location import Problems, UnreadableError
+from muxly.config._document import (
+    FileLimits,
+    FileText,
+    MappingEntry,
+    Node,
+    Problems,
+    ReadBudget,
+    UnreadableError,
+    add_entry,
+    parse_integer,
+    parse_real,
+)
 
 _WORDS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -32,51 +38,51 @@ _NUMBER = re.compile(
 _RADIX = {"whole": 10, "octal": 8, "hex": 16}
 
 
-def read_yaml(text: Text, limits: Limits, problems: Problems) -> Node:
+def read_yaml(text: FileText, limits: FileLimits, problems: Problems) -> Node:
     """The tree of a YAML text.
 
     Args:
         text: The file.
-        limits: What it may cost.
-        problems: Duplicate keys are noted here; the first one stands.
+        limits: Limits that it must keep.
+        problems: Duplicate keys are added here; the first one counts.
 
     Raises:
-        UnreadableError: It is no YAML that a configuration may use, or over a limit.
+        UnreadableError: It is not YAML that a configuration may use, or it exceeds a limit.
     """
-    composer = _Composer(text, limits, problems)
+    composer = _YamlComposer(text, limits, problems)
     try:
         return composer.document()
     except yaml.YAMLError as error:
-        index, message = _said(error)
+        index, message = _problem(error)
         if "maximum nesting depth" in message and index < len(text.text):
             # Since PyYAML 6.0.4 the scanner, which reads ahead, may stop first. Of what stands
             # before that, the composer finds the place where our own limit, the lower one, is met.
-            return read_yaml(Text(text.file, text.text[:index]), limits, problems)
+            return read_yaml(FileText(text.file, text.text[:index]), limits, problems)
         raise _located(index, message, text) from None
 
 
-def _said(error: yaml.YAMLError) -> tuple[int, str]:
-    """Where PyYAML stopped, and why."""
+def _problem(error: yaml.YAMLError) -> tuple[int, str]:
+    """The index at which PyYAML stopped, and the reason."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     index = mark.index if mark is not None else getattr(error, "position", 0)
     return index, getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
 
 
-def _located(index: int, message: str, text: Text) -> UnreadableError:
+def _located(index: int, message: str, text: FileText) -> UnreadableError:
     if text.text[index : index + 1] == "\t":
-        message = "a tab may not indent or begin a value; use spaces"
+        message = "a tab must not indent or start a value; use spaces"
     elif "mapping values are not allowed" in message:
-        message = 'a ":" is not expected here; put the text before it in quotes, or mend the indentation'
+        message = 'a ":" is not expected here; put the text before it in quotes, or fix the indentation'
     return text.unreadable(index, message)
 
 
-class _Composer:
+class _YamlComposer:
     """Builds the tree from PyYAML's events, one at a time, so that limits hold while reading."""
 
-    def __init__(self, text: Text, limits: Limits, problems: Problems) -> None:
+    def __init__(self, text: FileText, limits: FileLimits, problems: Problems) -> None:
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         self.file, self.problems = text, problems
-        self.budget = Budget(text, limits)
+        self.budget = ReadBudget(text, limits)
         self.parser = loader(text.text)
         self.anchors: dict[str, Node] = {}
         self.open: set[str] = set()
@@ -91,7 +97,7 @@ class _Composer:
         self.parser.get_event()
         after = self.parser.get_event()
         if not isinstance(after, yaml.StreamEndEvent):
-            raise self.error(after, 'a second document begins here; a configuration is one, remove the "---"')
+            raise self.error(after, 'a second document begins here; a configuration is a single one; remove the "---"')
         return root
 
     def error(self, event: Any, message: str) -> UnreadableError:
@@ -101,10 +107,10 @@ class _Composer:
         index = event.start_mark.index
         self.budget.spend(index, depth)
         if isinstance(event, yaml.AliasEvent):
-            # The alias is where the value is used; what is inside it stands at its anchor.
+            # The alias is where the value is used; what is inside it is located at its anchor.
             return Node(self.aliased(event).content, index)
         if event.tag is not None:
-            raise self.error(event, f"the tag {event.tag} is not read; put text in quotes and leave the tag out")
+            raise self.error(event, f"the tag {event.tag} is not supported; put text in quotes and remove the tag")
         if event.anchor is None:
             return Node(self.content(event, depth), index)
         self.open.add(event.anchor)
@@ -115,9 +121,9 @@ class _Composer:
 
     def aliased(self, event: Any) -> Node:
         if event.anchor in self.open:
-            raise self.error(event, f"*{event.anchor} stands inside the value that it repeats")
+            raise self.error(event, f"*{event.anchor} is inside the value that it repeats")
         if event.anchor not in self.anchors:
-            raise self.error(event, f"*{event.anchor} repeats nothing; no &{event.anchor} stands before it")
+            raise self.error(event, f"*{event.anchor} refers to nothing; no &{event.anchor} comes before it")
         return self.anchors[event.anchor]
 
     def content(self, event: Any, depth: int) -> Any:
@@ -138,8 +144,8 @@ class _Composer:
             return text
         kind = match.lastgroup or ""
         if kind in _RADIX:
-            return integer(match[kind], _RADIX[kind], self.file, index)
-        return real(text.replace(".", "", 1) if kind == "endless" else text, self.file, index)
+            return parse_integer(match[kind], _RADIX[kind], self.file, index)
+        return parse_real(text.replace(".", "", 1) if kind == "endless" else text, self.file, index)
 
     def items(self, depth: int) -> list[Node]:
         nodes = []
@@ -149,8 +155,8 @@ class _Composer:
             event = self.parser.get_event()
         return nodes
 
-    def mapping(self, depth: int) -> dict[str, Entry]:
-        entries: dict[str, Entry] = {}
+    def mapping(self, depth: int) -> dict[str, MappingEntry]:
+        entries: dict[str, MappingEntry] = {}
         merged: list[Node] = []
         event = self.parser.get_event()
         while not isinstance(event, yaml.MappingEndEvent):
@@ -159,7 +165,7 @@ class _Composer:
             if key == "<<" and not event.style:
                 merged += self.merged(node)
             else:
-                add_entry(entries, key, Entry(index, node), self.file, self.problems)
+                add_entry(entries, key, MappingEntry(index, node), self.file, self.problems)
             event = self.parser.get_event()
         for source in merged:
             for name, entry in source.content.items():
@@ -179,7 +185,7 @@ class _Composer:
         else:
             content = None
         if not isinstance(content, str) or (content == "" and not getattr(event, "style", None)):
-            raise self.error(event, "a key is a short text such as pipelines, in quotes if it holds odd characters")
+            raise self.error(event, "a key is a short text such as pipelines, quoted if it contains special characters")
         return content
 
     def merged(self, node: Node) -> list[Node]:

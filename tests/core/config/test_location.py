@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import muxly
 from muxly._annotations import quoted
-from muxly.config._location import Place, Problem, Problems, parse_path, path_text
+from muxly.config._document import Location, Problem, Problems, parse_path, path_text
 
 if TYPE_CHECKING:
-    from muxly.config._location import KeyPath
+    from muxly.config._document import KeyPath
 
 _KEYS = st.text(st.characters(blacklist_categories=["Cs"]), max_size=6)
 
@@ -49,14 +49,14 @@ def test_what_is_no_path_is_refused(text: str) -> None:
 def test_problems_are_told_once_in_the_order_of_files_and_lines() -> None:
     problems = Problems(files=["b", "a"])
     for file, line in [("a", 1), ("x", 0), ("b", 10), ("b", 9), ("b", 9)]:
-        problems.add(Place(file, line, 1), ("k",), "m")
+        problems.add(Location(file, line, 1), ("k",), "m")
     with pytest.raises(muxly.ConfigurationError, match=r"b:9:1: k: m\nb:10:1: k: m\na:1:1: k: m\nx: k: m\Z"):
         problems.raise_any()
 
 
 def test_nothing_wrong_raises_nothing() -> None:
     Problems().raise_any()
-    assert str(Problem(Place("f"), (), "m")) == "f: m"
+    assert str(Problem(Location("f"), (), "m")) == "f: m"
 
 
 @pytest.mark.parametrize(

@@ -64,16 +64,16 @@ def test_values_of_a_router(tmp_path: Path, options: str, message: str) -> None:
         ("token: t, reports: {a: {}}", 'hub.reports.a: missing required key "metrics": What is counted.'),
         (
             "token: t, reports: {a: {metric: [x]}}",
-            'hub.reports.a: missing required key "metrics"; the key "metric" looks like it',
+            'hub.reports.a: missing required key "metrics"; the key "metric" looks like a misspelling',
         ),
         (
             "token: t, reports: {a: {metrics: x}}",
             'hub.reports.a.metrics: expected a list, got "x"; write it as a list: [x]',
         ),
-        ("token: t, names: [a, b, c, d]", "hub.names: may have at most 3 items"),
-        ("token: t, pair: [1]", "hub.pair: needs at least 2 items"),
+        ("token: t, names: [a, b, c, d]", "hub.names: must have at most 3 items"),
+        ("token: t, pair: [1]", "hub.pair: must have at least 2 items"),
         ("token: t, pair: [a, b]", 'hub.pair[0]: expected a whole number, got "a"'),
-        ("token: t, tags: [a, a]", "hub.tags: an item stands twice; remove one of the two"),
+        ("token: t, tags: [a, a]", "hub.tags: an item appears twice; remove one of the two"),
         ("token: t, color: green", 'hub.color: expected one of red, blue, got "green"'),
         ("token: t, either: x", 'hub.either: expected a whole number or a list, got "x"; write it as a list: [x]'),
         ("token: t, either: [x]", 'hub.either[0]: expected a whole number, got "x"'),
@@ -107,7 +107,10 @@ def test_values_of_a_connector(tmp_path: Path, options: str, message: str) -> No
         ),
         (
             "pipelines:\n  a:\n    conector: NUMBERS\n    routes: {r: {router: SHELF}}",
-            'muxly.yaml:3:5: pipelines.a: missing required key "connector"; the key "conector" looks like it',
+            (
+                'muxly.yaml:3:5: pipelines.a: missing required key "connector"; '
+                'the key "conector" looks like a misspelling'
+            ),
         ),
         (
             "pipelines: {a: {connector: NUMBERS, routes: {}}}",
@@ -191,7 +194,7 @@ def test_the_mode_must_be_one_that_the_router_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("streams", "message"),
     [
-        ("", 'streams are read incrementally unless told; add streams: {"*": {read: full}}'),
+        ("", 'streams are read incrementally by default; add streams: {"*": {read: full}}'),
         ("streams: {contacts: {}},", '"contacts" is read incrementally; write read: full under streams.contacts'),
         ("streams: {x: {}, '*': {}},", '"*" is read incrementally; write read: full under streams.*'),
         ("streams: {'con*': {}},", '"con*" is read incrementally; write read: full under streams.con*'),
