@@ -92,9 +92,9 @@ def check(ctx: click.Context, /, where: Where, store: str | None, as_json: bool)
 
     It reads all of a SQLite file. The exit code is 1 if something is wrong.
     """
-    from muxly.store.schema import upgrade as checking
+    from muxly.store.schema import upgrade
 
-    problems = checking.check(_url(where, store))
+    problems = upgrade.check(_url(where, store))
     if as_json:
         write_json(list(problems))
     for one in problems:
