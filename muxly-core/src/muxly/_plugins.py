@@ -81,12 +81,12 @@ def installed() -> tuple[Plugin, ...]:
 def _installed(path: tuple[str, ...]) -> tuple[Plugin, ...]:
     from importlib.metadata import distributions
 
-    found: dict[tuple[str, str, str], Plugin] = {}
+    plugins: dict[tuple[str, str, str], Plugin] = {}
     for distribution in distributions():
         for plugin in _provided_by(distribution):
             # The first on the path is the one that is imported.
-            found.setdefault((plugin.kind, plugin.name, plugin.distribution), plugin)
-    return tuple(found[key] for key in sorted(found))
+            plugins.setdefault((plugin.kind, plugin.name, plugin.distribution), plugin)
+    return tuple(plugins[key] for key in sorted(plugins))
 
 
 def _provided_by(distribution: Distribution) -> list[Plugin]:
@@ -135,13 +135,13 @@ def find(kind: Kind, name: str) -> Plugin:
         PluginError: None has that name (names the nearest), or several distributions claim it.
     """
     usable = (plugin for plugin in installed() if plugin.kind == kind and plugin.problem is None)
-    found = [plugin for plugin in usable if plugin.name == name]
-    if not found:
+    claiming = [plugin for plugin in usable if plugin.name == name]
+    if not claiming:
         raise PluginError(_unknown(kind, name))
-    if len(found) > 1:
-        owners = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in found)
+    if len(claiming) > 1:
+        owners = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in claiming)
         raise PluginError(f"{owners} both provide a {kind} named {name!r}; uninstall one of them")
-    return found[0]
+    return claiming[0]
 
 
 def _unknown(kind: Kind, name: str) -> str:
@@ -176,13 +176,13 @@ def _component(plugin: Plugin, value: Any) -> type[Component]:
     from muxly.scheduler import Scheduler
 
     contract = {"connector": Connector, "router": Router, "scheduler": Scheduler}[plugin.kind]
-    found = value if isinstance(value, type) else _provided(plugin, value)
-    if not (isinstance(found, type) and issubclass(found, contract)):
+    component = value if isinstance(value, type) else _provided(plugin, value)
+    if not (isinstance(component, type) and issubclass(component, contract)):
         raise PluginError(
-            f"the {plugin.kind} plugin {plugin.name!r} of {plugin.distribution} provides {found!r}, "
+            f"the {plugin.kind} plugin {plugin.name!r} of {plugin.distribution} provides {component!r}, "
             f"which is not a subclass of muxly.{contract.__name__}"
         )
-    return found
+    return component
 
 
 def _provided(plugin: Plugin, module: Any) -> Any:

@@ -90,9 +90,9 @@ def check(ctx: click.Context, /, selection: ProjectSelection, store: str | None,
 
     It reads all of a SQLite file. The exit code is 1 if something is wrong.
     """
-    from muxly.store.schema import upgrade as checking
+    from muxly.store.schema import upgrade
 
-    problems = checking.check(_url(selection, store))
+    problems = upgrade.check(_url(selection, store))
     if as_json:
         write_json(list(problems))
     for problem in problems:

@@ -104,7 +104,7 @@ class SegmentWriter:
         )
 
     def discard(self) -> None:
-        """Forget the segment and its draft; may be repeated."""
+        """Discard the segment and its draft; may be repeated."""
         self._chunks = []
         if self._draft is not None:
             self._draft.discard()
@@ -117,9 +117,9 @@ def verify(segment: MappedSegment, digest: str, name: str) -> None:
         CorruptSegmentError: They are not the same bytes; Arrow itself would return wrong
             values for most single flipped bits without noticing.
     """
-    found = hashlib.sha256(segment.buffer, usedforsecurity=False).hexdigest()
+    read = hashlib.sha256(segment.buffer, usedforsecurity=False).hexdigest()
     segment.forget(segment.buffer.size)
-    if found != digest:
+    if read != digest:
         raise CorruptSegmentError(f"the segment {name} is not what was sealed: its digest differs")
 
 

@@ -80,7 +80,7 @@ def waiting(
 
 def unread_before(ledger: Ledger, stream: str, records: Sequence[bytes]) -> set[tuple[str | None, bytes]]:
     """Which of these records earlier runs could not read either, each with its place."""
-    found: set[tuple[str | None, bytes]] = set()
+    known: set[tuple[str | None, bytes]] = set()
     with ledger.read() as connection:
         for start in range(0, len(records), _RECORDS):
             query = select(dead_letters.c.place, dead_letters.c.record).where(
@@ -90,8 +90,8 @@ def unread_before(ledger: Ledger, stream: str, records: Sequence[bytes]) -> set[
                 dead_letters.c.run != ledger.run,
                 dead_letters.c.record.in_(records[start : start + _RECORDS]),
             )
-            found |= {(row.place, row.record) for row in connection.execute(query)}
-    return found
+            known |= {(row.place, row.record) for row in connection.execute(query)}
+    return known
 
 
 def count(ledger: Ledger) -> dict[tuple[str, str], int]:
@@ -112,17 +112,17 @@ def waiting_ids(ledger: Ledger, route: str) -> dict[str, list[str]]:
         dead_letters.c.route == route,
         dead_letters.c.replayed_at.is_(None),
     )
-    found: dict[str, list[str]] = {}
+    ids: dict[str, list[str]] = {}
     with ledger.read() as connection:
         for row in connection.execute(
             query.order_by(dead_letters.c.position, dead_letters.c.number, dead_letters.c.id)
         ):
-            found.setdefault(row.stream, []).append(row.id)
-    return found
+            ids.setdefault(row.stream, []).append(row.id)
+    return ids
 
 
 def mark_replayed(connection: Connection, ledger: Ledger, ids: Sequence[str]) -> None:
-    """Say that they were delivered after all."""
+    """Record that they were delivered after all."""
     connection.execute(
         update(dead_letters)
         .where(dead_letters.c.pipeline == ledger.pipeline, dead_letters.c.id.in_(ids))

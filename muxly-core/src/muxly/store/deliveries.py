@@ -2,8 +2,8 @@
 
 A delivery is stored under its id before a router sees it, with the bounds and the options it was made with. So after a
 crash, wherever it happened, the same records come again under the same id, and the destination can tell a repeat from
-new records. For the same reason a delivery is never changed: to find a bad record it is replaced by parts with ids of
-their own, in one transaction, before any part is tried. It ends in ``acknowledge``, which also moves the position.
+new records. For the same reason its records never change: to find a bad one it is replaced by parts with ids of their
+own, in one transaction, before any part is tried. It ends in ``acknowledge``, which also moves the position.
 """
 
 from __future__ import annotations
@@ -145,6 +145,7 @@ def following(
     Raises:
         StreamError: The next segment is quarantined; says how to go on.
     """
+    # Most calls end in this transaction, which only reads: one that writes would wait for the store's only writer.
     with ledger.read() as connection:
         here = positions.get(connection, ledger, route, stream)
         if here.detached:

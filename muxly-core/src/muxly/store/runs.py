@@ -1,4 +1,4 @@
-"""Runs: every execution, and every command that wrote the ledger."""
+"""Runs: a row for every execution, and for every command that wrote the ledger."""
 
 from __future__ import annotations
 

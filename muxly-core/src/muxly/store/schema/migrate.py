@@ -109,17 +109,17 @@ def migrate(engine: Engine) -> None:
                 _run(connection)
 
 
-def refuse_newer(engine: Engine, found: Revision) -> None:
+def refuse_newer(engine: Engine, stored: Revision) -> None:
     """Refuse a store that a newer Muxly has upgraded.
 
     Raises:
         StoreError: Names the version that did.
     """
-    if found.number <= HEAD:
+    if stored.number <= HEAD:
         return
-    by = f"Muxly {found.muxly}" if found.muxly else "a newer Muxly"
+    by = f"Muxly {stored.muxly}" if stored.muxly else "a newer Muxly"
     raise StoreError(
-        f"the store {location_of(engine)} was written by {by} (revision {found.number}); this is Muxly "
+        f"the store {location_of(engine)} was written by {by} (revision {stored.number}); this is Muxly "
         f"{version('muxly-core')}, which knows revisions up to {HEAD}. "
         f"Install {by} or a later one, or restore the backup that was made before the upgrade"
     )
@@ -171,29 +171,28 @@ def _check_foreign_keys(engine: Engine, connection: Connection) -> None:
     lost = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
     if lost is not None:
         raise StoreError(
-            f"the store {location_of(engine)} cannot be upgraded: "
-            f"row {lost[1]} of the table {lost[0]} belongs to a row of {lost[2]} that is gone. "
-            "Nothing was changed; restore a backup, and report this as a bug"
+            f"the store {location_of(engine)} cannot be upgraded: row {lost[1]} of the table {lost[0]} belongs to "
+            f"a row of {lost[2]} that is gone. Nothing was changed; restore a backup, and report this as a bug"
         )
 
 
 def _is_due(engine: Engine, connection: Connection) -> bool:
-    found = stored_revision(connection)
-    assert found is not None
-    refuse_newer(engine, found)
-    if found.number == HEAD:
+    before = stored_revision(connection)
+    assert before is not None
+    refuse_newer(engine, before)
+    if before.number == HEAD:
         return False
-    _refuse_running(engine, connection, found)
+    _refuse_running(engine, connection, before)
     return True
 
 
-def _refuse_running(engine: Engine, connection: Connection, found: Revision) -> None:
+def _refuse_running(engine: Engine, connection: Connection, stored: Revision) -> None:
     """A run of an older Muxly would go on writing as if the tables had not changed."""
     alive = leases.c.expires_at > now(connection)
     held = connection.execute(select(leases.c.pipeline, leases.c.holder).where(alive)).first()
     if held is not None:
         raise StoreError(
-            f"the store {location_of(engine)} has to be upgraded from revision {found.number} to {HEAD}, but "
+            f"the store {location_of(engine)} has to be upgraded from revision {stored.number} to {HEAD}, but "
             f"{held.holder} is running the pipeline {held.pipeline!r}; try again when that run has ended"
         )
 

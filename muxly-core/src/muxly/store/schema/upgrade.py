@@ -61,9 +61,9 @@ def upgrade(url: str) -> Revision:
     """
     with _opened(url) as engine:
         ensure_current(engine)
-        found = stored(engine)
-        assert found is not None
-        return found
+        revision = stored(engine)
+        assert revision is not None
+        return revision
 
 
 def ensure_current(engine: Engine) -> None:
@@ -77,11 +77,11 @@ def ensure_current(engine: Engine) -> None:
             older Muxly.
         RetryableError: The database is busy or cannot be reached.
     """
-    found = stored(engine)
-    if found is None:
-        found = _create(engine)
-    migrate.refuse_newer(engine, found)
-    if found.number != migrate.HEAD:
+    revision = stored(engine)
+    if revision is None:
+        revision = _create(engine)
+    migrate.refuse_newer(engine, revision)
+    if revision.number != migrate.HEAD:
         migrate.migrate(engine)
 
 
@@ -108,19 +108,19 @@ def stored(engine: Engine) -> Revision | None:
     with reading(engine) as connection:
         if crashed:
             sqlite.check_pages(connection, str(path))
-        found = migrate.stored_revision(connection)
-    if found is None and path is not None:
+        revision = migrate.stored_revision(connection)
+    if revision is None and path is not None:
         raise damaged(path, "the table that holds its revision is missing or empty")
-    return found
+    return revision
 
 
 def _create(engine: Engine) -> Revision:
     path = sqlite.path_of(engine)
     if path is not None:
         sqlite.create(path, _fill)
-        found = stored(engine)
-        assert found is not None
-        return found
+        revision = stored(engine)
+        assert revision is not None
+        return revision
     with transaction(engine) as connection:
         migrate.take_lock(connection)
         return migrate.stored_revision(connection) or _fill(connection)
@@ -145,19 +145,19 @@ def check(url: str) -> tuple[str, ...]:
 
 
 def _problems(engine: Engine) -> Iterator[str]:
-    found = stored(engine)
-    if found is None:
+    revision = stored(engine)
+    if revision is None:
         yield f"there is no store at {location_of(engine)} yet; the first run creates it, or `muxly db upgrade`"
         return
-    migrate.refuse_newer(engine, found)
+    migrate.refuse_newer(engine, revision)
     with reading(engine) as connection:
         damages = tuple(_damages(connection)) if engine.dialect.name == "sqlite" else ()
         yield from damages
         if damages:
             return
-        if found.number != migrate.HEAD:
+        if revision.number != migrate.HEAD:
             yield (
-                f"the store has revision {found.number} and this Muxly works with {migrate.HEAD}; "
+                f"the store has revision {revision.number} and this Muxly works with {migrate.HEAD}; "
                 "run `muxly db upgrade`"
             )
         else:
