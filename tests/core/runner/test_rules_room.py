@@ -54,7 +54,7 @@ def test_last_acknowledgement_between_two_looks_does_not_end_reading(
         def pending(ledger: Ledger) -> dict[tuple[str, str], int]:
             return {} if empty and empty.pop() else accounts.pending(ledger)
 
-    monkeypatch.setattr(backpressure, "backlog", Look)
+    monkeypatch.setattr(backpressure, "accounts", Look)
     result = muxly.run(pipeline(FakeConnector(records=3000), CollectingRouter(), **SMALL), home=tmp_path)
     assert (quota(result), result.state, empty) == ([], "succeeded", [])
 

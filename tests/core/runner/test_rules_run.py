@@ -311,14 +311,12 @@ def test_account_is_one_look_at_the_ledger(tmp_path: Path, monkeypatch: pytest.M
             looks.append(connection)
             return real_sums(connection, ledger)
 
-    class Pending:
         @staticmethod
         def pending_in(connection: Any, ledger: Any) -> Any:
             looks.append(connection)
             return real_pending(connection, ledger)
 
     monkeypatch.setattr(results, "accounts", Sums)
-    monkeypatch.setattr(results, "backlog", Pending)
     muxly.run(pipeline(FakeConnector(records=10), CollectingRouter()), home=tmp_path)
     assert len(looks) == 2
     assert looks[0] is looks[1]
