@@ -152,3 +152,16 @@ def test_logging_of_plugins_is_heard(tmp_path: Path) -> None:
 
 def test_shell_completion_offers_commands() -> None:
     assert [item.value for item in app.shell_complete(click.Context(app), "re")] == ["replay"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_script_of_each_shell_calls_the_command(shell: str) -> None:
+    result = muxly("completion", shell)
+    assert result.exit_code == 0
+    assert f"_MUXLY_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_unknown_shell_is_a_usage_error() -> None:
+    result = muxly("completion", "csh")
+    assert result.exit_code == 2
+    assert "'csh' is not one of 'bash', 'zsh', 'fish'" in result.stderr

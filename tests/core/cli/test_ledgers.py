@@ -47,7 +47,7 @@ def test_unknown_pipeline_is_refused(ran: Path, words: list[str]) -> None:
 def test_changes_are_asked_about(ran: Path, words: list[str]) -> None:
     result = muxly(*words, "-f", ran)
     assert result.exit_code == 2
-    assert "add --yes if that is meant" in result.stderr
+    assert "add --yes if you mean it" in result.stderr
     assert [one["command"] for one in answer("runs", "list", ran)] == ["run"]
 
 

@@ -68,7 +68,7 @@ def test_file_named_twice_is_refused(tmp_path: Path) -> None:
     file = project(tmp_path)
     result = muxly("run", file, "--file", file)
     assert result.exit_code == 2
-    assert "name one" in result.stderr
+    assert "give only one" in result.stderr
 
 
 def test_mistakes_of_the_file_are_told_with_their_place(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_timeout_stops_the_run_and_leaves_it_partial(tmp_path: Path) -> None:
     endless = pipeline({"good": route()}, endless=True, batch_seconds=0.05)
     result = muxly("run", project(tmp_path, {"daily": endless}), "--timeout", "0.5")
     assert result.exit_code == 3
-    assert "0.5 s are over: stopping" in result.stderr
+    assert "0.5 s have passed: stopping" in result.stderr
     assert "daily: stopped" in result.stdout
 
 

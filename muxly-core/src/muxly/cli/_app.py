@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from muxly.cli._output import ExitCode, Messages, code_of_error, discard_output, messages_of
+from muxly.cli._output import ExitCode, Messages, code_of_error, discard_output, known_names_hint, messages_of
 
 Callback = Callable[..., Any]
 
@@ -100,12 +100,9 @@ def refuse_unknown(group: click.Group, ctx: click.Context, args: list[str]) -> N
     Raises:
         UsageError: It is none; the message suggests the nearest.
     """
-    from muxly.suggest import suggest
-
     known = group.list_commands(ctx)
     if args and not args[0].startswith("-") and args[0] not in known:
-        close = suggest(args[0], known)
-        hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known)}"
+        hint = known_names_hint(args[0], known)
         ctx.fail(f"there is no command {args[0]!r}; {hint}")
 
 

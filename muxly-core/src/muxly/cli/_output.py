@@ -50,8 +50,8 @@ class TextTable(NamedTuple):
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> TextTable:
     """A table of any values; None is shown as a dash, columns of numbers are aligned right."""
     held = [tuple(row) for row in rows]
-    places = range(len(columns))
-    numbers = {columns[at] for at in places if held and all(type(row[at]) in (int, type(None)) for row in held)}
+    indexes = range(len(columns))
+    numbers = {columns[at] for at in indexes if held and all(type(row[at]) in (int, type(None)) for row in held)}
     texts = tuple(tuple(_cell_text(cell) for cell in row) for row in held)
     return TextTable(tuple(columns), texts, title, numbers=frozenset(numbers))
 
@@ -230,6 +230,15 @@ def _write(line: str) -> None:
     with contextlib.suppress(BrokenPipeError):
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
+
+
+def known_names_hint(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
+    from muxly.suggest import suggest
+
+    names = list(known)
+    close = suggest(name, names)
+    return f'did you mean "{close}"?' if close else f"known: {', '.join(names) or 'none'}"
 
 
 def discard_output(stream: Any) -> None:

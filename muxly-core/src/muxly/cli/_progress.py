@@ -226,8 +226,8 @@ class ProgressBars:
         """Draw the lines."""
         for stream, read in progress.streams.items():
             self._draw_stream(stream, read)
-        for route, come in progress.routes.items():
-            self._draw_route(route, come)
+        for route, delivered in progress.routes.items():
+            self._draw_route(route, delivered)
 
     def close(self) -> None:
         """Remove the lines: the table of the result follows."""
@@ -238,15 +238,15 @@ class ProgressBars:
         of = f" of {read.planned:,}" if read.planned is not None else ""
         self._draw(f"{self._name} {stream}", read.read, read.planned, f"{read.read:,}{of} read")
 
-    def _draw_route(self, route: str, come: RouteProgress) -> None:
+    def _draw_route(self, route: str, progress: RouteProgress) -> None:
         from rich.text import Text
 
-        state = f"{come.delivered:,} delivered, {come.pending:,} waiting"
-        if come.retry_at:
-            state = f"{state}, tries again at {come.retry_at}"
-        if come.error:
-            state = f"[red]stopped:[/red] {Text(come.error[:80]).markup}, {come.pending:,} waiting"
-        self._draw(f"{self._name} → {route}", come.delivered, come.delivered + come.pending, state)
+        state = f"{progress.delivered:,} delivered, {progress.pending:,} waiting"
+        if progress.retry_at:
+            state = f"{state}, tries again at {progress.retry_at}"
+        if progress.error:
+            state = f"[red]stopped:[/red] {Text(progress.error[:80]).markup}, {progress.pending:,} waiting"
+        self._draw(f"{self._name} → {route}", progress.delivered, progress.delivered + progress.pending, state)
 
     def _draw(self, line: str, done: int, total: int | None, state: str) -> None:
         from rich.text import Text

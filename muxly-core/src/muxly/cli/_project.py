@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import evolve, frozen
 
+from muxly.cli._output import known_names_hint
 from muxly.errors import ConfigurationError, MuxlyError
 from muxly.pipeline import Pipeline
-from muxly.suggest import suggest
 
 if TYPE_CHECKING:
     from muxly._runner.session import Home, LedgerSession
@@ -136,12 +136,12 @@ def default_file(folder: Path) -> Path:
     Raises:
         ConfigurationError: There is none.
     """
-    found = [folder / name for name in DEFAULTS if (folder / name).exists()]
-    if not found:
+    files = [folder / name for name in DEFAULTS if (folder / name).exists()]
+    if not files:
         raise ConfigurationError(
             f"there is no {DEFAULTS[0]} in {folder.absolute()}; name a file, or let `muxly init` write one"
         )
-    return found[0]
+    return files[0]
 
 
 def project_options(*, arguments: str = "[FILE] [PIPELINE]...") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -156,10 +156,10 @@ def project_options(*, arguments: str = "[FILE] [PIPELINE]...") -> Callable[[Cal
         def command_with_selection(*args: Any, **given: Any) -> Any:
             return command(_selection(given), *args, **given)
 
-        found: Callable[..., Any] = command_with_selection
+        decorated: Callable[..., Any] = command_with_selection
         for option in reversed(_options()):
-            found = option(found)
-        return click.argument("arguments", nargs=-1, metavar=arguments)(found) if arguments else found
+            decorated = option(decorated)
+        return click.argument("arguments", nargs=-1, metavar=arguments)(decorated) if arguments else decorated
 
     return decorate
 
@@ -276,12 +276,12 @@ def ledger_name(project: Project) -> str:
 
 def ledger_rows(project: Project, rows: Callable[[Ledger], Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Rows of all ledgers that were asked for, each with its pipeline."""
-    found: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []
     for name in ledger_names(project):
         with read_ledger(project.home, name) as ledger:
             if ledger is not None:
-                found += [{"pipeline": name, **row} for row in rows(ledger)]
-    return found
+                listed += [{"pipeline": name, **row} for row in rows(ledger)]
+    return listed
 
 
 def require_known(name: str, names: Iterable[str], what: str) -> str:
@@ -293,8 +293,7 @@ def require_known(name: str, names: Iterable[str], what: str) -> str:
     among = sorted(set(names))
     if name in among:
         return name
-    close = suggest(name, among)
-    hint = f'did you mean "{close}"?' if close else f"known: {', '.join(among) or 'none'}"
+    hint = known_names_hint(name, among)
     raise ConfigurationError(f"the ledger has no {what} {name!r}; {hint}")
 
 
@@ -312,7 +311,7 @@ def confirm(confirmed: bool, question: str) -> None:
 
     Raises:
         MuxlyError: The answer is no.
-        UsageError: Nobody is there to answer.
+        UsageError: stdin is not a terminal, so there is nobody to answer.
     """
     if confirmed:
         return
@@ -323,7 +322,7 @@ def confirm(confirmed: bool, question: str) -> None:
 
 
 def is_interactive() -> bool:
-    """Whether somebody is there to answer a question."""
+    """Whether stdin is a terminal, so that a question can be answered."""
     return sys.stdin.isatty()
 
 

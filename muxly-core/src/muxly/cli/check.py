@@ -59,14 +59,14 @@ def command(ctx: click.Context, /, selection: ProjectSelection, timeout: float, 
 
 def _component_checks(project: Project) -> list[ComponentCheck]:
     """The components of the pipelines that were asked for, and of the events."""
-    found = []
+    checks = []
     for name in project.names():
         pipeline = project.pipeline(name)
-        found.append(ComponentCheck(pipeline=name, route=None, component=pipeline.connector))
-        found += [ComponentCheck(pipeline=name, route=route.name, component=route.router) for route in pipeline.routes]
+        checks.append(ComponentCheck(pipeline=name, route=None, component=pipeline.connector))
+        checks += [ComponentCheck(pipeline=name, route=route.name, component=route.router) for route in pipeline.routes]
     events = project.configuration.events
     return [
-        *found,
+        *checks,
         *(ComponentCheck(pipeline="", route=event.name, component=event.router) for event in events.values()),
     ]
 
@@ -150,10 +150,10 @@ def check_all(
         with_location: Gives an error with its location in the file.
     """
     stop = threading.Event()
-    checked: dict[int, ComponentCheck] = {}
+    outcomes: dict[int, ComponentCheck] = {}
 
     def work(number: int, check: ComponentCheck) -> None:
-        checked[number] = _checked(check, stop, with_location)
+        outcomes[number] = _checked(check, stop, with_location)
 
     threads = [
         threading.Thread(target=work, args=(number, check), name=f"muxly-check-{number}", daemon=True)
@@ -164,10 +164,10 @@ def check_all(
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    found = dict(checked)
+    in_time = dict(outcomes)
     stop.set()
-    late = f"no answer within {seconds:g} s; see whether it can be reached, or allow more time with --timeout"
-    return [found.get(number) or evolve(check, error=late, seconds=seconds) for number, check in enumerate(checks)]
+    late = f"no answer within {seconds:g} s; check that it can be reached, or allow more time with --timeout"
+    return [in_time.get(number) or evolve(check, error=late, seconds=seconds) for number, check in enumerate(checks)]
 
 
 def _checked(

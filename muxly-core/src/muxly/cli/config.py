@@ -41,7 +41,7 @@ def validate(selection: ProjectSelection) -> None:
 @click.option("--resolved", is_flag=True, help="What references stand for; secrets stay masked.")
 @as_json
 def show(selection: ProjectSelection, resolved: bool, as_json: bool) -> None:
-    """Show the configuration with all layers joined and secrets masked."""
+    """Show the configuration with all layers merged and secrets masked."""
     shown = selection.open().configuration.show(resolved=resolved)
     if as_json:
         write_json(shown)

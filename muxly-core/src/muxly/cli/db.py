@@ -31,8 +31,8 @@ def command() -> None:
     """
 
 
-def _store(found: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--store", metavar="URL", help="A store, in place of the configuration's.")(found)
+def _store(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--store", metavar="URL", help="A store to use instead of the configuration's.")(command)
 
 
 def _url(selection: ProjectSelection, store: str | None) -> str:
@@ -54,19 +54,19 @@ def current(selection: ProjectSelection, store: str | None, as_json: bool) -> No
     """Show the revision of the store, without changing it."""
     from muxly.store.schema import upgrade
 
-    found = upgrade.current(_url(selection, store))
+    stored = upgrade.current(_url(selection, store))
     if as_json:
-        write_json({**_revision(found), "head": upgrade.head()})
-    elif found is None:
+        write_json({**_revision(stored), "head": upgrade.head()})
+    elif stored is None:
         write(f"there is no store yet; this Muxly would create revision {upgrade.head()}")
     else:
-        write(f"revision {found.number}, made by Muxly {found.muxly}; this Muxly works with {upgrade.head()}")
+        write(f"revision {stored.number}, made by Muxly {stored.muxly}; this Muxly works with {upgrade.head()}")
 
 
-def _revision(found: Revision | None) -> dict[str, Any]:
-    if found is None:
+def _revision(stored: Revision | None) -> dict[str, Any]:
+    if stored is None:
         return {"revision": None, "muxly": None, "upgraded_at": None}
-    return {"revision": found.number, "muxly": found.muxly, "upgraded_at": found.upgraded_at}
+    return {"revision": stored.number, "muxly": stored.muxly, "upgraded_at": stored.upgraded_at}
 
 
 @command.command("upgrade", examples="muxly db upgrade muxly.yaml")
@@ -76,8 +76,8 @@ def upgrade_store(selection: ProjectSelection, store: str | None) -> None:
     """Create the store, or bring it to the revision of this Muxly."""
     from muxly.store.schema import upgrade
 
-    found = upgrade.upgrade(_url(selection, store))
-    current_messages().say("info", f"the store has revision {found.number}")
+    stored = upgrade.upgrade(_url(selection, store))
+    current_messages().say("info", f"the store has revision {stored.number}")
 
 
 @command.command("check", examples="muxly db check")

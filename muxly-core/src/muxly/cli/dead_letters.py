@@ -45,8 +45,8 @@ def list_letters(selection: ProjectSelection, route: str | None, stream: str | N
         for letter in dead_letters.waiting(ledger, route=route, stream=stream, limit=limit):
             yield _row(letter)
 
-    found = ledger_rows(selection.open(), rows)
-    shown = found if as_json else [{**row, "route": row["route"] or "(reading)"} for row in found]
+    listed = ledger_rows(selection.open(), rows)
+    shown = listed if as_json else [{**row, "route": row["route"] or "(reading)"} for row in listed]
     write_listing(
         ("id", "pipeline", "route", "stream", "place", "reason"),
         shown,
@@ -93,15 +93,15 @@ def show(selection: ProjectSelection, identifier: str, as_json: bool) -> None:
 
 def _found(selection: ProjectSelection, identifier: str) -> tuple[str, StoredLetter]:
     project = selection.open()
-    found: list[tuple[str, StoredLetter]] = []
+    letters: list[tuple[str, StoredLetter]] = []
     for name in ledger_names(project):
         with read_ledger(project.home, name) as ledger:
             waiting = dead_letters.waiting(ledger) if ledger is not None else []
-            found += [(name, letter) for letter in waiting if letter.id.startswith(identifier.upper())]
-    if len(found) != 1:
-        many = f"{len(found)} dead letters begin with" if found else "there is no dead letter"
+            letters += [(name, letter) for letter in waiting if letter.id.startswith(identifier.upper())]
+    if len(letters) != 1:
+        many = f"{len(letters)} dead letters begin with" if letters else "there is no dead letter"
         raise ConfigurationError(f"{many} {identifier!r}; `muxly dead-letters list` shows their ids")
-    return found[0]
+    return letters[0]
 
 
 def _record(stored: StoredLetter) -> Any:

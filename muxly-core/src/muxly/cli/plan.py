@@ -89,7 +89,7 @@ def _stream_row(planned: PlannedStream) -> tuple[object, ...]:
 
 
 def _report(planned: PlannedRun) -> ExitCode:
-    """Say what stands in the way."""
+    """Report what would keep the run from beginning."""
     messages = current_messages()
     for notice in planned.notices:
         messages.say(notice.level, notice.message, code=notice.code, stream=notice.stream, pipeline=planned.pipeline)
@@ -296,7 +296,7 @@ class _RunPlanner:
         )
 
     def _unfinished(self, stream: str, changes: list[str]) -> StoredPlan | None:
-        """The plan that the run would go on with; one made under other options is given up."""
+        """The plan that the run would continue; one made with other options is given up."""
         from muxly._runner import fingerprint
         from muxly._runner.streams import rules_of
         from muxly.store import plans

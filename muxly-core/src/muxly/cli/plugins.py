@@ -36,10 +36,10 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     """List plugins from metadata alone."""
     from muxly import _plugins
 
-    found = [_described(plugin) for plugin in _plugins.installed() if kind in {None, plugin.kind}]
+    plugins = [_described(plugin) for plugin in _plugins.installed() if kind in {None, plugin.kind}]
     write_listing(
         ("kind", "name", "distribution", "version", "problem"),
-        found,
+        plugins,
         as_json=as_json,
         empty="no plugin is installed; `pip install muxly-connector-file muxly-routers` installs the first ones",
     )
@@ -60,12 +60,12 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """
     from muxly import _plugins
 
-    found = [{**_described(plugin), "problem": _problem(plugin)} for plugin in _plugins.installed()]
-    shown = [{**row, "state": "broken" if row["problem"] else "works"} for row in found]
+    plugins = [{**_described(plugin), "problem": _problem(plugin)} for plugin in _plugins.installed()]
+    shown = [{**row, "state": "broken" if row["problem"] else "works"} for row in plugins]
     write_listing(
         ("kind", "name", "state", "distribution", "version", "problem"), shown, as_json=as_json, empty="no plugin"
     )
-    if any(row["problem"] for row in found):
+    if any(row["problem"] for row in plugins):
         ctx.exit(ExitCode.FAILED)
 
 

@@ -1,4 +1,4 @@
-"""``muxly routes``: how far each route has come."""
+"""``muxly routes``: the progress of each route, and changes to it."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def command(ctx: click.Context, /, selection: ProjectSelection, **given: Any) ->
 
     What a run before left undelivered is delivered first. Ctrl-C or SIGTERM stops at the end of a
     group, within the grace time; a second one exits at once. Nothing that was sealed is lost: the
-    next run goes on from there.
+    next run continues from there.
 
     --limit and --dry-run use a throw-away ledger, so that no cursor and no position moves.
     """
@@ -136,7 +136,7 @@ class PipelineRuns:
 
     def _run_one(self, name: str) -> ExitCode:
         messages = self._messages
-        messages.say("debug", f"{name}: begins", pipeline=name)
+        messages.say("debug", f"{name}: starts", pipeline=name)
         try:
             result = self._run_watched(name)
         except LeaseHeldError as error:
@@ -179,8 +179,8 @@ class PipelineRuns:
         routes = dict(result.routes)
         for (route, _stream), error in failed.items():
             if isinstance(error, ConfigurationError) and route in routes:
-                with_location = str(self._project.with_location(error, result.pipeline, route))
-                routes[route] = attrs.evolve(routes[route], error=with_location)
+                located = str(self._project.with_location(error, result.pipeline, route))
+                routes[route] = attrs.evolve(routes[route], error=located)
         return attrs.evolve(result, routes=routes)
 
 
@@ -197,6 +197,10 @@ _SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMIN
 
 class StopSignals:
     """While its ``with`` block lasts, SIGINT and SIGTERM stop the run at the end of a group.
+
+    The first signal only sets an event, which the run looks at between groups, so that nothing half-written
+    remains. The second one ends the process at once: what was sealed and acknowledged is durable by then, and
+    everything else is read or delivered again by the next run. A timeout acts as a first signal.
 
     Args:
         say: Called once, when the run is asked to stop; it runs inside the signal handler, so it

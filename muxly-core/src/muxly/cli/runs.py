@@ -40,9 +40,9 @@ def list_runs(selection: ProjectSelection, limit: int, as_json: bool) -> None:
         for run in runs.recent(ledger, limit):
             yield _row(run)
 
-    found = sorted(ledger_rows(selection.open(), rows), key=lambda row: row["started_at"], reverse=True)
+    listed = sorted(ledger_rows(selection.open(), rows), key=lambda row: row["started_at"], reverse=True)
     columns = ("id", "pipeline", "command", "state", "started_at", "seconds", "delivered", "error")
-    write_listing(columns, found, as_json=as_json, empty="nothing has run yet")
+    write_listing(columns, listed, as_json=as_json, empty="nothing has run yet")
 
 
 def _row(run: dict[str, Any]) -> dict[str, Any]:

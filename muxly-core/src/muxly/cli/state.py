@@ -56,9 +56,9 @@ def show(selection: ProjectSelection, as_json: bool) -> None:
 
     Cursors are written as `muxly state set` takes them.
     """
-    found = ledger_rows(selection.open(), _rows)
+    listed = ledger_rows(selection.open(), _rows)
     columns = ("pipeline", "stream", "cursor", "head", "generation", "unfinished")
-    shown = found if as_json else [{**row, "cursor": short_json(row["cursor"])} for row in found]
+    shown = listed if as_json else [{**row, "cursor": short_json(row["cursor"])} for row in listed]
     write_listing(columns, shown, as_json=as_json, empty="nothing has been read yet; `muxly run` starts")
 
 

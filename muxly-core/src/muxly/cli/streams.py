@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from muxly.cli._app import Command
-from muxly.cli._output import current_messages, write_listing
+from muxly.cli._output import current_messages, known_names_hint, write_listing
 from muxly.cli._project import ProjectSelection, as_json, is_file, project_options
 from muxly.connector import Connector
 from muxly.errors import ConfigurationError
@@ -37,15 +37,15 @@ def command(selection: ProjectSelection, options: tuple[str, ...], as_json: bool
     TYPE, a connector's name, its options are given with -o.
     """
     kind = _connector_type(selection, options)
-    found = list(_rows_of_type(kind, options) if kind is not None else _rows_of_project(selection))
+    listed = list(_rows_of_type(kind, options) if kind is not None else _rows_of_project(selection))
     columns = ["stream", "primary_key", "cursor_field", "parent"]
     columns = columns if kind is not None else ["pipeline", *columns, "read", "routes"]
-    shown = found if as_json else [{**row, "routes": _routes_text(row.get("routes", {}))} for row in found]
-    write_listing(columns, shown, as_json=as_json, empty="the connector has no stream; `muxly check` may tell why")
+    shown = listed if as_json else [{**row, "routes": _routes_text(row.get("routes", {}))} for row in listed]
+    write_listing(columns, shown, as_json=as_json, empty="the connector has no stream; `muxly check` may say why")
 
 
 def _connector_type(selection: ProjectSelection, options: tuple[str, ...]) -> str | None:
-    """The connector's type, if one was named in place of a configuration."""
+    """The connector's type, if one was named instead of a configuration."""
     from muxly import _plugins
 
     if selection.file is not None or not selection.pipelines or is_file(selection.pipelines[0]):
@@ -134,11 +134,11 @@ def connector_of(kind: str, given: Sequence[str]) -> Connector:
     options = dict(_parsed_option(text) for text in given)
     _refuse_unknown(kind, model, options)
     try:
-        made: Connector = OptionsBuilder(Path.cwd()).build(model, options)
+        connector: Connector = OptionsBuilder(Path.cwd()).build(model, options)
     except BuildError as error:
         lines = [f"connector {kind}: {path_text(path)}: {reason}" for path, reason in error.reasons]
         raise ConfigurationError("\n".join(line.replace(": : ", ": ") for line in lines)) from error
-    return made
+    return connector
 
 
 def _parsed_option(text: str) -> tuple[str, Any]:
@@ -169,14 +169,12 @@ def _with_references(value: Any) -> Any:
 
 def _refuse_unknown(kind: str, model: type, options: dict[str, Any]) -> None:
     from muxly.config._schema import fields
-    from muxly.suggest import suggest
 
     known = {field.name: field for field in fields(model)}
     problems = []
     for key in options:
         if key not in known:
-            close = suggest(key, known)
-            hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known) or 'none'}"
+            hint = known_names_hint(key, known)
             problems.append(f'connector {kind}: there is no option "{key}"; {hint}')
     missing = [option for name, option in known.items() if option.required and name not in options]
     problems += [

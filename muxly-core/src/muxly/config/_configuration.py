@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from muxly import _references
-from muxly._annotations import nearest, quoted
+from muxly._annotations import quoted
 from muxly.config._build import plain
-from muxly.config._document import KeyPath, Location, Problem, Problems, parse_path, path_text
+from muxly.config._document import KeyPath, Location, Problem, Problems, known_names_hint, parse_path, path_text
 from muxly.config._file_schema import COMPONENT_REFS, Job, Spool
 from muxly.config._layers import MISSING, lookup
 from muxly.config._schema_cursor import SchemaCursor, cursor_at, root_cursor
@@ -50,7 +50,7 @@ class Configuration:
     """A configuration whose files could be read and whose own keys are right.
 
     Made by ``muxly.config.load``. What a plugin reads is checked when a pipeline is asked for,
-    or by ``validate``; errors carry every problem of what was asked for, one a line.
+    or by ``validate``; an error has every problem of what was checked, one a line.
 
     Args:
         source: What was read.
@@ -186,14 +186,13 @@ class Configuration:
     def _checked(self, ask: Callable[[ConfigurationValidator], T]) -> T:
         """The result of a check, if it finds nothing wrong."""
         problems = Problems(files=self._files)
-        found = ask(ConfigurationValidator(self._source, problems))
+        result = ask(ConfigurationValidator(self._source, problems))
         problems.raise_any()
-        return found
+        return result
 
     def _no_pipeline(self, name: str) -> ConfigurationError:
         known = self._names("pipelines")
-        close = nearest(name, known)
-        hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known) or 'none'}"
+        hint = known_names_hint(name, known)
         return ConfigurationError(f"{self.path}: there is no pipeline {quoted(name)}; {hint}", path=("pipelines",))
 
 
@@ -281,7 +280,7 @@ def _child(cursor: SchemaCursor | None, key: str | int) -> SchemaCursor | None:
     if key == "type" and not refs.isdisjoint(COMPONENT_REFS):
         return cursor._replace(schema={"type": "string"})
     child = cursor.child(key)
-    # Where anything may stand (a trigger's options), only the name can tell that a value is secret.
+    # Where anything is allowed (a trigger's options), only the name can show that a value is secret.
     suspect = child is not None and not child.schema and isinstance(key, str) and _SECRET_NAME.search(key)
     return None if suspect else child
 
@@ -294,22 +293,22 @@ def explain_key(source: ConfigurationSource, path: KeyPath) -> Explanation:
         path: The key.
     """
     cursor = cursor_at(source.cursor, path)
-    found: list[tuple[str, Any, Location | None]] = []
+    layers: list[tuple[str, Any, Location | None]] = []
     for layer in source.layers:
         value = lookup(layer.document.value, path)
         if value is not MISSING:
-            found.append((layer.name, value, layer.document.location(path)))
+            layers.append((layer.name, value, layer.document.location(path)))
     for override in source.overrides:
         value = _value_below(override.path, override.value, path)
         if value is not MISSING:
-            found.append((override.layer, value, override.location))
-    hint = "" if found else _unknown(source, path)
-    found[:0] = [] if hint else _default(source, path)
-    last = len(found) - 1
-    joined = bool(found) and isinstance(found[-1][1], dict)
+            layers.append((override.layer, value, override.location))
+    hint = "" if layers else _unknown(source, path)
+    layers[:0] = [] if hint else _default(source, path)
+    last = len(layers) - 1
+    merged = bool(layers) and isinstance(layers[-1][1], dict)
     given = [
-        LayerValue(layer, plain(_masked(value, cursor)), location, joined or number == last)
-        for number, (layer, value, location) in enumerate(found)
+        LayerValue(layer, plain(_masked(value, cursor)), location, merged or number == last)
+        for number, (layer, value, location) in enumerate(layers)
     ]
     return Explanation(path, tuple(given), hint)
 
@@ -320,8 +319,7 @@ def _unknown(source: ConfigurationSource, path: KeyPath) -> str:
     for number, part in enumerate(path):
         names = cursor.names()
         if isinstance(part, str) and part not in names and (names or cursor.mapping() is not None):
-            close = nearest(part, names)
-            hint = f'did you mean "{close}"?' if close else f"known: {', '.join(names) or 'none'}"
+            hint = known_names_hint(part, names)
             return f'{path_text(path[:number]) or "the configuration"} has no "{part}"; {hint}'
         inner = cursor.child(part)
         if inner is None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from attrs import define, field, frozen
 
-from muxly._annotations import quoted
+from muxly._annotations import nearest, quoted
 from muxly.errors import ConfigurationError
 
 KeyPath = tuple[str | int, ...]
@@ -109,6 +110,19 @@ class Problems:
         if self.found:
             ordered = self.sorted()
             raise ConfigurationError("\n".join(map(str, ordered)), path=ordered[0].path)
+
+
+def known_names_hint(name: str, known: Iterable[str], *, none: str = "none") -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them.
+
+    Args:
+        name: The unknown name.
+        known: The names that would have been right.
+        none: Stands for the list of known names if there are none.
+    """
+    names = list(known)
+    close = nearest(name, names)
+    return f'did you mean "{close}"?' if close else f"known: {', '.join(names) or none}"
 
 
 def path_text(path: KeyPath) -> str:

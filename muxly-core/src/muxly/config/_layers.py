@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 from attrs import define, field, frozen
 
-from muxly._annotations import nearest, quoted
+from muxly._annotations import quoted
 from muxly.config._document import (
     LIMITS,
     Document,
@@ -28,6 +28,7 @@ from muxly.config._document import (
     Problems,
     UnreadableError,
     build_document,
+    known_names_hint,
     parse_path,
     path_text,
     read_text,
@@ -110,7 +111,7 @@ def read_layers(path: Path, profile: str | None, problems: Problems, limits: Fil
     """Read a file, what it includes, and the profile that was chosen.
 
     Args:
-        path: The main file; included ones must lie in its folder.
+        path: The main file; included ones must be in its folder.
         profile: Name of a profile; None = none.
         problems: What is wrong is added here.
         limits: Limits that all files together must keep.
@@ -127,6 +128,12 @@ def read_layers(path: Path, profile: str | None, problems: Problems, limits: Fil
 
 @define
 class _IncludeReader:
+    """Reads a file after the files that it includes.
+
+    A file outside the main file's folder is refused, so that a configuration cannot read files that its author
+    could not have put there. The limits are shared: each file gets the nodes that the ones before have left.
+    """
+
     root: Path
     problems: Problems
     limits: FileLimits
@@ -177,8 +184,7 @@ def _profile_document(layers: list[Layer], name: str, problems: Problems) -> Doc
     profiles = merged.value.get("profiles")
     known = [key for key in profiles if isinstance(key, str)] if isinstance(profiles, dict) else []
     if name not in known:
-        close = nearest(name, known)
-        hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known) or 'none'}"
+        hint = known_names_hint(name, known)
         problems.add(merged.key_location(("profiles",)), ("profiles",), f"there is no profile {quoted(name)}; {hint}")
         return Document()
     content = merged.value["profiles"][name]
@@ -241,7 +247,7 @@ def _remove_locations(merged: Document, path: KeyPath, value: Any) -> None:
 
 
 def _copy_value(merged: Document, top: Document, path: KeyPath, value: Any) -> Any:
-    """A copy of the value, so that no layer is changed by what is laid over it."""
+    """A copy of the value, so that no layer is changed by the layers over it."""
     merged.values[path] = top.location(path)
     if path in top.keys:
         merged.keys[path] = top.keys[path]
@@ -311,7 +317,7 @@ def environment_overrides(
         components: Knows the options of plugins.
         problems: Unknown names are added here.
     """
-    found = []
+    overrides = []
     for name in sorted(environ):
         if not name.startswith(PREFIX):
             continue
@@ -320,8 +326,8 @@ def environment_overrides(
         target = _path_of_variable(root_cursor(document.value, components), parts, (), location, problems)
         if target is not None:
             path, cursor = target
-            found.append(Override("environment", path, cursor.read(environ[name]), location, f"${{{name}}}"))
-    return found
+            overrides.append(Override("environment", path, cursor.read(environ[name]), location, f"${{{name}}}"))
+    return overrides
 
 
 def command_line_overrides(
@@ -335,7 +341,7 @@ def command_line_overrides(
         components: Knows the options of plugins.
         problems: Unknown keys are added here.
     """
-    found = []
+    overrides = []
     for text in sets:
         key, equals, value = text.partition("=")
         location = Location(f"--set {key}")
@@ -344,8 +350,8 @@ def command_line_overrides(
             continue
         cursor = _cursor_of_key(key, root_cursor(document.value, components), location, problems)
         if cursor is not None:
-            found.append(Override("command line", parse_path(key), cursor.read(value), location))
-    return found
+            overrides.append(Override("command line", parse_path(key), cursor.read(value), location))
+    return overrides
 
 
 def apply_overrides(document: Document, overrides: Iterable[Override]) -> None:
@@ -406,6 +412,5 @@ def _normalized(name: str) -> str:
 def _unknown(cursor: SchemaCursor, name: str, path: KeyPath, location: Location, problems: Problems) -> None:
     known = [str(key) for key in _keys(cursor)]
     where = path_text(path) if path else "the configuration"
-    close = nearest(name, known)
-    hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known) or 'none'}"
+    hint = known_names_hint(name, known)
     problems.add(location, path, f'{where} has no "{name.lower()}"; {hint}')

@@ -229,7 +229,7 @@ def kinds_of(schema: Schema) -> list[str]:
 
 
 def with_quantities(schema: Schema, name: str) -> Schema:
-    """Let sizes and durations be written with a unit; the option's name tells that it is one."""
+    """Let sizes and durations be written with a unit; the option's name shows that it is one."""
     text = _SIZE if is_size(name) else _DURATION if is_duration(name) else None
     if text is None:
         return schema

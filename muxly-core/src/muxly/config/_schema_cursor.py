@@ -124,12 +124,12 @@ def _item(value: Any, key: str | int) -> Any:
 def _inner(schema: Schema, key: str | int) -> Schema | None:
     if isinstance(key, int):
         first = schema.get("prefixItems", [])
-        found = first[key] if key < len(first) else schema.get("items", {})
-        return found if _takes(schema, "array") else None
+        inner = first[key] if key < len(first) else schema.get("items", {})
+        return inner if _takes(schema, "array") else None
     if not _takes(schema, "object"):
         return None
-    found = schema.get("properties", {}).get(key, schema.get("additionalProperties", {}))
-    return found if isinstance(found, dict) else None
+    inner = schema.get("properties", {}).get(key, schema.get("additionalProperties", {}))
+    return inner if isinstance(inner, dict) else None
 
 
 def _kinds(schema: Schema) -> list[str]:

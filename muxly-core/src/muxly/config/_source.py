@@ -85,7 +85,7 @@ def read_source(
     overrides += given
     resolved = resolve_references(document, overrides, environ, path.absolute().parent)
     source = ConfigurationSource(path, tuple(layers), tuple(overrides), document, resolved, components)
-    # The core's own keys only: a plugin is not imported before somebody asks for its pipeline.
+    # The core's own keys only: a plugin is not imported before its pipeline is needed.
     convert_types(resolved, root_cursor(resolved.value, NoComponents()))
     return source
 
@@ -113,9 +113,9 @@ class ExternalText(str):
     reference: str | None
 
     def __new__(cls, text: str, reference: str | None) -> Self:
-        made = super().__new__(cls, text)
-        made.reference = reference
-        return made
+        instance = super().__new__(cls, text)
+        instance.reference = reference
+        return instance
 
 
 @define
@@ -153,8 +153,8 @@ def resolve_references(
         folder: What a relative ``${file:...}`` starts from.
     """
     resolver = _ReferenceResolver(document, environ, folder, {override.path: override for override in overrides})
-    resolver.made.value = resolver.resolve(document.value, ())
-    return resolver.made
+    resolver.result.value = resolver.resolve(document.value, ())
+    return resolver.result
 
 
 class _ReferenceResolver:
@@ -162,14 +162,14 @@ class _ReferenceResolver:
         self, document: Document, environ: Mapping[str, str], folder: Path, overrides: dict[KeyPath, Override]
     ) -> None:
         self.document, self.environ, self.folder, self.overrides = document, environ, folder, overrides
-        self.made = ResolvedValues()
+        self.result = ResolvedValues()
 
     def resolve(self, value: Any, path: KeyPath) -> Any:
         if path in _NOT_RESOLVED:
             return value
         override = self.overrides.get(path) if self.overrides else None
         if override is not None:
-            self.made.external.add(path)
+            self.result.external.add(path)
             if override.layer == "environment":
                 return ExternalText(value, override.reference) if isinstance(value, str) else value
         if isinstance(value, dict):
@@ -184,9 +184,9 @@ class _ReferenceResolver:
         try:
             value = _references.resolve(text, self.environ, folder=self.folder)
         except ConfigurationError as error:
-            self.made.problems[path] = Problem(self.document.location(path), path, error.message)
+            self.result.problems[path] = Problem(self.document.location(path), path, error.message)
             return text
-        self.made.external.add(path)
+        self.result.external.add(path)
         return ExternalText(value, _references.anchored(text, self.folder))
 
 

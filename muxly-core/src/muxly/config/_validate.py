@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar, cast
 
-from muxly._annotations import nearest, quoted
+from muxly._annotations import quoted
 from muxly.config._build import BuildError, builder_for, create
 from muxly.config._conformance import Defs, fits, problems_of
-from muxly.config._document import KeyPath, Problem, Problems
+from muxly.config._document import KeyPath, Problem, Problems, known_names_hint
 from muxly.config._file_schema import SPOOL_OPTIONS, ComponentKind, Job, Spool, Store, core_schema
 from muxly.config._layers import MISSING, lookup
 from muxly.config._schema import Schema
@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 class ConfigurationValidator:
     """Builds objects from a configuration; whatever cannot be built is None, and its problems are added.
+
+    It never stops at the first problem, and reports none that only follows from another: what contains an
+    unresolved reference, or has a problem already, is neither built nor checked any further.
 
     Args:
         source: What was read.
@@ -43,7 +46,7 @@ class ConfigurationValidator:
         self._fit(core_schema, (), self.source.value)
 
     def everything(self) -> None:
-        """Check everything: all pipelines, jobs and events, and connectors that nobody uses."""
+        """Check everything: all pipelines, jobs and events, and connectors that no pipeline uses."""
         self.has_problem(())
         for name in self.names("connectors"):
             self.component("connector", ("connectors", name))
@@ -117,8 +120,7 @@ class ConfigurationValidator:
         known = self.names("connectors")
         if given in known:
             return self.component("connector", ("connectors", given))
-        close = nearest(given, known)
-        hint = f'did you mean "{close}"?' if close else f"known: {', '.join(known) or 'none; define it there'}"
+        hint = known_names_hint(given, known, none="none; define it there")
         self.note(path, f"there is no connector {self.quoted_unless_external(given, path)} under connectors; {hint}")
         return None
 
@@ -148,8 +150,8 @@ class ConfigurationValidator:
                 self.note((*path, *inner), message)
 
     def _mapping(self, path: KeyPath) -> dict[str, Any]:
-        found = lookup(self.source.value, path)
-        return found if isinstance(found, dict) else {}
+        value = lookup(self.source.value, path)
+        return value if isinstance(value, dict) else {}
 
     def events(self) -> dict[str, Route]:
         """The routes of the stream ``run_events``."""
@@ -169,8 +171,7 @@ class ConfigurationValidator:
     def _job(self, name: str, given: dict[str, Any]) -> Job:
         pipelines = self.names("pipelines")
         if given["pipeline"] not in pipelines:
-            close = nearest(given["pipeline"], pipelines)
-            hint = f'did you mean "{close}"?' if close else f"known: {', '.join(pipelines) or 'none'}"
+            hint = known_names_hint(given["pipeline"], pipelines)
             path: KeyPath = ("jobs", name, "pipeline")
             self.note(path, f"there is no pipeline {self.quoted_unless_external(given['pipeline'], path)}; {hint}")
         # Triggers keep their references as text: the scheduler that knows which are secret resolves them.
