@@ -123,8 +123,8 @@ class SqlDialect(NameRules, ABC):
     temporary: ClassVar[str] = "TEMPORARY "
     """The word before TABLE that makes a table of this session only; empty = there is none."""
 
-    temporary_end: ClassVar[str] = ""
-    """The clause behind the columns of such a table."""
+    temporary_options: ClassVar[str] = ""
+    """The clause after the columns of such a table."""
 
     @abstractmethod
     def open(self, url: URL, timeouts: SessionTimeouts) -> SqlSession:
@@ -221,8 +221,8 @@ class SqlDialect(NameRules, ABC):
         ]
         if key:
             parts.append(f"PRIMARY KEY ({self.column_list(key)})")
-        word, end = (self.temporary, self.temporary_end) if temporary else ("", "")
-        return f"CREATE {word}TABLE {self.qualified(table)} ({', '.join(parts)}){end}"
+        word, options = (self.temporary, self.temporary_options) if temporary else ("", "")
+        return f"CREATE {word}TABLE {self.qualified(table)} ({', '.join(parts)}){options}"
 
     def drop_table(self, table: TableName, *, temporary: bool = False) -> str:
         """Drop a table, if it exists."""

@@ -63,7 +63,7 @@ _KNOWN = (
     "mssql+pyodbc",
     "oracle+oracledb",
 )
-_MARKS = {"qmark": "?", "format": "%s", "numeric": ":{}", "named": ":p{}", "pyformat": "%(p{})s"}
+_PLACEHOLDERS = {"qmark": "?", "format": "%s", "numeric": ":{}", "named": ":p{}", "pyformat": "%(p{})s"}
 _KEY_LENGTH = 255
 
 _Storage: TypeAlias = tuple[TypeEngine[Any], pa.DataType, Callable[[pa.Array], pa.Array]]
@@ -117,7 +117,7 @@ class GenericDialect(SqlDialect):
         return table and name.lower().startswith("sqlite_")
 
     def parameter(self, number: int) -> str:
-        return _MARKS[self._sqlalchemy.paramstyle].format(number)
+        return _PLACEHOLDERS[self._sqlalchemy.paramstyle].format(number)
 
     def parameters(self, given: Sequence[Any]) -> Any:
         """Parameters as the driver expects them."""
@@ -193,7 +193,7 @@ class GenericDialect(SqlDialect):
             if name not in merge.key
         )
         listed = self.column_list(names)
-        loses = f"{self._same_key(merge, 's', stage)} AND {self._after(merge, 's', stage)}"
+        loses = f"{self._same_key(merge, 's', stage)} AND {self._beats(merge, 's', stage)}"
         wins = f"{matching} AND {self.is_newer(merge, 's', target)}"
         known = f"SELECT 1 FROM {target} t WHERE {self._same_key(merge, 't', stage)}"
         return [
@@ -205,7 +205,7 @@ class GenericDialect(SqlDialect):
     def _same_key(self, merge: Merge, left: str, right: str) -> str:
         return " AND ".join(f"{left}.{self.quoted(name)} = {right}.{self.quoted(name)}" for name in merge.key)
 
-    def _after(self, merge: Merge, new: str, old: str) -> str:
+    def _beats(self, merge: Merge, new: str, old: str) -> str:
         """A condition: of two staged records of one key, ``new`` wins."""
         later = f"{new}.{self.quoted(SEQUENCE)} > {old}.{self.quoted(SEQUENCE)}"
         if merge.cursor is None:

@@ -46,21 +46,21 @@ _FILE_NAME_BYTES, _SPECIAL_BYTES = 250, 5
 # The server's own messages of these show values of records, or say less than the number does.
 _VALUE_MESSAGES = {
     1048: "a value is missing in a column that is never null",
-    1062: "a record is there already under a unique key",
+    1062: "a record with the same unique key exists already",
     1153: "a record is longer than the server's max_allowed_packet",
     1216: "a record does not fit a foreign key",
     1264: "a value is out of the range of its column",
     1265: "a value does not fit its column and would be cut",
     1292: "a value has no form in the type of its column",
-    1300: "a text holds bytes that are no text",
+    1300: "a text holds bytes that are not valid text",
     1364: "a column that is never null and has no default is not among the records",
     1366: "a value has no form in the type of its column",
     1367: "a value has no form in the type of its column",
     1406: "a value does not fit its column and would be cut",
-    1416: "a value is no geometry",
+    1416: "a value is not a geometry",
     1452: "a record does not fit a foreign key",
     1526: "no partition of the table takes a record",
-    3140: "a text is no JSON",
+    3140: "a text is not JSON",
     3819: "a record does not fit a CHECK constraint",
     4025: "a record does not fit a CHECK constraint",
 }
@@ -173,7 +173,7 @@ class MysqlDialect(SqlDialect):
         return f"{left} <=> {right}"
 
     def cast(self, expression: str, type: str) -> str:
-        # An assignment converts, and under our strict mode it refuses what does not fit.
+        # An assignment converts, and under the session's strict mode it refuses what does not fit.
         return expression
 
     def collated(self, expression: str, type: str) -> str:

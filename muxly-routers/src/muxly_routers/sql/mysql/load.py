@@ -143,7 +143,7 @@ def load(connection: Connection[Any], sql: str, packets: Iterator[memoryview]) -
     wire._execute_command(COMMAND.COM_QUERY, sql)
     if not wire._read_packet().is_load_local_packet():
         wire._force_close()
-        raise pymysql.InternalError(2027, "the server answered LOAD DATA with something else than a request")
+        raise pymysql.InternalError(2027, "the server answered LOAD DATA with something other than a request")
     try:
         for packet in packets:
             wire.write_packet(packet)

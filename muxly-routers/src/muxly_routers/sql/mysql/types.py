@@ -172,9 +172,9 @@ def _other(existing: str, wanted: str) -> str | None:
     return "datetime(6)" if (existing, wanted) == ("date", "datetime(6)") else None
 
 
-def _finer_time(word: str, existing: str, wanted: str) -> str | None:
-    if (word == "time") != (wanted == "time(6)"):
+def _finer_time(kind: str, existing: str, wanted: str) -> str | None:
+    if (kind == "time") != (wanted == "time(6)"):
         return None
     if wanted == "date":
         return existing
-    return f"{word}(6)" if wanted in ("time(6)", "datetime(6)") else None
+    return f"{kind}(6)" if wanted in ("time(6)", "datetime(6)") else None

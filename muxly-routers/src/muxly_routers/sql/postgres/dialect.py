@@ -93,7 +93,7 @@ class PostgresDialect(SqlDialect):
     """SQL, types and errors of PostgreSQL."""
 
     name = "postgresql"
-    temporary_end = " ON COMMIT DROP"
+    temporary_options = " ON COMMIT DROP"
 
     def open(self, url: URL, timeouts: SessionTimeouts) -> SqlSession:
         with needs("postgres"):
