@@ -196,7 +196,7 @@ def _digit_groups(limbs: list[pa.Array], scale: int) -> list[pa.Array]:
         limbs, rest = _divided(limbs, _GROUP)
         groups.append(rest)
         fraction_groups = max(fraction_groups - 1, 0)
-    return [_base_10000(group) for group in reversed(groups)]
+    return [_digit_pair(group) for group in reversed(groups)]
 
 
 def _divided(limbs: list[pa.Array], divisor: int) -> tuple[list[pa.Array], pa.Array]:
@@ -213,7 +213,7 @@ def _divided(limbs: list[pa.Array], divisor: int) -> tuple[list[pa.Array], pa.Ar
     return quotients, rest
 
 
-def _base_10000(group: pa.Array) -> pa.Array:
+def _digit_pair(group: pa.Array) -> pa.Array:
     """Eight digits as two numbers of four, in the upper and the lower half of 32 bits."""
     upper = pc.divide(group, _HALF_GROUP)
     return pc.add(group, pc.multiply(upper, (1 << 16) - _HALF_GROUP)).cast(pa.int32())
