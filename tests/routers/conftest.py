@@ -14,21 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.routers.sql_targets import Target
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The output folder, not made yet."""
     return tmp_path / "out"
-
-
-@pytest.fixture(params=["postgres", "sqlite", "sqlalchemy", "mariadb", "duckdb"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    """An empty database, once of each kind."""
-    from tests.routers.sql_targets import target_of  # loads the drivers of all of them
-
-    return target_of(request.param, request, tmp_path)
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """Names of tables and columns, made from the names of streams and of their columns.
 
-A name that the database can hold is kept as it is; it is quoted wherever it stands in SQL. Any other is
-mended and gets a hash of the original at its end, so that two names never become one and the same name
-always becomes the same. Where a database takes ``A`` and ``a`` for one name, the second to come gets
-the hash, and keeps it.
+A name that the database can hold is kept as it is; it is quoted wherever it stands in SQL. Any other name
+is repaired and gets a hash of the original as its suffix, so two names never become one, and the same name
+always becomes the same. Where a database takes ``A`` and ``a`` for one name, the second to come gets the
+hash, and keeps it.
 """
 
 from __future__ import annotations
@@ -11,21 +11,70 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from attrs import frozen
 
-    from muxly_routers.sql.dialect import Dialect
+__all__ = [
+    "OWN_PREFIX",
+    "NameRules",
+    "TableName",
+    "assigned",
+    "digest",
+    "fit",
+    "hashed",
+    "own_name",
+    "rendered",
+    "template_problem",
+]
 
-__all__ = ["assigned", "digest", "fit", "own", "rendered", "template_problem"]
-
-OWN = "_muxly_"
-"""What the names of our own tables and columns begin with."""
+OWN_PREFIX = "_muxly_"
+"""What the names of the router's own tables and columns begin with."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z]*)\}")
 _HASHED = re.compile(r"_x[0-9a-f]{8}$")
-_KNOWN = ("stream", "route", "pipeline")
+_PLACEHOLDERS = ("stream", "route", "pipeline")
+
+
+@frozen
+class TableName:
+    """The name of a table; ``schema`` None = the schema that the connection looks in first."""
+
+    schema: str | None
+    name: str
+
+
+class NameRules:
+    """Rules of a database about names; the base of every dialect.
+
+    ``table`` says whether a name is one of a table; otherwise it is one of a column.
+    """
+
+    longest_name: ClassVar[int] = 63
+    """Bytes of UTF-8 (``in_bytes``) or characters that a name may have."""
+
+    in_bytes: ClassVar[bool] = True
+
+    def allows_character(self, character: str) -> bool:
+        """Whether a name may have this character; never a control character."""
+        return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+
+    def length(self, name: str, *, table: bool = False) -> int:
+        """The length of a name, in what ``longest_name`` counts."""
+        return len(name.encode()) if self.in_bytes else len(name)
+
+    def quoted(self, name: str) -> str:
+        """A name as it stands in SQL, always quoted."""
+        return '"' + name.replace('"', '""') + '"'
+
+    def folded(self, name: str, *, table: bool = False) -> str:
+        """One form for all names that this database takes for the same name (PostgreSQL: the name itself)."""
+        return name
+
+    def reserved(self, name: str, *, table: bool = False) -> bool:
+        """Whether the database keeps a name for itself even if it is quoted (``ctid``)."""
+        return False
 
 
 def digest(*texts: str, size: int = 4) -> str:
@@ -34,70 +83,72 @@ def digest(*texts: str, size: int = 4) -> str:
     return hashlib.blake2b(joined, digest_size=size).hexdigest()
 
 
-def own(kind: str, *texts: str) -> str:
-    """The name of a table or index of ours, with a hash of what it is for."""
-    return f"{OWN}{kind}_{digest(*texts)}"
+def own_name(purpose: str, *texts: str) -> str:
+    """The name of one of the router's own tables or indexes, with a hash of what it belongs to."""
+    return f"{OWN_PREFIX}{purpose}_{digest(*texts)}"
 
 
-def fit(name: str, dialect: Dialect, *, table: bool = False) -> str:
-    """The name as this database can hold it; the same name, if it can."""
-    kept = (
-        _clean(name, dialect) == name
+def fit(name: str, rules: NameRules, *, table: bool = False) -> str:
+    """The name as this database can hold it; unchanged, if it can."""
+    possible = (
+        _clean(name, rules) == name
         and name
-        and dialect.length(name, table=table) <= dialect.longest_name
+        and rules.length(name, table=table) <= rules.longest_name
         and not _HASHED.search(name)
     )
-    if kept and not name.startswith(OWN) and not dialect.reserved(name, table=table):
+    if possible and not name.startswith(OWN_PREFIX) and not rules.reserved(name, table=table):
         return name
-    return hashed(name, dialect, table=table)
+    return hashed(name, rules, table=table)
 
 
-def hashed(name: str, dialect: Dialect, *, table: bool = False) -> str:
-    """The name mended, cut where it is too long, with a hash of the original."""
-    head, end = _clean(name, dialect) or "unnamed", f"_x{digest(name)}"
-    if head.startswith(OWN) or dialect.reserved(head + end, table=table):
+def hashed(name: str, rules: NameRules, *, table: bool = False) -> str:
+    """The name repaired, cut where it is too long, with a hash of the original."""
+    head, suffix = _clean(name, rules) or "unnamed", f"_x{digest(name)}"
+    if head.startswith(OWN_PREFIX) or rules.reserved(head + suffix, table=table):
         head = f"x{head}"
-    while dialect.length(head + end, table=table) > dialect.longest_name:
+    while rules.length(head + suffix, table=table) > rules.longest_name:
         head = head[:-1]
-    return head + end
+    return head + suffix
 
 
-def _clean(name: str, dialect: Dialect) -> str:
-    return unicodedata.normalize("NFC", "".join(one if dialect.holds(one) else "_" for one in name)).strip()
+def _clean(name: str, rules: NameRules) -> str:
+    allowed = "".join(character if rules.allows_character(character) else "_" for character in name)
+    return unicodedata.normalize("NFC", allowed).strip()
 
 
-def assigned(names: Iterable[str], there: Iterable[str], dialect: Dialect, *, table: bool = False) -> dict[str, str]:
+def assigned(names: Iterable[str], existing: Iterable[str], rules: NameRules, *, table: bool = False) -> dict[str, str]:
     """The name in the database for each name.
 
     Args:
         names: All different.
-        there: The names that the database has already; one that was given before is found among them.
-        dialect: Which names are one for it.
-        table: Whether they are names of tables; else of columns.
+        existing: The names that the database has already; one that was assigned before is among them.
+        rules: Decide which names are the same for the database.
+        table: Whether they are names of tables; otherwise of columns.
     """
-    existing = set(there)
-    taken = {dialect.folded(name, table=table): name for name in existing}
+    present = set(existing)
+    taken = {rules.folded(name, table=table): name for name in present}
     chosen: dict[str, str] = {}
-    # Those that are there come first: a newcomer must not take the name of one that was before it.
-    for name in sorted(names, key=lambda one: fit(one, dialect, table=table) not in existing):
-        wanted = fit(name, dialect, table=table)
-        if wanted not in existing and dialect.folded(wanted, table=table) in taken:
-            wanted = hashed(name, dialect, table=table)
-        taken.setdefault(dialect.folded(wanted, table=table), wanted)
+    # Existing ones come first: a newcomer must not take the name of one that was before it.
+    for name in sorted(names, key=lambda name: fit(name, rules, table=table) not in present):
+        wanted = fit(name, rules, table=table)
+        if wanted not in present and rules.folded(wanted, table=table) in taken:
+            wanted = hashed(name, rules, table=table)
+        taken.setdefault(rules.folded(wanted, table=table), wanted)
         chosen[name] = wanted
     return chosen
 
 
 def template_problem(template: str, needed: str | None) -> str | None:
-    """What is wrong with a template of names, in words; None if nothing is.
+    """A sentence about what is wrong with a template of names; None if nothing is.
 
     Args:
         template: Such as ``"crm_{stream}"``.
         needed: The placeholder without which two streams would get one table; None = there is none.
     """
     placeholders = _PLACEHOLDER.findall(template)
-    if unknown := [one for one in placeholders if one not in _KNOWN]:
-        return f"{{{unknown[0]}}} is not known; there are {', '.join(f'{{{one}}}' for one in _KNOWN)}"
+    if unknown := [placeholder for placeholder in placeholders if placeholder not in _PLACEHOLDERS]:
+        known = ", ".join(f"{{{placeholder}}}" for placeholder in _PLACEHOLDERS)
+        return f"{{{unknown[0]}}} is not known; there are {known}"
     if re.search(r"[{}]", _PLACEHOLDER.sub("", template)):
         return f"{template!r} has a brace that belongs to no placeholder"
     if needed and needed not in placeholders:
@@ -106,5 +157,5 @@ def template_problem(template: str, needed: str | None) -> str | None:
 
 
 def rendered(template: str, values: Mapping[str, str]) -> str:
-    """The template with each placeholder replaced by its value, as it is; ``fit`` comes after."""
-    return _PLACEHOLDER.sub(lambda found: values[found[1]], template)
+    """The template with each placeholder replaced by its value, unchanged; ``fit`` comes after."""
+    return _PLACEHOLDER.sub(lambda placeholder: values[placeholder[1]], template)

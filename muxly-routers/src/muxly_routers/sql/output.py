@@ -1,77 +1,79 @@
-"""One opened router: attempts that are typed, take turns, and end when the run stops."""
+"""One opened router: attempts at deliveries, with translated errors, write locks, and interruption on stop."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from sqlalchemy import URL
 
 import muxly
-from muxly_routers.sql import dialects
-from muxly_routers.sql.error_texts import StaleError, typed
-from muxly_routers.sql.interrupt import attentive
-from muxly_routers.sql.quoting import Place
-from muxly_routers.sql.reconnect import Link
-from muxly_routers.sql.row_slices import Feed
-from muxly_routers.sql.session import Waits
-from muxly_routers.sql.stream_tables import StreamTables
-from muxly_routers.sql.tables import Tables
+from muxly_routers.sql import urls
+from muxly_routers.sql.dialect import SessionTimeouts, dialect_of
+from muxly_routers.sql.errors import StaleTableError, translated_errors
+from muxly_routers.sql.names import TableName
+from muxly_routers.sql.stream_tables import OpenDatabase, SqlOptions, StreamTables
+from muxly_routers.sql.tables import KnownTables
+from muxly_routers.sql.write_modes import RecordFeed
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from sqlalchemy import URL
-
-    from muxly_routers.sql.settings import Settings
-
-__all__ = ["Output"]
+__all__ = ["SqlOutput", "interrupted_on_stop"]
 
 T = TypeVar("T")
 
-_TURN_SECONDS = 0.2
-# Several that make the same tables at one moment meet as often as there are things to make: a schema, the
+_LOCK_SECONDS = 0.2
+# Several runs that make the same tables at one moment collide as often as there are things to make: a schema, the
 # table of deliveries, the stream's, that of deleted records.
-_LOOKS = 5
+_ATTEMPTS = 5
+
+_CHECK_SECONDS = 0.25
+# A statement that is nearly finished is better finished than rolled back.
+_GRACE_SECONDS = 2.0
 
 
-class Output:
+class SqlOutput:
     """Delivers to the tables of one database.
 
     Args:
-        settings: Of the router.
-        run: For whom.
+        options: Of the router.
+        url: Of the database.
+        run: The run that delivers.
+
+    Raises:
+        ConfigurationError: The database has no schemas, but one is configured.
     """
 
-    def __init__(self, settings: Settings, run: muxly.Run) -> None:
-        self._settings, self._run = settings, run
-        self._dialect = dialects.dialect_of(settings.url, fast=settings.fast)
-        if settings.schema is not None and not self._dialect.schemas:
+    def __init__(self, options: SqlOptions, url: URL, run: muxly.Run) -> None:
+        self._options, self._url, self._run = options, url, run
+        self._dialect = dialect_of(url, fast=options.fast_path)
+        if options.schema is not None and not self._dialect.schemas:
             raise muxly.ConfigurationError(
                 f"{self._dialect.name} has no schemas; leave schema: out, and keep tables apart by table:",
                 path=("schema",),
             )
-        self._where = dialects.shown(settings.url)
-        self._link: Link | None = None
+        self._where = urls.display_name(url)
+        self._database: OpenDatabase | None = None
         self._pruned = set[str]()
-        self._feed: Feed | None = None
+        self._feed: RecordFeed | None = None
 
     def close(self) -> None:
-        """Disconnect; a transaction that is open is taken back."""
-        link, self._link = self._link, None
-        if link is not None:
+        """Disconnect; an open transaction is rolled back."""
+        database, self._database = self._database, None
+        if database is not None:
             with suppress(Exception):
-                link.session.close()
+                database.session.close()
 
     def check(self) -> Iterable[muxly.Notice]:
-        """What a person should know before the first delivery; reads only."""
+        """Remarks for a person before the first delivery; reads only."""
         self._dialect.require()
-        if not self._run.guarded and (missing := self._dialect.not_there(self._settings.url)):
+        if not self._run.guarded and (missing := self._dialect.missing_database(self._url)):
             yield muxly.Notice("database_missing", f"{self._where}: {missing}", level="info")
             return
         try:
-            with typed(self._dialect, self._where):
+            with translated_errors(self._dialect, self._where):
                 session = self._connect().session
-                session.columns(Place(self._fixed_schema(), "_muxly_deliveries"))  # a file may be no database
+                session.columns(TableName(self._fixed_schema(), "_muxly_deliveries"))  # a file may be no database
                 version, allowed = session.version(), session.may_create(self._fixed_schema())
         except (muxly.RetryableError, muxly.RouteError) as error:
             yield muxly.Notice("database_unreachable", str(error), level="error")
@@ -82,45 +84,54 @@ class Output:
             yield muxly.Notice("may_not_create", message)
 
     def _fixed_schema(self) -> str | None:
-        schema = self._settings.schema
+        schema = self._options.schema
         return None if schema is None or "{" in schema else schema
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
-        """Records, id and receipt, in one transaction."""
+        """Write records, id and receipt, in one transaction."""
 
-        def fed(*args: Any, **options: Any) -> Feed:
-            self._feed = Feed(self._run, delivery, *args, **options)
+        def make_feed(*args: Any, **options: Any) -> RecordFeed:
+            self._feed = RecordFeed(self._run, delivery, *args, **options)
             return self._feed
 
-        return self._tried(lambda: self._tables_of(delivery.stream).deliver(delivery, fed, self._pruned))
+        return self._retried(lambda: self._tables_of(delivery.stream).deliver(delivery, make_feed, self._pruned))
 
     def begin(self, stream: muxly.Stream, generation: int) -> None:
         """Drop what older generations of the stream left."""
-        self._tried(lambda: self._tables_of(stream).begin(generation))
+        self._retried(lambda: self._tables_of(stream).begin(generation))
 
     def complete(self, stream: muxly.Stream, generation: int) -> None:
         """Make a generation visible."""
-        self._tried(lambda: self._tables_of(stream).complete(generation))
+        self._retried(lambda: self._tables_of(stream).complete(generation))
 
     def _tables_of(self, stream: muxly.Stream) -> StreamTables:
-        return StreamTables(self._connect(), self._settings, self._run, stream)
+        return StreamTables(self._connect(), self._options, self._run, stream)
 
-    def _tried(self, attempt: Callable[[], T]) -> T:
-        """Try, and again if a table turned out to be another than it was."""
-        for _ in range(_LOOKS - 1):
-            with suppress(StaleError):
-                return self._answered(attempt)
+    def _retried(self, attempt: Callable[[], T]) -> T:
+        """Try, and again as long as a table turns out to be other than expected."""
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(StaleTableError):
+                return self._attempted(attempt)
         try:
-            return self._answered(attempt)
-        except StaleError as error:
+            return self._attempted(attempt)
+        except StaleTableError as error:
             raise muxly.StreamError(
                 f"{error}; the table is not as this router makes it: change it back, or rename it"
             ) from None
 
-    def _answered(self, attempt: Callable[[], T]) -> T:
-        """An attempt whose errors the runner knows; after one, nothing is open or believed any more."""
+    def _attempted(self, attempt: Callable[[], T]) -> T:
+        """One attempt whose errors the runner knows.
+
+        After any error the session is closed, and with it goes all that was known of the tables: the next attempt
+        starts from what the database holds. An error of reading the records, which drivers wrap beyond recognition,
+        is taken from the feed instead.
+        """
         try:
-            with attentive(self._run, self._interrupt), typed(self._dialect, self._where), self._turn():
+            with (
+                interrupted_on_stop(self._run, self._interrupt),
+                translated_errors(self._dialect, self._where),
+                self._write_lock(),
+            ):
                 answer = attempt()
                 self._feed = None
                 return answer
@@ -132,41 +143,66 @@ class Output:
             raise
 
     def _interrupt(self) -> None:
-        link = self._link
-        if link is not None:
-            link.session.interrupt()
+        database = self._database
+        if database is not None:
+            database.session.interrupt()
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """The turn to write, where a database lets only one of this process's routers write at a time."""
-        written = self._dialect.written_alone(self._settings.url)
-        if written is None:
+    def _write_lock(self) -> Iterator[None]:
+        """The lock of a database that lets only one of this process's routers write at a time."""
+        name = self._dialect.write_lock_name(self._url)
+        if name is None:
             yield
             return
-        lock = self._run.shared(f"sql:{written}", threading.Lock)
-        while not lock.acquire(timeout=_TURN_SECONDS):
+        lock = self._run.shared(f"sql:{name}", threading.Lock)
+        while not lock.acquire(timeout=_LOCK_SECONDS):
             self._run.sleep(0)
         try:
             yield
         finally:
             lock.release()
 
-    def _connect(self) -> Link:
-        if self._link is None:
-            waits = Waits(
-                connect_seconds=self._settings.connect_seconds,
-                lock_seconds=self._settings.lock_seconds,
+    def _connect(self) -> OpenDatabase:
+        if self._database is None:
+            timeouts = SessionTimeouts(
+                connect_seconds=self._options.connect_seconds,
+                lock_seconds=self._options.lock_seconds,
                 sleep=self._run.sleep,
             )
-            session = self._dialect.open(self._url(), waits)
-            for remark in session.remarks():
-                self._run.notice(remark)
-            self._link = Link(session, self._dialect, Tables(session, self._dialect), self._where)
-        return self._link
+            url = urls.checked_url(self._url) if self._run.guarded else self._url
+            session = self._dialect.open(url, timeouts)
+            for notice in session.notices():
+                self._run.notice(notice)
+            self._database = OpenDatabase(session, self._dialect, KnownTables(session, self._dialect), self._where)
+        return self._database
 
-    def _url(self) -> URL:
-        if not self._run.guarded:
-            return self._settings.url
-        from muxly_routers.sql.guarded import allowed  # brings what else only webhooks need
 
-        return allowed(self._settings.url)
+@contextmanager
+def interrupted_on_stop(run: muxly.Run, interrupt: Callable[[], None]) -> Iterator[None]:
+    """Call ``interrupt``, from another thread, while the block goes on after the run was stopped.
+
+    Args:
+        run: The run.
+        interrupt: Called again and again: the block may begin to wait for something just after a call.
+
+    Raises:
+        StoppedError: The block ended with a retryable error after it was interrupted.
+    """
+    done, interrupted = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_CHECK_SECONDS):
+            if run.stopping and (interrupted.is_set() or not done.wait(_GRACE_SECONDS)):
+                interrupted.set()
+                interrupt()
+
+    # A daemon, and never joined: a server that does not answer may not even take the interruption.
+    threading.Thread(target=watch, name="muxly-sql-stop", daemon=True).start()
+    try:
+        yield
+    except muxly.RetryableError as error:
+        if interrupted.is_set():
+            raise muxly.StoppedError(f"the run was asked to stop; {error}") from None
+        raise
+    finally:
+        done.set()

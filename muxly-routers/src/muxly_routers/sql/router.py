@@ -8,6 +8,7 @@ through SQLAlchemy.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
@@ -15,20 +16,16 @@ import attrs
 import muxly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from muxly_routers.sql.output import SqlOutput
 
-    from muxly_routers.sql.output import Output
-    from muxly_routers.sql.settings import Settings
-
-__all__ = ["Sql"]
+__all__ = ["Sql", "muxly_router"]
 
 _DAY_SECONDS = 86_400.0
 
 
 def _check_template(needed: str | None) -> Any:
     def check(instance: Any, attribute: Any, value: str | None) -> None:
-        # Where the rules of names are written, which no other router needs.
-        from muxly_routers.sql import names
+        from muxly_routers.sql import names  # what no other router needs
 
         if value is not None and (problem := names.template_problem(value, needed)):
             raise ValueError(f"{attribute.name}: {problem}")
@@ -90,7 +87,7 @@ class Sql(muxly.Router):
     def open(self, run: muxly.Run) -> None:
         """Remember the run; the connection is made at the first use."""
         self._run = run
-        self._output: Output | None = None
+        self._output: SqlOutput | None = None
 
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the database can be reached, and tables be made; reads only."""
@@ -105,7 +102,7 @@ class Sql(muxly.Router):
         self._opened().begin(stream, generation)
 
     def complete(self, stream: muxly.Stream, generation: int) -> None:
-        """Let the generation's table take the place of the one before, in one transaction."""
+        """Let the generation's table replace the one before, in one transaction."""
         self._opened().complete(stream, generation)
 
     def close(self) -> None:
@@ -114,30 +111,17 @@ class Sql(muxly.Router):
         if output is not None:
             output.close()
 
-    def _opened(self) -> Output:
-        # Loads pyarrow and SQLAlchemy, which a pipeline with another router does not need.
-        from muxly_routers.sql.output import Output
-
+    def _opened(self) -> SqlOutput:
         if self._output is None:
-            self._output = Output(self._settings(), self._run)
+            # Loads pyarrow and SQLAlchemy, which a pipeline with another router does not need. The URL comes
+            # first: parsing it says what to install where SQLAlchemy is missing.
+            from muxly_routers.sql.urls import parse_url
+
+            url = parse_url(self.url)
+            from muxly_routers.sql.output import SqlOutput
+
+            self._output = SqlOutput(self, url, self._run)
         return self._output
-
-    def _settings(self) -> Settings:
-        from muxly_routers.sql.dialects import parsed
-        from muxly_routers.sql.settings import Settings
-
-        return Settings(
-            url=parsed(self.url),
-            fast=self.fast_path,
-            schema=self.schema,
-            table=self.table,
-            hard=self.deletes == "hard",
-            indexes=self.indexes,
-            primary_keys=self.primary_keys,
-            remember_seconds=self.remember_seconds,
-            connect_seconds=self.connect_seconds,
-            lock_seconds=self.lock_seconds,
-        )
 
 
 @muxly.hookimpl

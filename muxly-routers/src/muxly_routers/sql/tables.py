@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Sequence
 
 import pyarrow as pa
+from attrs import evolve, frozen
 
 import muxly
 from muxly_routers.sql import names, values
-from muxly_routers.sql.dialect import Dialect
-from muxly_routers.sql.quoting import SEQUENCE, Column, Form, Place
-from muxly_routers.sql.row_slices import Mapped
-from muxly_routers.sql.session import Session
+from muxly_routers.sql.dialect import SEQUENCE, Column, ColumnType, SqlDialect, SqlSession
+from muxly_routers.sql.names import TableName
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+__all__ = ["ColumnMapping", "KnownTables", "TableShape"]
 
-__all__ = ["Shape", "Tables"]
-
-
-# Every whole number up to this is a floating point number of 64 bits too.
+# Every whole number up to this is also a floating point number of 64 bits.
 _EXACT = 2**53
 
 
-class Shape:
-    """What a table of a stream is made with.
+@frozen
+class ColumnMapping:
+    """A column of the records, and the column of the table that takes it.
+
+    Args:
+        index: In the delivery's schema.
+        source: Its name there.
+        column: In the table.
+        column_type: The type of the values as they are loaded; the table's column may be a wider one.
+    """
+
+    index: int
+    source: str
+    column: Column
+    column_type: ColumnType
+
+
+class TableShape:
+    """Key, indexes and hidden column that a stream's table is made with.
 
     Args:
         key: Its primary key, in names of the records.
-        sequenced: Whether rows remember where in the stream's log they stood.
+        sequenced: Whether rows have the sequence numbers of their records.
         indexes: Columns of each index, in names of the records.
     """
 
@@ -40,7 +52,7 @@ class Shape:
         indexes: Iterable[Sequence[str]] = (),
     ) -> None:
         self.key, self.sequenced = tuple(key), sequenced
-        self.indexes = tuple(tuple(one) for one in indexes)
+        self.indexes = tuple(tuple(columns) for columns in indexes)
 
     @property
     def keyed(self) -> tuple[str, ...]:
@@ -48,22 +60,22 @@ class Shape:
         return tuple(dict.fromkeys([*self.key, *(name for index in self.indexes for name in index)]))
 
 
-class Tables:
+class KnownTables:
     """What one session knows of the tables it writes to.
 
     Args:
-        session: Asked once about each table, until ``forget``.
+        session: Queried once for each table, until ``invalidate``.
         dialect: Of that session.
     """
 
-    def __init__(self, session: Session, dialect: Dialect) -> None:
+    def __init__(self, session: SqlSession, dialect: SqlDialect) -> None:
         self._session, self._dialect = session, dialect
-        self._columns: dict[Place, dict[str, str]] = {}
-        self._named: dict[tuple[str | None, str], str] = {}
+        self._columns: dict[TableName, dict[str, str]] = {}
+        self._assigned: dict[tuple[str | None, str], str] = {}
         self._changed = False
 
     def change(self, *statements: str) -> None:
-        """Run statements that make or change tables that stay."""
+        """Run statements that make or change permanent tables."""
         for statement in statements:
             self._session.execute(statement)
             self._changed = True
@@ -73,83 +85,87 @@ class Tables:
         changed, self._changed = self._changed, False
         return changed
 
-    def forget(self) -> None:
-        """Somebody changed a table, or a change of ours was taken back."""
+    def invalidate(self) -> None:
+        """Forget all: somebody changed a table, or a change was rolled back."""
         self._columns.clear()
-        self._named.clear()
+        self._assigned.clear()
 
-    def columns(self, place: Place) -> dict[str, str]:
-        """Its columns with their types; empty if it is not there."""
-        if not self._columns.get(place):
-            self._columns[place] = self._session.columns(place)
-        return self._columns[place]
+    def columns(self, table: TableName) -> dict[str, str]:
+        """The columns of a table with their types; empty if there is no such table."""
+        if not self._columns.get(table):
+            self._columns[table] = self._session.columns(table)
+        return self._columns[table]
 
-    def look_again(self, place: Place) -> None:
-        """Read the columns of a table anew, which stay as they are for the rest of the transaction."""
-        if self.columns(place):
-            self._session.hold(place)
-            del self._columns[place]
+    def reread_columns(self, table: TableName) -> None:
+        """Read the columns of a table again, and keep them as they are for the rest of the transaction."""
+        if self.columns(table):
+            self._session.lock_columns(table)
+            del self._columns[table]
 
-    def place(self, schema: str | None, name: str) -> Place:
-        """Where the table of that name is, or will be."""
-        known = self._named.get((schema, name))
-        if known is None:
-            known = self._named[schema, name] = self._name(schema, name)
-        return Place(schema, known)
+    def table_name(self, schema: str | None, name: str) -> TableName:
+        """The name in the database of the table that is, or will be, called ``name``."""
+        assigned = self._assigned.get((schema, name))
+        if assigned is None:
+            assigned = self._assigned[schema, name] = self._assign(schema, name)
+        return TableName(schema, assigned)
 
-    def _name(self, schema: str | None, name: str) -> str:
-        if self._session.small_letters and name != name.lower():
-            # It would not be found again as it is, and be taken for that of a stream in small letters.
+    def _assign(self, schema: str | None, name: str) -> str:
+        if self._session.lowercase_tables and name != name.lower():
+            # It would not be found again under this name, and be taken for that of a stream in lower case.
             return names.hashed(name, self._dialect, table=True).lower()
         folds = self._dialect.folded("A", table=True) == self._dialect.folded("a", table=True)
-        there = self._session.tables(schema) if folds else ()
-        return names.assigned([name], there, self._dialect, table=True)[name]
+        existing = self._session.tables(schema) if folds else ()
+        return names.assigned([name], existing, self._dialect, table=True)[name]
 
-    def make_schema(self, schema: str | None) -> None:
-        """Make the schema, if it is not there."""
+    def ensure_schema(self, schema: str | None) -> None:
+        """Make the schema, if it is missing."""
         if schema is not None and not self._session.has_schema(schema):
             self.change(self._dialect.create_schema(schema))
 
-    def mapped(self, place: Place, schema: pa.Schema, keyed: Collection[str] = ()) -> tuple[Mapped, ...]:
+    def map_columns(
+        self, table: TableName, schema: pa.Schema, keyed: Collection[str] = ()
+    ) -> tuple[ColumnMapping, ...]:
         """Where each column of the records goes; one that has only nulls and no column yet goes nowhere.
 
         Args:
-            place: The table.
+            table: The table that takes them.
             schema: Of the records.
             keyed: Columns of the records that are part of a key or an index.
 
         Raises:
-            StreamError: Two columns have one name, or a type has no form in this database.
+            StreamError: Two columns have one name, or the database has no type for one.
         """
-        there = self.columns(place)
-        twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
-        if twice:
-            raise muxly.StreamError(f"column {twice[0]!r} is there more than once; leave one out with columns:")
-        chosen = names.assigned(schema.names, there, self._dialect)
-        found = []
+        existing = self.columns(table)
+        repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+        if repeated:
+            raise muxly.StreamError(f"column {repeated[0]!r} is there more than once; leave one out with columns:")
+        chosen = names.assigned(schema.names, existing, self._dialect)
+        mappings = []
         for index, source in enumerate(schema.names):
-            kind = schema.field(index).type
-            form = self._form(source, kind, there.get(chosen[source]), key=source in keyed)
-            if form is not None:
-                found.append(Mapped(index, source, Column(chosen[source], form.type), form))
-        return tuple(found)
+            type, present = schema.field(index).type, existing.get(chosen[source])
+            column_type = self._column_type(source, type, present, key=source in keyed)
+            if column_type is not None:
+                mappings.append(ColumnMapping(index, source, Column(chosen[source], column_type.sql), column_type))
+        return tuple(mappings)
 
-    def _form(self, source: str, kind: pa.DataType, there: str | None, *, key: bool) -> Form | None:
-        plain = values.plain_type(kind)
+    def _column_type(
+        self, source: str, arrow_type: pa.DataType, existing: str | None, *, key: bool
+    ) -> ColumnType | None:
+        plain = values.plain_type(arrow_type)
         if pa.types.is_null(plain):
-            return None if there is None else Form(there, pa.string(), values.as_text)
-        if pa.types.is_integer(plain) and there is not None and there == self._double():
-            # A number that would be rounded is refused.
-            return Form(there, pa.float64(), values.cast_to(pa.float64()))
-        form = self._dialect.form(plain, key=key)
-        if form is None:
+            return None if existing is None else ColumnType(existing, pa.string(), values.as_text)
+        if pa.types.is_integer(plain) and existing is not None and existing == self._double():
+            # The cast is exact: a number that would be rounded is refused.
+            return ColumnType(existing, pa.float64(), values.cast_to(pa.float64()))
+        column_type = self._dialect.column_type(plain, key=key)
+        if column_type is None:
             raise muxly.StreamError(
-                f"column {source!r}: {self._dialect.name} has no type for {kind}; "
+                f"column {source!r}: {self._dialect.name} has no type for {arrow_type}; "
                 f"leave the column out with columns: {{exclude: [{source}]}}"
             )
-        return form
+        return column_type
 
-    def ensure(self, place: Place, wanted: Sequence[Mapped], shape: Shape) -> tuple[Mapped, ...]:
+    def ensure(self, table: TableName, wanted: Sequence[ColumnMapping], shape: TableShape) -> tuple[ColumnMapping, ...]:
         """Make the table, or give it the columns and types it lacks.
 
         Returns:
@@ -158,45 +174,45 @@ class Tables:
         Raises:
             StreamError: A column holds another kind of values.
         """
-        there = self.columns(place)
-        if not there:
-            self._create(place, wanted, shape)
+        existing = self.columns(table)
+        if not existing:
+            self._create(table, wanted, shape)
             return tuple(wanted)
-        for one in wanted:
-            self._fit(place, one, there)
-        if shape.sequenced and SEQUENCE not in there:
-            self._adopt(place, wanted, shape)
+        for mapping in wanted:
+            self._fit_column(table, mapping, existing)
+        if shape.sequenced and SEQUENCE not in existing:
+            self._prepare_for_upserts(table, wanted, shape)
         return tuple(
-            Mapped(one.index, one.source, Column(one.column.name, there[one.column.name]), one.form) for one in wanted
+            evolve(mapping, column=Column(mapping.column.name, existing[mapping.column.name])) for mapping in wanted
         )
 
-    def _create(self, place: Place, wanted: Sequence[Mapped], shape: Shape) -> None:
-        columns = [one.column for one in wanted]
+    def _create(self, table: TableName, wanted: Sequence[ColumnMapping], shape: TableShape) -> None:
+        columns = [mapping.column for mapping in wanted]
         if not columns:
-            raise muxly.StreamError(f"table {place.table!r} cannot be made: no column of the records has a value yet")
-        keyed = self._named_in(wanted, shape.keyed)
+            raise muxly.StreamError(f"table {table.name!r} cannot be made: no column of the records has a value yet")
+        keyed = self._column_names(wanted, shape.keyed)
         if shape.sequenced:
             columns.append(self.sequence())
-        self.make_schema(place.schema)
-        self.change(self._dialect.create_table(place, columns, [keyed[name] for name in shape.key]))
-        self._columns[place] = {one.name: one.type for one in columns}
-        self._index(place, keyed, shape)
+        self.ensure_schema(table.schema)
+        self.change(self._dialect.create_table(table, columns, [keyed[name] for name in shape.key]))
+        self._columns[table] = {column.name: column.type for column in columns}
+        self._index(table, keyed, shape)
 
     def sequence(self) -> Column:
         """The hidden column of sequence numbers."""
-        form = self._dialect.form(pa.int64())
-        assert form is not None
-        return Column(SEQUENCE, form.type)
+        column_type = self._dialect.column_type(pa.int64())
+        assert column_type is not None
+        return Column(SEQUENCE, column_type.sql)
 
-    def _index(self, place: Place, keyed: dict[str, str], shape: Shape) -> None:
+    def _index(self, table: TableName, keyed: dict[str, str], shape: TableShape) -> None:
         for index in shape.indexes:
             columns = [keyed[name] for name in index]
-            name = names.own("ix", place.schema or "", place.table, *columns)
-            self.change(self._dialect.create_index(name, place, columns))
+            name = names.own_name("ix", table.schema or "", table.name, *columns)
+            self.change(self._dialect.create_index(name, table, columns))
 
-    def _named_in(self, wanted: Sequence[Mapped], sources: Iterable[str]) -> dict[str, str]:
+    def _column_names(self, wanted: Sequence[ColumnMapping], sources: Iterable[str]) -> dict[str, str]:
         """The columns of the table for columns of the records."""
-        known = {one.source: one.column.name for one in wanted}
+        known = {mapping.source: mapping.column.name for mapping in wanted}
         for source in sources:
             if source not in known:
                 raise muxly.StreamError(
@@ -204,47 +220,52 @@ class Tables:
                 )
         return {source: known[source] for source in sources}
 
-    def _fit(self, place: Place, one: Mapped, there: dict[str, str]) -> None:
-        name, wanted = one.column.name, one.column.type
-        if name not in there:
-            self.change(self._dialect.add_column(place, one.column))
-            there[name] = wanted
+    def _fit_column(self, table: TableName, mapping: ColumnMapping, existing: dict[str, str]) -> None:
+        name, wanted = mapping.column.name, mapping.column.type
+        if name not in existing:
+            self.change(self._dialect.add_column(table, mapping.column))
+            existing[name] = wanted
             return
-        wider = self._dialect.widened(there[name], wanted)
+        wider = self._dialect.widened(existing[name], wanted)
         if wider is None:
             raise muxly.StreamError(
-                f"column {one.source!r}: {place.table}.{name} is {there[name]} and cannot hold {wanted}; change its "
-                f"type, rename it in the table, or leave it out with columns: {{exclude: [{one.source}]}}"
+                f"column {mapping.source!r}: {table.name}.{name} is {existing[name]} and cannot hold {wanted}; "
+                "change its type, rename it in the table, or leave it out with columns: "
+                f"{{exclude: [{mapping.source}]}}"
             )
-        if wider != there[name]:
-            self._refuse_rounding(place, one, there[name], wider)
-            self.change(*self._dialect.change_type(place, Column(name, wider)))
-            there[name] = wider
+        if wider != existing[name]:
+            self._refuse_rounding(table, mapping, existing[name], wider)
+            self.change(*self._dialect.change_type(table, Column(name, wider)))
+            existing[name] = wider
 
     def _double(self) -> str | None:
-        form = self._dialect.form(pa.float64())
-        return None if form is None else form.type
+        column_type = self._dialect.column_type(pa.float64())
+        return None if column_type is None else column_type.sql
 
-    def _refuse_rounding(self, place: Place, one: Mapped, there: str, wider: str) -> None:
-        """Leave whole numbers as they are that a floating point number does not hold."""
-        if wider != self._double() or "int" not in there.lower():
+    def _refuse_rounding(self, table: TableName, mapping: ColumnMapping, existing: str, wider: str) -> None:
+        """Refuse to widen whole numbers that a floating point number does not hold.
+
+        Raises:
+            StreamError: The column holds such numbers.
+        """
+        if wider != self._double() or "int" not in existing.lower():
             return
-        name = self._dialect.quoted(one.column.name)
+        name = self._dialect.quoted(mapping.column.name)
         large = f"{name} > {_EXACT} OR {name} < -{_EXACT}"
-        if self._session.query(f"SELECT 1 FROM {self._dialect.at(place)} WHERE {large} LIMIT 1"):
+        if self._session.query(f"SELECT 1 FROM {self._dialect.qualified(table)} WHERE {large} LIMIT 1"):
             raise muxly.StreamError(
-                f"column {one.source!r}: {place.table}.{one.column.name} is {there} and holds numbers that {wider} "
-                f"would round; rename it in the table, and a new one is made, or leave it out with columns: "
-                f"{{exclude: [{one.source}]}}"
+                f"column {mapping.source!r}: {table.name}.{mapping.column.name} is {existing} and holds numbers that "
+                f"{wider} would round; rename it in the table, and a new one is made, or leave it out with columns: "
+                f"{{exclude: [{mapping.source}]}}"
             )
 
-    def _adopt(self, place: Place, wanted: Sequence[Mapped], shape: Shape) -> None:
-        """Let rows of a table that was not made for upserts be found by key."""
-        keyed = self._named_in(wanted, shape.key)
-        name = names.own("key", place.schema or "", place.table)
-        # The column comes last: where rows are in the way of the index, the next attempt has to see that again.
+    def _prepare_for_upserts(self, table: TableName, wanted: Sequence[ColumnMapping], shape: TableShape) -> None:
+        """Give a table that was not made for upserts a unique index on the key and the hidden column."""
+        keyed = self._column_names(wanted, shape.key)
+        name = names.own_name("key", table.schema or "", table.name)
+        # The column comes last: the attempt after one that failed at rows with equal keys must come here again.
         self.change(
-            self._dialect.create_index(name, place, list(keyed.values()), unique=True),
-            self._dialect.add_column(place, self.sequence()),
+            self._dialect.create_index(name, table, list(keyed.values()), unique=True),
+            self._dialect.add_column(table, self.sequence()),
         )
-        self._columns[place][SEQUENCE] = self.sequence().type
+        self._columns[table][SEQUENCE] = self.sequence().type

@@ -1,33 +1,51 @@
-"""DuckDB: Arrow batches are scanned where they are, in the transaction that keeps them."""
+"""DuckDB: its dialect, and connections that scan Arrow batches where they are, inside the transaction.
+
+=====================================  ================================================
+Arrow type                             column type
+=====================================  ================================================
+bool                                   BOOLEAN
+int8, int16, int32, int64              TINYINT, SMALLINT, INTEGER, BIGINT
+uint8, uint16, uint32, uint64          UTINYINT, USMALLINT, UINTEGER, UBIGINT
+float16, float32                       FLOAT
+float64                                DOUBLE
+decimal of up to 38 digits             DECIMAL
+string                                 VARCHAR
+binary                                 BLOB
+date                                   DATE
+timestamp                              TIMESTAMP, or TIMESTAMP WITH TIME ZONE
+time                                   TIME
+duration                               INTERVAL
+list, struct, map                      JSON
+=====================================  ================================================
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from pyarrow import types
+from sqlalchemy import URL
 
 import muxly
 from muxly_routers._extras import needs
-from muxly_routers.sql import files
-from muxly_routers.sql.dialect import Dialect
-from muxly_routers.sql.duckdb import types
-from muxly_routers.sql.quoting import Fault, FaultKind, Form, Place
-from muxly_routers.sql.session import Session, Waits
+from muxly_routers.sql import urls, values
+from muxly_routers.sql.dialect import ColumnType, FileDialect, SessionTimeouts, SqlSession
+from muxly_routers.sql.errors import DatabaseFault, FaultKind
+from muxly_routers.sql.names import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from duckdb import DuckDBPyConnection
-    from sqlalchemy import URL
 
-__all__ = ["Duckdb"]
+__all__ = ["DuckdbDialect"]
 
-# So many records or bytes are scanned by one statement: a row group of DuckDB, or what memory should hold.
+# How many records or bytes one statement scans: a row group of DuckDB, or what memory should hold.
 _SCAN_ROWS = 122_880
 _SCAN_BYTES = 16 * 1024 * 1024
 _VIEW = "_muxly_incoming"
-_ONE_WAIT_SECONDS = 0.1
+_RETRY_SECONDS = 0.1
 
 # DuckDB alone would take four fifths of the machine's memory.
 _SETTINGS = {"memory_limit": "128MiB"}
@@ -62,74 +80,162 @@ _KINDS: dict[str, FaultKind] = {
 }
 _COLUMN = re.compile(r"constraint failed: [^.\s]+\.(\S+)")
 
+_SIMPLE = {
+    pa.bool_(): "BOOLEAN",
+    pa.int8(): "TINYINT",
+    pa.int16(): "SMALLINT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.uint8(): "UTINYINT",
+    pa.uint16(): "USMALLINT",
+    pa.uint32(): "UINTEGER",
+    pa.uint64(): "UBIGINT",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+    pa.string(): "VARCHAR",
+    pa.large_string(): "VARCHAR",
+    pa.binary(): "BLOB",
+    pa.large_binary(): "BLOB",
+}
+_CAST_FIRST = {pa.float16(): pa.float32()}
+# Beyond them are values that DuckDB takes for infinity, or cannot even display.
+_FIRST_DAY, _LAST_DAY = -(2**31) + 2, 2**31 - 2
+_FIRST_TIMESTAMP, _LAST_TIMESTAMP = -9_223_372_022_400_000_000, 2**63 - 2
+_RANGES = {
+    name: (0 if unsigned else -(2 ** (bits - 1)), 2**bits - 1 if unsigned else 2 ** (bits - 1) - 1)
+    for bits, word in ((8, "TINYINT"), (16, "SMALLINT"), (32, "INTEGER"), (64, "BIGINT"), (128, "HUGEINT"))
+    for unsigned, name in ((False, word), (True, f"U{word}"))
+}
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+_MOST_DIGITS = 38
 
-class Duckdb(Dialect):
-    """The words of DuckDB."""
+
+class DuckdbDialect(FileDialect):
+    """SQL, types and errors of DuckDB.
+
+    It writes with one transaction at a time: two that make a table at once get in each other's way, and to wait is
+    cheaper than to repeat.
+    """
 
     name = "duckdb"
-    # DuckDB itself has no limit; a name of this length still fits wherever the table may be copied to.
-    longest_name = 255
 
-    def open(self, url: URL, waits: Waits) -> Session:
+    def open(self, url: URL, timeouts: SessionTimeouts) -> SqlSession:
         self.require()
         import duckdb
 
-        path, settings = files.file_of(url), _settings_of(url)
-        files.make_folder(path)
-        left = waits.lock_seconds / _ONE_WAIT_SECONDS
-        while True:
-            try:
-                return _Session(duckdb.connect(str(path)), settings)
-            except duckdb.IOException as error:
-                if _LOCKED not in str(error) or left < 1:
-                    raise
-            left -= 1
-            waits.sleep(_ONE_WAIT_SECONDS)
+        path, settings = urls.database_file(url), _settings_of(url)
+        urls.make_parent_folder(path)
 
-    def folded(self, name: str, *, table: bool = False) -> str:
-        # DuckDB folds ASCII letters only.
-        return name.translate(_LOWER)
+        def is_locked(error: Exception) -> bool:
+            return isinstance(error, duckdb.IOException) and _LOCKED in str(error)
 
-    def form(self, kind: pa.DataType, *, key: bool = False) -> Form | None:
-        return types.form(kind, key=key)
+        connection = timeouts.retried(lambda: duckdb.connect(str(path)), is_locked, _RETRY_SECONDS)
+        return DuckdbSession(connection, settings)
+
+    def column_type(self, arrow_type: pa.DataType, *, key: bool = False) -> ColumnType | None:
+        wire = _CAST_FIRST.get(arrow_type, arrow_type)
+        if simple := _SIMPLE.get(wire):
+            return ColumnType(simple, wire) if wire == arrow_type else ColumnType(simple, wire, values.cast_to(wire))
+        if types.is_fixed_size_binary(arrow_type):
+            return ColumnType("BLOB", arrow_type)
+        if types.is_decimal(arrow_type):
+            return _decimal_type(arrow_type)
+        if types.is_nested(arrow_type):
+            return ColumnType("JSON", pa.string(), values.as_json) if values.has_json(arrow_type) and not key else None
+        return _time_type(arrow_type)
 
     def require(self) -> None:
         with needs("duckdb"):
             import duckdb  # noqa: F401
 
-    def written_alone(self, url: URL) -> str | None:
-        # Two that make a table at once get in each other's way, and to wait is cheaper than to repeat.
-        return files.written_alone(url)
-
-    def not_there(self, url: URL) -> str | None:
-        return files.not_there(files.file_of(url))
-
-    def fault(self, error: Exception) -> Fault | None:
-        if not any(kind.__module__.endswith("duckdb") for kind in type(error).__mro__):
+    def fault(self, error: Exception) -> DatabaseFault | None:
+        if not any(cls.__module__.endswith("duckdb") for cls in type(error).__mro__):
             return None
         message = str(error).partition("\n")[0]
         if _LOCKED in message:
-            return Fault("retry", _in_use(message))
+            return DatabaseFault("retry", _in_use(message))
         if "Cannot alter entry" in message:
             advice = "leave indexes: out for this stream in mode replace"
-            return Fault("table", "DuckDB cannot rename a table that has an index", advice=advice)
+            return DatabaseFault("table", "DuckDB cannot rename a table that has an index", advice=advice)
         kind: FaultKind | None = _KINDS.get(type(error).__name__)
         if kind == "value":
-            # What follows the first words shows values of the record.
+            # The rest of the message shows values of the record.
             column = _COLUMN.search(message)
-            return Fault("value", _first_words(message), column[1].strip('"') if column else None)
-        return Fault(kind or _by_words(message), message)
+            return DatabaseFault("value", _first_words(message), column[1].strip('"') if column else None)
+        return DatabaseFault(kind or _kind_of(message), message)
 
-    def widened(self, there: str, wanted: str) -> str | None:
-        return types.widened(there, wanted)
+    def widened(self, existing: str, wanted: str) -> str | None:
+        if existing == wanted or (existing == "VARCHAR" and wanted == "JSON"):
+            return existing
+        if existing == "JSON" and wanted == "VARCHAR":
+            return wanted
+        if existing == "DATE" and wanted == "TIMESTAMP":
+            return wanted
+        return existing if (existing, wanted) == ("TIMESTAMP", "DATE") else _wider_number(existing, wanted)
 
-    def loads_into(self, there: str, wanted: str) -> bool:
+    def loads_into(self, existing: str, wanted: str) -> bool:
         # INSERT ... SELECT casts by itself, and refuses what does not fit.
-        return self.widened(there, wanted) == there
+        return self.widened(existing, wanted) == existing
 
 
-class _Incoming:
-    """What a load's statements scan, each time the next part: a transaction holds on to all that was registered."""
+def _decimal_type(arrow_type: pa.DataType) -> ColumnType | None:
+    digits, scale = values.precision_and_scale(arrow_type)
+    if digits > _MOST_DIGITS:
+        return None
+    wire = pa.decimal128(digits, scale)
+    return ColumnType(f"DECIMAL({digits},{scale})", wire, values.cast_to(wire))
+
+
+def _time_type(arrow_type: pa.DataType) -> ColumnType | None:
+    """Times in microseconds; what is finer is refused rather than cut."""
+    if types.is_date(arrow_type):
+        message = "a date that DuckDB does not have"
+        return ColumnType("DATE", pa.date32(), values.cast_within(pa.date32(), _FIRST_DAY, _LAST_DAY, message))
+    if types.is_timestamp(arrow_type):
+        wire = pa.timestamp("us", arrow_type.tz)
+        name = "TIMESTAMP" if arrow_type.tz is None else "TIMESTAMP WITH TIME ZONE"
+        message = "a timestamp that DuckDB does not have"
+        return ColumnType(name, wire, values.cast_within(wire, _FIRST_TIMESTAMP, _LAST_TIMESTAMP, message))
+    if types.is_time(arrow_type):
+        return ColumnType("TIME", pa.time64("us"), values.times_in_microseconds)
+    if types.is_duration(arrow_type):
+        return ColumnType("INTERVAL", pa.duration("us"), values.cast_to(pa.duration("us")))
+    return None
+
+
+def _wider_number(existing: str, wanted: str) -> str | None:
+    """The number type that holds the values of both; None = there is none."""
+    floats = ("FLOAT", "DOUBLE")
+    if existing in floats or wanted in floats:
+        other = wanted if existing in floats else existing
+        return "DOUBLE" if other in floats or other in _RANGES else None
+    if existing in _RANGES and wanted in _RANGES:
+        ranges = (_RANGES[existing], _RANGES[wanted])
+        least, greatest = min(first for first, _ in ranges), max(last for _, last in ranges)
+        if _RANGES[existing] == (least, greatest):
+            return existing
+        return next(name for name, (low, high) in _RANGES.items() if low <= least and greatest <= high)
+    return _wider_decimal(existing, wanted)
+
+
+def _wider_decimal(existing: str, wanted: str) -> str | None:
+    old, new = _digits(existing), _digits(wanted)
+    if old is None or new is None:
+        return None
+    whole, scale = max(old[0], new[0]), max(old[1], new[1])
+    return f"DECIMAL({whole + scale},{scale})" if whole + scale <= _MOST_DIGITS else None
+
+
+def _digits(type: str) -> tuple[int, int] | None:
+    """Digits before and after the point that a type holds; None = it is no type of exact numbers."""
+    if type in _RANGES:
+        return len(str(_RANGES[type][1])), 0
+    decimal = _DECIMAL.fullmatch(type)
+    return (int(decimal[1]) - int(decimal[2]), int(decimal[2])) if decimal else None
+
+
+class _IncomingTable:
+    """The part that a load's next statement scans; one object, for a transaction keeps every object registered."""
 
     table: pa.Table
 
@@ -140,10 +246,12 @@ class _Incoming:
         return self.table.schema.__arrow_c_schema__()
 
 
-class _Session(Session):
+class DuckdbSession(SqlSession):
+    """One connection to DuckDB."""
+
     def __init__(self, connection: DuckDBPyConnection, settings: Mapping[str, str]) -> None:
         self._connection = connection
-        self._incoming = _Incoming()
+        self._incoming = _IncomingTable()
         try:
             for name, value in settings.items():
                 self.execute(f"SET {name} = '{value}'")
@@ -164,13 +272,13 @@ class _Session(Session):
         self.query(sql, *parameters)
 
     def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        # To the last row, for a connection with rows left takes no other statement.
+        # All rows: a connection with rows left to fetch takes no other statement.
         return self._connection.execute(sql, parameters).fetchall()
 
-    def load(self, place: Place, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
-        dialect = Duckdb()
-        names = dialect.listed(batches.schema.names)
-        statement = f"INSERT INTO {dialect.at(place)} ({names}) SELECT {names} FROM {_VIEW}"
+    def load(self, table: TableName, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
+        dialect = DuckdbDialect()
+        names = dialect.column_list(batches.schema.names)
+        statement = f"INSERT INTO {dialect.qualified(table)} ({names}) SELECT {names} FROM {_VIEW}"
         self._incoming.table = batches.schema.empty_table()
         self._connection.register(_VIEW, self._incoming)
         for self._incoming.table in _in_scans(batches):
@@ -178,8 +286,8 @@ class _Session(Session):
         self._incoming.table = batches.schema.empty_table()
         self._connection.unregister(_VIEW)
 
-    def columns(self, place: Place) -> dict[str, str]:
-        return dict(self.query(_COLUMNS, place.schema, place.table))
+    def columns(self, table: TableName) -> dict[str, str]:
+        return dict(self.query(_COLUMNS, table.schema, table.name))
 
     def tables(self, schema: str | None) -> list[str]:
         return [name for (name,) in self.query(_TABLES, schema)]
@@ -191,14 +299,11 @@ class _Session(Session):
         return f"DuckDB {self.query('SELECT version()')[0][0].removeprefix('v')}"
 
 
-_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-
-
 def _settings_of(url: URL) -> dict[str, str]:
-    """DuckDB's own settings, as far as a URL may have them.
+    """The settings of DuckDB that a URL may have, with defaults.
 
     Raises:
-        ConfigurationError: There are others, or a value is none.
+        ConfigurationError: The URL has another one, or a value is not valid.
     """
     settings = dict(_SETTINGS)
     for name, value in url.query.items():
@@ -212,27 +317,29 @@ def _settings_of(url: URL) -> dict[str, str]:
 
 
 def _in_scans(batches: pa.RecordBatchReader) -> Iterator[pa.Table]:
-    """The batches, as many at a time as one statement should take."""
-    waiting: list[pa.RecordBatch] = []
+    """The batches, as many at a time as one statement should scan."""
+    gathered: list[pa.RecordBatch] = []
     for batch in batches:
-        waiting.append(batch)
-        if sum(one.num_rows for one in waiting) >= _SCAN_ROWS or sum(one.nbytes for one in waiting) >= _SCAN_BYTES:
-            yield pa.Table.from_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.Table.from_batches(waiting)
+        gathered.append(batch)
+        rows, size = sum(batch.num_rows for batch in gathered), sum(batch.nbytes for batch in gathered)
+        if rows >= _SCAN_ROWS or size >= _SCAN_BYTES:
+            yield pa.Table.from_batches(gathered)
+            gathered = []
+    if gathered:
+        yield pa.Table.from_batches(gathered)
 
 
-def _by_words(message: str) -> FaultKind:
+def _kind_of(message: str) -> FaultKind:
     return next((kind for kind, pattern in _PATTERNS if pattern.search(message)), "wrong")
 
 
 def _in_use(message: str) -> str:
+    """The message about a locked file, with the program that holds it."""
     holder = _HOLDER.search(message)
     by = f" (process {holder[2]}, {holder[1]})" if holder else ""
     return f"the file is in use by another program{by}; DuckDB lets one program at a time open a file for writing"
 
 
 def _first_words(message: str) -> str:
-    """``Constraint Error: NOT NULL constraint failed``, without what stands in the record."""
+    """The beginning of a message, up to the first value of the record: ``NOT NULL constraint failed``."""
     return re.split(r"[\"':]", message.partition(": ")[2], maxsplit=1)[0].strip() or "a value does not fit"

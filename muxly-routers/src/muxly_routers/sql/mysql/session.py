@@ -1,35 +1,29 @@
-"""One connection to MySQL or MariaDB, through PyMySQL."""
+"""A connection to MySQL or MariaDB through PyMySQL, with bulk loads by LOAD DATA LOCAL or INSERT."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import pyarrow as pa
 import pymysql
 from attrs import frozen
+from pymysql.connections import Connection
 from pymysql.constants import CLIENT, SERVER_STATUS
+from sqlalchemy import URL
 
 import muxly
+from muxly_routers.sql.dialect import SessionTimeouts, SqlSession
 from muxly_routers.sql.mysql import load as mysql_load
-from muxly_routers.sql.mysql import text as mysql_text
 from muxly_routers.sql.mysql import types
-from muxly_routers.sql.session import Session
+from muxly_routers.sql.names import TableName
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+__all__ = ["connected"]
 
-    import pyarrow as pa
-    from pymysql.connections import Connection
-    from sqlalchemy import URL
-
-    from muxly_routers.sql.quoting import Place
-    from muxly_routers.sql.session import Waits
-
-__all__ = ["opened"]
-
-# Nothing is cut, rounded or replaced silently, a 0 stays a 0, and times are in UTC, whatever the server's settings.
+# Whatever the server's settings: nothing is cut, rounded or replaced silently, a 0 stays a 0, and times are in UTC.
 _MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 _ZONE = "+00:00"
 
@@ -46,12 +40,12 @@ _URL_OPTIONS: dict[str, Callable[[str], Any]] = {
     "charset": lambda text: "utf8mb4",
 }
 _TIMEOUTS = ("read_timeout", "write_timeout")
-_OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0, 17)}
+_OLDEST_VERSIONS = {"MariaDB": (10, 6), "MySQL": (8, 0, 17)}
 
 _PACKET_BYTES = 1024 * 1024
 _DUPLICATE_INDEX = 1061
 _TOO_LONG = 1153
-# A statement that is not safe for a replica, words that will go one day: no value is touched by these.
+# A statement that is not safe for a replica, deprecated syntax: these do not touch values.
 _HARMLESS_WARNINGS = {1287, 1592, 1681, 3719}
 
 _SETTINGS = "SELECT VERSION(), @@max_allowed_packet, @@local_infile, @@lower_case_table_names = 1"
@@ -73,8 +67,8 @@ ON e.engine = t.engine WHERE t.table_schema = COALESCE(%s, DATABASE()) AND t.tab
 
 
 @frozen
-class _Server:
-    """What is known of a server."""
+class MysqlServer:
+    """Product, version and limits of a server."""
 
     product: str
     version: str
@@ -82,27 +76,27 @@ class _Server:
     local_infile: bool
 
 
-def opened(url: URL, waits: Waits) -> _Session:
+def connected(url: URL, timeouts: SessionTimeouts) -> MysqlSession:
     """Connect.
 
     Raises:
         ConfigurationError: The URL has an option that is not known.
         RouteError: The server is too old.
     """
-    session = _Session(_connection(url, waits))
+    session = MysqlSession(_connection(url, timeouts))
     try:
-        session.look_around()
+        session.read_server_settings()
     except BaseException:
         session.close()
         raise
     return session
 
 
-def _connection(url: URL, waits: Waits) -> Connection[Any]:
+def _connection(url: URL, timeouts: SessionTimeouts) -> Connection[Any]:
     options = _options(url.query)
     limits = {name: options.pop(name, None) for name in _TIMEOUTS}
-    options |= dict.fromkeys(_TIMEOUTS, waits.connect_seconds)
-    locks = f"innodb_lock_wait_timeout = {waits.lock_seconds}, lock_wait_timeout = {waits.lock_seconds}"
+    options |= dict.fromkeys(_TIMEOUTS, timeouts.connect_seconds)
+    locks = f"innodb_lock_wait_timeout = {timeouts.lock_seconds}, lock_wait_timeout = {timeouts.lock_seconds}"
     connection: Connection[Any] = pymysql.connect(
         host=url.host or "localhost",
         port=url.port or 3306,
@@ -112,14 +106,14 @@ def _connection(url: URL, waits: Waits) -> Connection[Any]:
         charset="utf8mb4",
         sql_mode=_MODE,
         init_command=f"SET time_zone = '{_ZONE}', {locks}",
-        connect_timeout=waits.connect_seconds,
+        connect_timeout=timeouts.connect_seconds,
         autocommit=True,
-        # Says that we can, while local_infile stays off: PyMySQL itself answers no request for a file.
+        # Announces the ability, while local_infile stays off: PyMySQL itself answers no request for a file.
         client_flag=CLIENT.LOCAL_FILES,
         program_name="muxly",
         **options,
     )
-    # A server that takes a connection and then says nothing is given up soon; a load may take its time.
+    # Until here a server that accepts a connection and then stays silent is given up soon; a load may take its time.
     wire: Any = connection
     wire._read_timeout, wire._write_timeout = (limits[name] for name in _TIMEOUTS)
     return connection
@@ -136,26 +130,28 @@ def _options(query: Mapping[str, Any]) -> dict[str, Any]:
         raise muxly.ConfigurationError(f"{limits} in the URL are whole seconds", path=("url",)) from error
 
 
-class _Session(Session):
+class MysqlSession(SqlSession):
+    """One connection to MySQL or MariaDB."""
+
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
-        self._server = _Server("", "", 0, local_infile=False)
-        self._checked: set[Place] = set()
-        _notice_dead_peers(connection)
+        self._server = MysqlServer("", "", 0, local_infile=False)
+        self._checked: set[TableName] = set()
+        _detect_dead_peers(connection)
 
-    def look_around(self) -> None:
-        """Learn what server this is.
+    def read_server_settings(self) -> None:
+        """Find out product, version and limits of the server.
 
         Raises:
             RouteError: It is too old.
         """
-        version, packet_bytes, local_infile, small_letters = self.query(_SETTINGS)[0]
-        self.small_letters = bool(small_letters)
+        version, packet_bytes, local_infile, lowercase_tables = self.query(_SETTINGS)[0]
+        self.lowercase_tables = bool(lowercase_tables)
         product = "MariaDB" if "mariadb" in version.lower() else "MySQL"
-        self._server = _Server(product, version.partition("-")[0], packet_bytes, local_infile=bool(local_infile))
+        self._server = MysqlServer(product, version.partition("-")[0], packet_bytes, local_infile=bool(local_infile))
         numbers = tuple(int(part) for part in re.findall(r"\d+", self._server.version)[:3])
-        if numbers < _OLDEST[product]:
-            oldest = " and ".join(f"{name} {'.'.join(map(str, least))}" for name, least in _OLDEST.items())
+        if numbers < _OLDEST_VERSIONS[product]:
+            oldest = " and ".join(f"{name} {'.'.join(map(str, least))}" for name, least in _OLDEST_VERSIONS.items())
             raise muxly.RouteError(f"{self.version()} is too old; the oldest that work are {oldest}")
 
     def begin(self) -> None:
@@ -173,9 +169,9 @@ class _Session(Session):
 
     def interrupt(self) -> None:
         wire: Any = self._connection
-        with contextlib.suppress(OSError, TypeError):  # it is closed, or was never there
-            # Not the method of a TLS socket, which would take its state away from who reads it just now. If it
-            # was a commit that is cut off, it is looked up, as any other whose answer is lost.
+        with contextlib.suppress(OSError, TypeError):  # it is closed, or was never open
+            # Not the method of a TLS socket, which would drop the TLS state under the thread that reads. If a COMMIT
+            # is cut off, the repeat finds its id or does not, as after any other lost answer.
             socket.socket.shutdown(wire._sock, socket.SHUT_RDWR)
 
     def execute(self, sql: str, *parameters: Any) -> None:
@@ -191,10 +187,10 @@ class _Session(Session):
             cursor.execute(sql, parameters)
             return list(cursor.fetchall())
 
-    def columns(self, place: Place) -> dict[str, str]:
+    def columns(self, table: TableName) -> dict[str, str]:
         statement = _COLUMNS.format(is_json=_IS_JSON if self._server.product == "MariaDB" else "0")
-        found = self.query(statement, place.schema, place.table)
-        return {name: "json" if is_json else types.reflected(kind) for name, kind, is_json in found}
+        rows = self.query(statement, table.schema, table.name)
+        return {name: "json" if is_json else types.reflected(type) for name, type, is_json in rows}
 
     def tables(self, schema: str | None) -> list[str]:
         return [name for (name,) in self.query(_TABLES, schema)]
@@ -205,7 +201,7 @@ class _Session(Session):
     def version(self) -> str:
         return f"{self._server.product} {self._server.version}"
 
-    def remarks(self) -> list[muxly.Notice]:
+    def notices(self) -> list[muxly.Notice]:
         if self._server.local_infile:
             return []
         return [
@@ -217,25 +213,25 @@ class _Session(Session):
             )
         ]
 
-    def load(self, place: Place, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
+    def load(self, table: TableName, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
         if not temporary:
-            self._expect_transactions(place)
-        sent, taken = self._load_lines(place, batches) if self._server.local_infile else self._insert(place, batches)
-        if sent != taken:
-            raise pymysql.DataError(1262, f"{sent} records were sent, and {taken} were taken")
+            self._expect_transactions(table)
+        sent, accepted = self._load_lines(table, batches) if self._server.local_infile else self._insert(table, batches)
+        if sent != accepted:
+            raise pymysql.DataError(1262, f"{sent} records were sent, and {accepted} were taken")
 
-    def _expect_transactions(self, place: Place) -> None:
-        """A table of an engine that cannot take records back would keep half a delivery."""
-        if place in self._checked:
+    def _expect_transactions(self, table: TableName) -> None:
+        """Refuse a table of an engine without transactions, which would keep half a delivery."""
+        if table in self._checked:
             return
-        for engine, transactions in self.query(_ENGINE, place.schema, place.table):
+        for engine, transactions in self.query(_ENGINE, table.schema, table.name):
             if transactions != "YES":
                 raise pymysql.NotSupportedError(
-                    1286, f"the table {place.table} has the engine {engine}, which has no transactions, as InnoDB has"
+                    1286, f"the table {table.name} has the engine {engine}, which has no transactions, as InnoDB has"
                 )
-        self._checked.add(place)
+        self._checked.add(table)
 
-    def _load_lines(self, place: Place, batches: pa.RecordBatchReader) -> tuple[int, int]:
+    def _load_lines(self, table: TableName, batches: pa.RecordBatchReader) -> tuple[int, int]:
         sent = 0
 
         def packets() -> Iterator[memoryview]:
@@ -243,29 +239,30 @@ class _Session(Session):
             size = min(_PACKET_BYTES, self._server.packet_bytes // 2)
             for part in _parts(batches):
                 sent += part.num_rows
-                lines = memoryview(mysql_text.lines(part))
+                lines = memoryview(mysql_load.lines(part))
                 yield from (lines[start : start + size] for start in range(0, len(lines), size))
 
         names = [_quoted(name) for name in batches.schema.names]
-        answer = mysql_load.load(self._connection, mysql_load.statement(_at(place), names, batches.schema), packets())
-        self._refuse_warnings(answer.warnings)
-        return sent, answer.records
+        statement = mysql_load.statement(_qualified(table), names, batches.schema)
+        result = mysql_load.load(self._connection, statement, packets())
+        self._refuse_warnings(result.warnings)
+        return sent, result.records
 
-    def _insert(self, place: Place, batches: pa.RecordBatchReader) -> tuple[int, int]:
-        sent = taken = 0
-        head = f"INSERT INTO {_at(place)} ({', '.join(map(_quoted, batches.schema.names))}) VALUES ".encode()
+    def _insert(self, table: TableName, batches: pa.RecordBatchReader) -> tuple[int, int]:
+        sent = accepted = 0
+        head = f"INSERT INTO {_qualified(table)} ({', '.join(map(_quoted, batches.schema.names))}) VALUES ".encode()
         for part in _parts(batches):
             for statement in self._statements(head, part):
                 with self._connection.cursor() as cursor:
-                    taken += cursor.execute(statement)
+                    accepted += cursor.execute(statement)
                     warnings = cursor.warning_count
                 self._refuse_warnings(warnings)
             sent += part.num_rows
-        return sent, taken
+        return sent, accepted
 
     def _statements(self, head: bytes, part: pa.RecordBatch) -> Iterator[bytes]:
         """The part as statements that are short enough for the server."""
-        rows = mysql_text.rows(part)
+        rows = mysql_load.rows(part)
         if len(head) + rows.size < min(self._server.packet_bytes, 4 * _PACKET_BYTES) or part.num_rows == 1:
             if len(head) + rows.size >= self._server.packet_bytes:
                 raise pymysql.DataError(_TOO_LONG, "a record is longer than max_allowed_packet")
@@ -276,7 +273,7 @@ class _Session(Session):
         yield from self._statements(head, part.slice(half))
 
     def _refuse_warnings(self, count: int) -> None:
-        """LOAD DATA LOCAL cuts, replaces and skips what does not fit, and only warns of it."""
+        """Make errors of warnings: LOAD DATA LOCAL cuts, replaces and skips what does not fit, and only warns."""
         if not count:
             return
         shown = self.query("SHOW WARNINGS")
@@ -288,11 +285,11 @@ class _Session(Session):
 
 
 def _parts(batches: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    return (part for batch in batches for part in mysql_text.parts(batch))
+    return (part for batch in batches for part in mysql_load.parts(batch))
 
 
-def _notice_dead_peers(connection: Connection[Any]) -> None:
-    """Let the system give a connection up on which nothing comes any more; PyMySQL alone would wait for ever."""
+def _detect_dead_peers(connection: Connection[Any]) -> None:
+    """Let the system close a connection on which nothing arrives any more; PyMySQL alone would wait forever."""
     wire: Any = connection
     sock: socket.socket = wire._sock
     if sock.family == socket.AF_UNIX:
@@ -302,8 +299,8 @@ def _notice_dead_peers(connection: Connection[Any]) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _at(place: Place) -> str:
-    return ".".join(_quoted(name) for name in (place.schema, place.table) if name is not None)
+def _qualified(table: TableName) -> str:
+    return ".".join(_quoted(name) for name in (table.schema, table.name) if name is not None)
 
 
 def _quoted(name: str) -> str:

@@ -27,9 +27,9 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from muxly_routers.sql import values
-from muxly_routers.sql.quoting import Form
+from muxly_routers.sql.dialect import ColumnType
 
-__all__ = ["form", "is_text", "reflected", "widened"]
+__all__ = ["column_type", "is_text", "reflected", "widened"]
 
 _MOST_DIGITS, _MOST_SCALE = 65, 38
 _INTEGERS = {
@@ -42,7 +42,7 @@ _INTEGERS = {
     pa.uint32(): "bigint",
     pa.uint64(): "bigint unsigned",
 }
-# The smallest first: which of them holds two others is looked up in this order.
+# The smallest first: the type that holds two others is the first that does.
 _RANGES = {
     "tinyint": (-(2**7), 2**7 - 1),
     "tinyint unsigned": (0, 2**8 - 1),
@@ -57,11 +57,11 @@ _RANGES = {
 }
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
 _INTEGER_DIGITS = 20
-# What takes any text that fits, and refuses, by the strict mode of our sessions, what does not.
+# Types that take any text that fits, and in the strict mode of the sessions refuse what does not.
 _TEXTS = re.compile(r"(char|varchar|enum|set)\(.*\)|(tiny|medium|long)?text|uuid|inet[46]")
 _BYTES = re.compile(r"(var)?binary\(.*\)|(tiny|medium|long)?blob")
-# Coarser times round without a word, even in strict mode.
-_MOMENTS = re.compile(r"(datetime|timestamp|time)(\([0-6]\))?")
+# Coarser ones round silently, even in strict mode.
+_TIMES = re.compile(r"(datetime|timestamp|time)(\([0-6]\))?")
 _WIDTH = re.compile(r"^((?:small|medium|big)?int|tinyint(?!\(1\)))\(\d+\)")
 
 
@@ -75,46 +75,46 @@ def is_text(column_type: str) -> bool:
     return _TEXTS.fullmatch(column_type) is not None
 
 
-def form(kind: pa.DataType, *, key: bool) -> Form | None:
-    """How values of a plain Arrow type are kept; None = they cannot be."""
-    if types.is_nested(kind):
-        return Form("json", pa.string(), values.as_json) if values.has_json(kind) and not key else None
-    if types.is_decimal(kind):
-        return _decimal(kind)
-    if types.is_temporal(kind):
-        return _temporal(kind)
-    if values.is_text(kind):
-        return Form("varchar(255)" if key else "longtext", kind)
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
-        return Form("varbinary(255)" if key else "longblob", kind)
-    if types.is_boolean(kind):
-        return Form("tinyint(1)", kind)
-    if types.is_floating(kind):
-        return Form("double", pa.float64(), _finite)
-    return Form(_INTEGERS[kind], kind) if kind in _INTEGERS else None
+def column_type(arrow_type: pa.DataType, *, key: bool) -> ColumnType | None:
+    """The column type for values of a plain Arrow type; None = there is none."""
+    if types.is_nested(arrow_type):
+        return ColumnType("json", pa.string(), values.as_json) if values.has_json(arrow_type) and not key else None
+    if types.is_decimal(arrow_type):
+        return _decimal(arrow_type)
+    if types.is_temporal(arrow_type):
+        return _temporal(arrow_type)
+    if values.is_text(arrow_type):
+        return ColumnType("varchar(255)" if key else "longtext", arrow_type)
+    if values.is_binary(arrow_type):
+        return ColumnType("varbinary(255)" if key else "longblob", arrow_type)
+    if types.is_boolean(arrow_type):
+        return ColumnType("tinyint(1)", arrow_type)
+    if types.is_floating(arrow_type):
+        return ColumnType("double", pa.float64(), _finite)
+    return ColumnType(_INTEGERS[arrow_type], arrow_type) if arrow_type in _INTEGERS else None
 
 
-def _decimal(kind: pa.DataType) -> Form | None:
-    digits, scale = values.digits(kind)
+def _decimal(arrow_type: pa.DataType) -> ColumnType | None:
+    digits, scale = values.precision_and_scale(arrow_type)
     if digits > _MOST_DIGITS or scale > _MOST_SCALE:
         return None
-    return Form(f"decimal({digits},{scale})", kind)
+    return ColumnType(f"decimal({digits},{scale})", arrow_type)
 
 
-def _temporal(kind: pa.DataType) -> Form | None:
-    if types.is_date(kind):
-        return Form("date", pa.date32(), values.days)
-    if types.is_timestamp(kind):
-        return Form("datetime(6)", pa.timestamp("us"), _moments)
-    if types.is_time(kind):
-        return Form("time(6)", pa.time64("us"), values.times)
-    if types.is_duration(kind):
-        return Form("bigint", pa.int64(), lambda array: array.cast(pa.duration("us")).cast(pa.int64()))
+def _temporal(arrow_type: pa.DataType) -> ColumnType | None:
+    if types.is_date(arrow_type):
+        return ColumnType("date", pa.date32(), values.dates)
+    if types.is_timestamp(arrow_type):
+        return ColumnType("datetime(6)", pa.timestamp("us"), _utc_timestamps)
+    if types.is_time(arrow_type):
+        return ColumnType("time(6)", pa.time64("us"), values.times_in_microseconds)
+    if types.is_duration(arrow_type):
+        return ColumnType("bigint", pa.int64(), values.durations_as_integers)
     return None
 
 
-def _moments(array: pa.Array) -> pa.Array:
-    return values.moments(array).cast(pa.timestamp("us"))
+def _utc_timestamps(array: pa.Array) -> pa.Array:
+    return values.timestamps(array).cast(pa.timestamp("us"))
 
 
 def _finite(array: pa.Array) -> pa.Array:
@@ -124,57 +124,57 @@ def _finite(array: pa.Array) -> pa.Array:
     return wide
 
 
-def widened(there: str, wanted: str) -> str | None:
+def widened(existing: str, wanted: str) -> str | None:
     """The type that holds what a column holds and values of another type, if there is one."""
-    if there == wanted:
-        return there
-    if there in _RANGES and wanted in _RANGES:
-        return _whole(there, wanted)
-    if wanted == "double" and (there in _RANGES or there == "float"):
+    if existing == wanted:
+        return existing
+    if existing in _RANGES and wanted in _RANGES:
+        return _whole(existing, wanted)
+    if wanted == "double" and (existing in _RANGES or existing == "float"):
         return "double"
-    if (there in _RANGES or _DECIMAL.fullmatch(there)) and (wanted in _RANGES or _DECIMAL.fullmatch(wanted)):
-        return _exact(there, wanted)
-    return _other(there, wanted)
+    if (existing in _RANGES or _DECIMAL.fullmatch(existing)) and (wanted in _RANGES or _DECIMAL.fullmatch(wanted)):
+        return _exact(existing, wanted)
+    return _other(existing, wanted)
 
 
-def _whole(there: str, wanted: str) -> str:
-    ends = (_RANGES[there], _RANGES[wanted])
-    least, greatest = min(one[0] for one in ends), max(one[1] for one in ends)
-    if _RANGES[there] == (least, greatest):
-        return there
+def _whole(existing: str, wanted: str) -> str:
+    ends = (_RANGES[existing], _RANGES[wanted])
+    least, greatest = min(first for first, _ in ends), max(last for _, last in ends)
+    if _RANGES[existing] == (least, greatest):
+        return existing
     holding = (name for name, (first, last) in _RANGES.items() if first <= least and greatest <= last)
     return next(holding, f"decimal({_INTEGER_DIGITS},0)")
 
 
-def _exact(there: str, wanted: str) -> str | None:
-    digits = [_digits(one) for one in (there, wanted)]
-    whole, scale = max(one[0] for one in digits), max(one[1] for one in digits)
+def _exact(existing: str, wanted: str) -> str | None:
+    (whole, scale), (other_whole, other_scale) = _digits(existing), _digits(wanted)
+    whole, scale = max(whole, other_whole), max(scale, other_scale)
     return f"decimal({whole + scale},{scale})" if whole + scale <= _MOST_DIGITS else None
 
 
 def _digits(type: str) -> tuple[int, int]:
-    """Digits before and behind the point."""
-    if found := _DECIMAL.fullmatch(type):
-        return int(found[1]) - int(found[2]), int(found[2])
+    """Digits before and after the point."""
+    if decimal := _DECIMAL.fullmatch(type):
+        return int(decimal[1]) - int(decimal[2]), int(decimal[2])
     return len(str(max(-_RANGES[type][0], _RANGES[type][1]))), 0
 
 
-def _other(there: str, wanted: str) -> str | None:
+def _other(existing: str, wanted: str) -> str | None:
     text, bytes_ = wanted in ("longtext", "varchar(255)"), wanted in ("longblob", "varbinary(255)")
-    if (text and _TEXTS.fullmatch(there)) or (bytes_ and _BYTES.fullmatch(there)):
-        return there
-    if there == "json" and text:
+    if (text and _TEXTS.fullmatch(existing)) or (bytes_ and _BYTES.fullmatch(existing)):
+        return existing
+    if existing == "json" and text:
         return "longtext"
-    if wanted == "json" and there == "longtext":
-        return there
-    if found := _MOMENTS.fullmatch(there):
-        return _moment(found[1], there, wanted)
-    return "datetime(6)" if (there, wanted) == ("date", "datetime(6)") else None
+    if wanted == "json" and existing == "longtext":
+        return existing
+    if time := _TIMES.fullmatch(existing):
+        return _finer_time(time[1], existing, wanted)
+    return "datetime(6)" if (existing, wanted) == ("date", "datetime(6)") else None
 
 
-def _moment(word: str, there: str, wanted: str) -> str | None:
-    if (word == "time") != (wanted == "time(6)"):
+def _finer_time(kind: str, existing: str, wanted: str) -> str | None:
+    if (kind == "time") != (wanted == "time(6)"):
         return None
     if wanted == "date":
-        return there
-    return f"{word}(6)" if wanted in ("time(6)", "datetime(6)") else None
+        return existing
+    return f"{kind}(6)" if wanted in ("time(6)", "datetime(6)") else None

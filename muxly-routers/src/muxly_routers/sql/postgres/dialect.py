@@ -1,29 +1,50 @@
-"""PostgreSQL: what it says differently, and which of its types hold Arrow's."""
+"""The dialect of PostgreSQL.
+
+=====================================  ================================================
+Arrow type                             column type
+=====================================  ================================================
+bool                                   boolean
+int8, int16, int32, int64              smallint, smallint, integer, bigint
+uint8, uint16, uint32, uint64          smallint, integer, bigint, numeric(20,0)
+float16, float32, float64              real, real, double precision
+decimal                                numeric
+string                                 text
+binary                                 bytea
+date                                   date
+timestamp                              timestamp without, or with, time zone
+time                                   time without time zone
+duration                               interval
+list, struct, map                      jsonb
+=====================================  ================================================
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
+from sqlalchemy import URL
 
 from muxly_routers._extras import needs
-from muxly_routers.sql import error_kinds, values
-from muxly_routers.sql.dialect import Dialect
-from muxly_routers.sql.quoting import CHANGE_IT, SEQUENCE, Column, Fault, Form, Merge
+from muxly_routers.sql import values
+from muxly_routers.sql.dialect import (
+    SEQUENCE,
+    Column,
+    ColumnType,
+    Merge,
+    SessionTimeouts,
+    SqlDialect,
+    SqlSession,
+)
+from muxly_routers.sql.errors import CHANGE_IT, DatabaseFault, kind_of_state
+from muxly_routers.sql.names import TableName
 
-if TYPE_CHECKING:
-    from sqlalchemy import URL
+__all__ = ["PostgresDialect"]
 
-    from muxly_routers.sql.quoting import Place
-    from muxly_routers.sql.session import Session, Waits
-
-__all__ = ["Postgres"]
-
-# Columns that every table has already (PostgreSQL manual, "System Columns").
+# Columns that every table has (PostgreSQL manual, "System Columns").
 _SYSTEM_COLUMNS = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"}
 
 _SIMPLE = {
@@ -45,13 +66,12 @@ _SIMPLE = {
 }
 _CAST_FIRST = {pa.float16(): pa.float32()}
 
-# Days and microseconds from 1970 of 4714-11-24 BC, of 5874897-12-31, and of the last moment that Arrow has.
-# Checked here, for beyond them another moment would be written, or infinity.
+# Days and microseconds from 1970 of 4714-11-24 BC, of 5874897-12-31, and of the last timestamp that Arrow has.
+# Checked here: in a binary COPY a value beyond them would become another one, or infinity.
 _FIRST_DAY, _LAST_DAY = -2_440_588, 2_145_042_905
-_FIRST_MOMENT, _LAST_MOMENT = -210_866_803_200_000_000, 2**63 - 1
+_FIRST_TIMESTAMP, _LAST_TIMESTAMP = -210_866_803_200_000_000, 2**63 - 1
 
 _WHOLE = ("smallint", "integer", "bigint")
-_TEXTLIKE = re.compile(r"(text|character varying|character|citext|uuid|json|jsonb|xml|inet|cidr|macaddr)\b")
 _OWN_NOT_TEXT = re.compile(r"(smallint|integer|bigint|numeric|real|double|boolean|date|time|interval|bytea)\b")
 _NUMERIC = re.compile(r"numeric\((\d+),(-?\d+)\)")
 _COPY_COLUMN = re.compile(r"^COPY .*, line \d+, column (.+?)(?:: .*)?$", re.MULTILINE)
@@ -60,7 +80,7 @@ _ADVICE = {
     "2BP01": "drop what depends on it, or choose another mode than replace, which makes a new table",
     "42P10": "give the table a unique index on the stream's primary key, or rename it, and a new one is made",
 }
-_SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
+_SERVER_MESSAGE = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
 
 _NOT_RETRIED_CONNECTIONS = re.compile(
     r"password authentication failed|no password supplied|does not exist|no pg_hba\.conf entry|certificate|"
@@ -69,17 +89,17 @@ _NOT_RETRIED_CONNECTIONS = re.compile(
 )
 
 
-class Postgres(Dialect):
-    """The words of PostgreSQL."""
+class PostgresDialect(SqlDialect):
+    """SQL, types and errors of PostgreSQL."""
 
     name = "postgresql"
-    temporary_end = " ON COMMIT DROP"
+    temporary_options = " ON COMMIT DROP"
 
-    def open(self, url: URL, waits: Waits) -> Session:
+    def open(self, url: URL, timeouts: SessionTimeouts) -> SqlSession:
         with needs("postgres"):
             from muxly_routers.sql.postgres.session import PostgresSession
 
-        return PostgresSession(self, lambda: _uri(url, waits), waits.lock_seconds)
+        return PostgresSession(self, lambda: _uri(url, timeouts), timeouts.lock_seconds)
 
     def reserved(self, name: str, *, table: bool = False) -> bool:
         return not table and name in _SYSTEM_COLUMNS
@@ -87,147 +107,144 @@ class Postgres(Dialect):
     def parameter(self, number: int) -> str:
         return f"${number}"
 
-    def form(self, kind: pa.DataType, *, key: bool = False) -> Form | None:
-        wire = _CAST_FIRST.get(kind, kind)
+    def column_type(self, arrow_type: pa.DataType, *, key: bool = False) -> ColumnType | None:
+        wire = _CAST_FIRST.get(arrow_type, arrow_type)
         if simple := _SIMPLE.get(wire):
-            return Form(simple, wire) if wire == kind else Form(simple, wire, values.cast_to(wire))
-        if types.is_fixed_size_binary(kind):
-            return Form("bytea", kind)
-        if types.is_decimal(kind):
-            return _decimal_form(kind)
-        return _time_form(kind) or _json_form(kind)
+            return ColumnType(simple, wire) if wire == arrow_type else ColumnType(simple, wire, values.cast_to(wire))
+        if types.is_fixed_size_binary(arrow_type):
+            return ColumnType("bytea", arrow_type)
+        if types.is_decimal(arrow_type):
+            return _decimal_type(arrow_type)
+        return _time_type(arrow_type) or _json_type(arrow_type)
 
-    def fault(self, error: Exception) -> Fault | None:
+    def fault(self, error: Exception) -> DatabaseFault | None:
         from psycopg import Error
 
         if not isinstance(error, Error):
             return None
-        said, state = error.diag, error.sqlstate
-        message = said.message_primary or _said(str(error))
+        diagnostics, state = error.diag, error.sqlstate
+        message = diagnostics.message_primary or _server_message(str(error))
         if state is None:
-            return Fault("denied" if _NOT_RETRIED_CONNECTIONS.search(str(error)) else "retry", message)
-        copied = _COPY_COLUMN.search(said.context or "")
-        column = said.column_name or (copied[1] if copied else None)
-        # A message that breaks off inside a column was made for another type than the column has now.
-        kind = "stale" if state == "08P01" and column else error_kinds.kind_of_state(state, message)
-        return Fault(kind, f"{message} (SQLSTATE {state})", column, _ADVICE.get(state, CHANGE_IT))
+            return DatabaseFault("denied" if _NOT_RETRIED_CONNECTIONS.search(str(error)) else "retry", message)
+        copied = _COPY_COLUMN.search(diagnostics.context or "")
+        column = diagnostics.column_name or (copied[1] if copied else None)
+        # COPY data that ends inside a column was encoded for another type than the column has now.
+        kind = "stale" if state == "08P01" and column else kind_of_state(state, message)
+        return DatabaseFault(kind, f"{message} (SQLSTATE {state})", column, _ADVICE.get(state, CHANGE_IT))
 
-    def widened(self, there: str, wanted: str) -> str | None:
-        if there == wanted or (wanted == "text" and not _OWN_NOT_TEXT.match(there)):
-            return there
-        if there in ("text", "character varying") and wanted != "bytea":
-            return there
+    def widened(self, existing: str, wanted: str) -> str | None:
+        if existing == wanted or (wanted == "text" and not _OWN_NOT_TEXT.match(existing)):
+            return existing
+        if existing in ("text", "character varying") and wanted != "bytea":
+            return existing
         if wanted == "jsonb":
-            return there if there == "json" else None
-        if {there, wanted} == {"date", "timestamp without time zone"}:
+            return existing if existing == "json" else None
+        if {existing, wanted} == {"date", "timestamp without time zone"}:
             return "timestamp without time zone"
-        return _wider_number(there, wanted)
+        return _wider_number(existing, wanted)
 
-    def loads_into(self, there: str, wanted: str) -> bool:
-        return there == wanted or (wanted == "text" and there.startswith("character varying"))
+    def loads_into(self, existing: str, wanted: str) -> bool:
+        return existing == wanted or (wanted == "text" and existing.startswith("character varying"))
 
-    def ordered(self, expression: str, type: str) -> str:
+    def collated(self, expression: str, type: str) -> str:
         return f'{expression} COLLATE "C"' if type.startswith(("text", "character")) else expression
 
-    def winners(self, merge: Merge) -> str:
-        # Less than half of what a window costs; and the merge goes through the key's index in its order.
+    def winning_rows(self, merge: Merge) -> str:
+        # It costs less than half of a window, and gives the merge its rows in the order of the key's index.
         key = [self.quoted(name) for name in merge.key]
         order = [*key, f"{self.quoted(SEQUENCE)} DESC"]
         if merge.cursor is not None:
-            type = next(one.type for one in merge.columns if one.name == merge.cursor)
-            order.insert(len(key), f"{self.ordered(self.cast(self.quoted(merge.cursor), type), type)} DESC NULLS LAST")
-        columns = [f"{self.cast(self.quoted(one.name), one.type)} AS {self.quoted(one.name)}" for one in merge.columns]
+            type = merge.type_of(merge.cursor)
+            order.insert(len(key), f"{self.collated(self.cast(self.quoted(merge.cursor), type), type)} DESC NULLS LAST")
         return (
-            f"SELECT DISTINCT ON ({', '.join(key)}) {', '.join([*columns, self.quoted(SEQUENCE)])} "
-            f"FROM {self.at(merge.stage)} ORDER BY {', '.join(order)}"
+            f"SELECT DISTINCT ON ({', '.join(key)}) {self.staged_columns(merge)} "
+            f"FROM {self.qualified(merge.stage)} ORDER BY {', '.join(order)}"
         )
 
-    def change_type(self, place: Place, column: Column) -> list[str]:
-        name = self.quoted(column.name)
-        return [
-            f"ALTER TABLE {self.at(place)} ALTER COLUMN {name} TYPE {column.type} USING CAST({name} AS {column.type})"
-        ]
+    def change_type(self, table: TableName, column: Column) -> list[str]:
+        name, type = self.quoted(column.name), column.type
+        return [f"ALTER TABLE {self.qualified(table)} ALTER COLUMN {name} TYPE {type} USING CAST({name} AS {type})"]
 
 
-def _uri(url: URL, waits: Waits) -> str:
+def _uri(url: URL, timeouts: SessionTimeouts) -> str:
     """The address as libpq reads it, with time limits where it has none of its own."""
     limits = {
-        "connect_timeout": str(waits.connect_seconds),
+        "connect_timeout": str(timeouts.connect_seconds),
         "tcp_user_timeout": "30000",
         "keepalives_idle": "30",
         "application_name": "muxly",
         "client_encoding": "UTF8",
     }
-    query = {key: ",".join(one) if isinstance(one, tuple) else one for key, one in url.query.items()}
+    query = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in url.query.items()}
     plain = url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
-    # libpq refuses a space, which SQLAlchemy leaves as it is, and shows what is around it: maybe a password.
+    # libpq refuses a space, which SQLAlchemy leaves as it is, and its message shows the text around: maybe a password.
     plain = plain.replace(" ", "%20")
-    # A plus sign, which SQLAlchemy writes there for a space, libpq takes as it is.
+    # SQLAlchemy writes a plus sign for a space in the query; libpq would take it for a plus sign.
     return f"{plain}?{urlencode({**limits, **query}, quote_via=quote)}"
 
 
-def _decimal_form(kind: pa.DataType) -> Form:
-    precision, scale = values.digits(kind)  # other scales are known from PostgreSQL 15 only
+def _decimal_type(arrow_type: pa.DataType) -> ColumnType:
+    precision, scale = values.precision_and_scale(arrow_type)  # PostgreSQL has other scales from version 15 only
     wide = pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(min(precision, 76), scale)
     name = f"numeric({precision},{scale})"
-    known = types.is_decimal128(kind) or types.is_decimal256(kind)
-    same = (kind.precision, kind.scale) == (precision, scale)
-    return Form(name, kind) if known and same else Form(name, wide, values.cast_to(wide))
+    known = types.is_decimal128(arrow_type) or types.is_decimal256(arrow_type)
+    unchanged = (arrow_type.precision, arrow_type.scale) == (precision, scale)
+    return ColumnType(name, arrow_type) if known and unchanged else ColumnType(name, wide, values.cast_to(wide))
 
 
-def _time_form(kind: pa.DataType) -> Form | None:
+def _time_type(arrow_type: pa.DataType) -> ColumnType | None:
     """Times in microseconds; what is finer is refused rather than cut."""
-    if types.is_timestamp(kind):
-        zone = "without" if kind.tz is None else "with"
-        wire = pa.timestamp("us", kind.tz)
-        beyond = "a timestamp before the year 4714 BC"
-        in_range = values.cast_within(wire, _FIRST_MOMENT, _LAST_MOMENT, beyond)
-        return Form(f"timestamp {zone} time zone", wire, in_range)
-    if types.is_date(kind):
-        beyond = "a date outside the years 4714 BC to 5874897"
-        return Form("date", pa.date32(), values.cast_within(pa.date32(), _FIRST_DAY, _LAST_DAY, beyond))
-    if types.is_time(kind):
-        return Form("time without time zone", pa.time64("us"), values.times)
-    if types.is_duration(kind):
-        return Form("interval", pa.duration("us"), values.cast_to(pa.duration("us")))
+    if types.is_timestamp(arrow_type):
+        zone = "without" if arrow_type.tz is None else "with"
+        wire = pa.timestamp("us", arrow_type.tz)
+        message = "a timestamp before the year 4714 BC"
+        in_range = values.cast_within(wire, _FIRST_TIMESTAMP, _LAST_TIMESTAMP, message)
+        return ColumnType(f"timestamp {zone} time zone", wire, in_range)
+    if types.is_date(arrow_type):
+        message = "a date outside the years 4714 BC to 5874897"
+        return ColumnType("date", pa.date32(), values.cast_within(pa.date32(), _FIRST_DAY, _LAST_DAY, message))
+    if types.is_time(arrow_type):
+        return ColumnType("time without time zone", pa.time64("us"), values.times_in_microseconds)
+    if types.is_duration(arrow_type):
+        return ColumnType("interval", pa.duration("us"), values.cast_to(pa.duration("us")))
     return None
 
 
-def _json_form(kind: pa.DataType) -> Form | None:
-    if not types.is_nested(kind) or not values.has_json(kind):
+def _json_type(arrow_type: pa.DataType) -> ColumnType | None:
+    if not types.is_nested(arrow_type) or not values.has_json(arrow_type):
         return None
-    return Form("jsonb", pa.string(), _jsonb)
+    return ColumnType("jsonb", pa.string(), _jsonb)
 
 
 def _jsonb(array: pa.Array) -> pa.Array:
-    """JSON as COPY's binary form wants it: behind the number of its version."""
+    """JSON in the binary form of COPY: after the number of its version."""
     return pc.binary_join_element_wise("\x01", values.as_json(array), "")
 
 
-def _wider_number(there: str, wanted: str) -> str | None:
-    """The number type that holds what both hold."""
-    if there in _WHOLE and wanted in _WHOLE:
-        return max(there, wanted, key=_WHOLE.index)
+def _wider_number(existing: str, wanted: str) -> str | None:
+    """The number type that holds the values of both; None = there is none."""
+    if existing in _WHOLE and wanted in _WHOLE:
+        return max(existing, wanted, key=_WHOLE.index)
     floats = ("real", "double precision")
-    if there in floats or wanted in floats:
-        other = wanted if there in floats else there
+    if existing in floats or wanted in floats:
+        other = wanted if existing in floats else existing
         return "double precision" if other in floats + _WHOLE else None
-    old, new = _digits(there), _digits(wanted)
-    if there == "numeric" or old is None or new is None:
-        return "numeric" if there == "numeric" and new else None
+    old, new = _digits(existing), _digits(wanted)
+    if existing == "numeric" or old is None or new is None:
+        return "numeric" if existing == "numeric" and new else None
     whole, scale = max(old[0], new[0]), max(old[1], new[1])
-    return there if (whole, scale) == old else f"numeric({whole + scale},{scale})"
+    return existing if (whole, scale) == old else f"numeric({whole + scale},{scale})"
 
 
 def _digits(type: str) -> tuple[int, int] | None:
     """Digits before and after the point that a type holds."""
     if type in _WHOLE:
         return (5, 10, 19)[_WHOLE.index(type)], 0
-    found = _NUMERIC.fullmatch(type)
-    return (int(found[1]) - int(found[2]), int(found[2])) if found else None
+    numeric = _NUMERIC.fullmatch(type)
+    return (int(numeric[1]) - int(numeric[2]), int(numeric[2])) if numeric else None
 
 
-def _said(text: str) -> str:
-    """What the server said, without what the driver puts before it."""
-    found = _SAID.search(text)
-    return found[1] if found else text.partition("\n")[0]
+def _server_message(text: str) -> str:
+    """The server's own message, without the driver's text before it."""
+    message = _SERVER_MESSAGE.search(text)
+    return message[1] if message else text.partition("\n")[0]

@@ -1,24 +1,19 @@
-"""One connection to PostgreSQL, through psycopg; records go in by binary COPY."""
+"""A connection to PostgreSQL through psycopg, with bulk loads by binary COPY."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
+import pyarrow as pa
 from psycopg.pq import TransactionStatus
 
+from muxly_routers.sql.dialect import SqlDialect, SqlSession
+from muxly_routers.sql.names import TableName
 from muxly_routers.sql.postgres import load as postgres_copy
-from muxly_routers.sql.session import Session
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pyarrow as pa
-
-    from muxly_routers.sql.dialect import Dialect
-    from muxly_routers.sql.quoting import Place
 
 __all__ = ["PostgresSession"]
 
@@ -35,7 +30,7 @@ _TABLES = """
 SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = COALESCE($1::text, current_schema()) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """
-# Within this transaction only, so that a pool that gives each transaction another connection does no harm.
+# For this transaction only: a pool may give each transaction another connection.
 _SETTINGS = """
 SELECT set_config('lock_timeout', $1::text, true), CASE WHEN current_setting('synchronous_commit') = 'off'
 THEN set_config('synchronous_commit', 'on', true) END
@@ -47,20 +42,20 @@ ELSE has_database_privilege(current_database(), 'CREATE') END
 """
 
 
-class PostgresSession(Session):
-    """Statements, answers and bulk loads.
+class PostgresSession(SqlSession):
+    """One connection to PostgreSQL.
 
     Args:
-        words: Of PostgreSQL.
-        address: Gives the URL, for libpq; kept in no variable, for a traceback may show those.
+        dialect: Of PostgreSQL.
+        address: Gives the URL for libpq; a function, since a traceback may show variables.
         lock_seconds: How long a statement waits for a lock.
     """
 
-    def __init__(self, words: Dialect, address: Callable[[], str], lock_seconds: int) -> None:
-        self._words = words
+    def __init__(self, dialect: SqlDialect, address: Callable[[], str], lock_seconds: int) -> None:
+        self._dialect = dialect
         self._lock_timeout = f"{lock_seconds}s"
-        # Held while the connection must be neither interrupted nor closed.
-        self._kept = threading.Lock()
+        # Held while the connection must not be interrupted: during COMMIT and close.
+        self._uninterruptible = threading.Lock()
         # Transactions are begun and committed by name; a pool could not keep prepared statements.
         self._connection = psycopg.connect(
             address(), autocommit=True, prepare_threshold=None, cursor_factory=psycopg.RawCursor
@@ -71,23 +66,23 @@ class PostgresSession(Session):
         self.query(_SETTINGS, self._lock_timeout)
 
     def commit(self) -> None:
-        with self._kept:
+        with self._uninterruptible:
             if self._connection.info.transaction_status != TransactionStatus.INTRANS:
                 raise psycopg.OperationalError("the transaction ended before its time")
             self.execute("COMMIT")
 
     def close(self) -> None:
-        with self._kept:
+        with self._uninterruptible:
             self._connection.close()
 
     def interrupt(self) -> None:
-        # Never a commit: while it waits for a standby, to be cancelled would be to succeed without one.
-        if self._kept.acquire(blocking=False):
+        # Never a COMMIT: one that waits for a standby succeeds without it when it is cancelled.
+        if self._uninterruptible.acquire(blocking=False):
             try:
                 with suppress(psycopg.Error):
                     self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
             finally:
-                self._kept.release()
+                self._uninterruptible.release()
 
     def execute(self, sql: str, *parameters: Any) -> None:
         self._connection.execute(sql.encode(), parameters or None)
@@ -95,9 +90,9 @@ class PostgresSession(Session):
     def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql.encode(), parameters or None).fetchall()
 
-    def load(self, place: Place, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
-        columns = self._words.listed(batches.schema.names)
-        statement = f"COPY {self._words.at(place)} ({columns}) FROM STDIN (FORMAT BINARY)"
+    def load(self, table: TableName, batches: pa.RecordBatchReader, *, temporary: bool = False) -> None:
+        columns = self._dialect.column_list(batches.schema.names)
+        statement = f"COPY {self._dialect.qualified(table)} ({columns}) FROM STDIN (FORMAT BINARY)"
         with self._connection.cursor() as cursor, cursor.copy(statement.encode()) as copying:
             copying.write(postgres_copy.HEAD)
             for batch in batches:
@@ -105,11 +100,11 @@ class PostgresSession(Session):
                     copying.write(memoryview(postgres_copy.rows(part)))
             copying.write(postgres_copy.END)
 
-    def hold(self, place: Place) -> None:
-        self.execute(f"LOCK TABLE {self._words.at(place)} IN ROW EXCLUSIVE MODE")
+    def lock_columns(self, table: TableName) -> None:
+        self.execute(f"LOCK TABLE {self._dialect.qualified(table)} IN ROW EXCLUSIVE MODE")
 
-    def columns(self, place: Place) -> dict[str, str]:
-        return dict(self.query(_COLUMNS, place.schema, place.table))
+    def columns(self, table: TableName) -> dict[str, str]:
+        return dict(self.query(_COLUMNS, table.schema, table.name))
 
     def tables(self, schema: str | None) -> list[str]:
         return [name for (name,) in self.query(_TABLES, schema)]

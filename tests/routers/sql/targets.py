@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from pymysql.cursors import DictCursor
 from sqlalchemy import make_url
 
-from tests.routers.sql_database import opened_router
+from tests.routers.sql.database import opened_router
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -209,7 +209,7 @@ def test_second_unique_index_is_never_taken_for_the_key(
     router = opened()
     router.deliver(delivery([{"id": 1, "mail": 7, "version": 1}], KEYED, mode="upsert"))
     mariadb_server.run(f"USE {mariadb_database}", "CREATE UNIQUE INDEX mails ON orders (mail)")
-    with pytest.raises(muxly.RejectedError, match="a record is there already under a unique key"):
+    with pytest.raises(muxly.RejectedError, match="a record with the same unique key exists already"):
         router.deliver(delivery([{"id": 2, "mail": 7, "version": 1}], KEYED, mode="upsert"))
     assert shown("SELECT id, mail FROM orders") == [["1", "7"]]
 

@@ -11,7 +11,7 @@ import pytest
 import muxly
 from muxly_connector_file import File
 from muxly_routers.sql import Sql
-from tests.routers.sql_database import Database
+from tests.routers.sql.database import Database
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,15 +15,15 @@ from psycopg import sql
 
 import muxly
 from muxly_routers.sql import Sql, names
-from muxly_routers.sql.postgres.dialect import Postgres
-from muxly_routers.sql.sqlite.dialect import Sqlite
+from muxly_routers.sql.postgres.dialect import PostgresDialect
+from muxly_routers.sql.sqlite.dialect import SqliteDialect
 from muxly_testing import delivery
-from tests.routers.sql_database import opened_router
+from tests.routers.sql.database import opened_router
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muxly_routers.sql.dialect import Dialect
+    from muxly_routers.sql.dialect import SqlDialect
 
 HOSTILE = [
     "select",
@@ -79,13 +79,13 @@ HOSTILE = [
     "a" * 300,
     "name_x0123abcd",
 ]
-DIALECTS: list[Dialect] = [Postgres(), Sqlite()]
+DIALECTS: list[SqlDialect] = [PostgresDialect(), SqliteDialect()]
 ANY_TEXT = st.text(max_size=80)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
 @given(given_names=st.sets(ANY_TEXT | st.sampled_from(HOSTILE), min_size=1, max_size=12))
-def test_every_name_gets_one_of_its_own_that_fits(dialect: Dialect, given_names: set[str]) -> None:
+def test_every_name_gets_one_of_its_own_that_fits(dialect: SqlDialect, given_names: set[str]) -> None:
     found = names.assigned(sorted(given_names), [], dialect)
     assert len({dialect.folded(one) for one in found.values()}) == len(given_names)
     for one in found.values():
@@ -97,7 +97,7 @@ def test_every_name_gets_one_of_its_own_that_fits(dialect: Dialect, given_names:
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
 @given(before=st.lists(ANY_TEXT | st.sampled_from(HOSTILE), unique=True, max_size=6), data=st.data())
-def test_name_stays_the_same_when_others_come(dialect: Dialect, before: list[str], data: Any) -> None:
+def test_name_stays_the_same_when_others_come(dialect: SqlDialect, before: list[str], data: Any) -> None:
     there = names.assigned(before, [], dialect)
     more = data.draw(st.lists(ANY_TEXT | st.sampled_from(HOSTILE), unique=True, max_size=6))
     order = data.draw(st.permutations(list(dict.fromkeys([*before, *more]))))
@@ -107,7 +107,7 @@ def test_name_stays_the_same_when_others_come(dialect: Dialect, before: list[str
 
 def test_usual_names_are_kept() -> None:
     usual = ["orders", "Order Date", "deals:contacts", "events_20240101", "straße", "a" * 63]
-    assert names.assigned(usual, [], Postgres()) == {name: name for name in usual}
+    assert names.assigned(usual, [], PostgresDialect()) == {name: name for name in usual}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import muxly
-from muxly_routers.sql import error_kinds
-from tests.routers.sql_database import numbered, opened_router
+from muxly_routers.sql import errors
+from tests.routers.sql.database import numbered, opened_router
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +182,7 @@ def test_check_tells_the_version(tmp_path: Path, fast: bool) -> None:
     ],
 )
 def test_message_says_what_is_to_be_done(message: str, kind: str | None) -> None:
-    assert error_kinds.kind_of_sqlite(message) == kind
+    assert errors.kind_of_sqlite(message) == kind
 
 
 @pytest.mark.parametrize(
@@ -197,4 +197,4 @@ def test_message_says_what_is_to_be_done(message: str, kind: str | None) -> None
     ],
 )
 def test_sqlstate_says_what_is_to_be_done(states: list[str], kind: str) -> None:
-    assert {error_kinds.kind_of_state(state, "") for state in states} == {kind}
+    assert {errors.kind_of_state(state, "") for state in states} == {kind}

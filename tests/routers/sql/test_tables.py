@@ -10,10 +10,10 @@ import pytest
 
 import muxly
 from muxly_testing import delivery
-from tests.routers.sql_database import ORDERS, numbered
+from tests.routers.sql.database import ORDERS, numbered
 
 if TYPE_CHECKING:
-    from tests.routers.sql_targets import Target
+    from tests.routers.sql.targets import Target
 
 NO_DOUBLE = 2**53 + 1
 

@@ -22,7 +22,7 @@ from psycopg.rows import dict_row
 
 import muxly
 from muxly_testing import delivery
-from tests.routers.sql_database import opened_router
+from tests.routers.sql.database import opened_router
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,11 +10,10 @@ import pytest
 from sqlalchemy import URL, make_url
 
 import muxly
-from muxly_routers.sql.error_texts import typed
-from muxly_routers.sql.postgres.dialect import Postgres
-from muxly_routers.sql.quoting import Fault
+from muxly_routers.sql.errors import DatabaseFault, translated_errors
+from muxly_routers.sql.postgres.dialect import PostgresDialect
 from muxly_testing import delivery
-from tests.routers.sql_database import ORDERS, Database, interrupted, numbered, opened_router
+from tests.routers.sql.database import ORDERS, Database, interrupted, numbered, opened_router
 from tests.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
@@ -258,11 +257,11 @@ def test_space_in_the_address_is_no_mistake_and_not_shown(part: str) -> None:
 
 
 def test_value_that_reads_like_an_error_is_only_a_value() -> None:
-    class Words(Postgres):
-        def fault(self, error: Exception) -> Fault:
-            return Fault("value", str(error))
+    class Words(PostgresDialect):
+        def fault(self, error: Exception) -> DatabaseFault:
+            return DatabaseFault("value", str(error))
 
-    with pytest.raises(muxly.RejectedError, match="Unknown database"), typed(Words(), "here"):
+    with pytest.raises(muxly.RejectedError, match="Unknown database"), translated_errors(Words(), "here"):
         raise ValueError("Unknown database 'x'")
 
 

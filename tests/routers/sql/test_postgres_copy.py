@@ -12,38 +12,38 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
+from muxly_routers.sql.dialect import SessionTimeouts
+from muxly_routers.sql.names import TableName
 from muxly_routers.sql.postgres import load
-from muxly_routers.sql.postgres.dialect import Postgres
-from muxly_routers.sql.quoting import Place
-from muxly_routers.sql.session import Waits
+from muxly_routers.sql.postgres.dialect import PostgresDialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muxly_routers.sql.session import Session
+    from muxly_routers.sql.dialect import SqlSession
 
-WORDS = Postgres()
+DIALECT = PostgresDialect()
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
-def session(request: pytest.FixtureRequest) -> Iterator[Session]:
+def session(request: pytest.FixtureRequest) -> Iterator[SqlSession]:
     """A connection of the router's, in a database that it shares with nobody."""
     url = make_url(request.getfixturevalue("postgres_server"))
-    opened = WORDS.open(url, Waits(sleep=lambda seconds: None))
+    opened = DIALECT.open(url, SessionTimeouts(sleep=lambda seconds: None))
     yield opened
     opened.close()
 
 
-def came_back(session: Session, array: pa.Array, *, as_text: bool = False) -> list[Any]:
+def came_back(session: SqlSession, array: pa.Array, *, as_text: bool = False) -> list[Any]:
     """What the server has of the values, loaded into a table of the type that the router gives them."""
-    form = WORDS.form(array.type)
-    assert form is not None
-    batch = pa.record_batch([form.convert(array), pa.array(range(len(array)))], ["value", "number"])
+    column_type = DIALECT.column_type(array.type)
+    assert column_type is not None
+    batch = pa.record_batch([column_type.convert(array), pa.array(range(len(array)))], ["value", "number"])
     session.begin()
-    session.execute(f"CREATE TEMPORARY TABLE loaded (value {form.type}, number bigint) ON COMMIT DROP")
+    session.execute(f"CREATE TEMPORARY TABLE loaded (value {column_type.sql}, number bigint) ON COMMIT DROP")
     reader = pa.RecordBatchReader.from_batches(batch.schema, [batch])
-    session.load(Place(None, "loaded"), reader, temporary=True)
+    session.load(TableName(None, "loaded"), reader, temporary=True)
     cast = "::text" if as_text else ""
     found = [value for (value,) in session.query(f"SELECT value{cast} FROM loaded ORDER BY number")]
     session.execute("ROLLBACK")
@@ -65,12 +65,12 @@ def decimals(draw: st.DrawFn) -> pa.Array:
 
 @FEW
 @given(array=decimals())
-def test_decimals_of_any_size_are_exact(session: Session, array: pa.Array) -> None:
+def test_decimals_of_any_size_are_exact(session: SqlSession, array: pa.Array) -> None:
     assert came_back(session, array) == array.to_pylist()
 
 
 @pytest.mark.parametrize("digits", [18, 19, 38, 39, 76])
-def test_greatest_decimals_are_exact(session: Session, digits: int) -> None:
+def test_greatest_decimals_are_exact(session: SqlSession, digits: int) -> None:
     most = 10**digits - 1
     kind = pa.decimal128 if digits <= 38 else pa.decimal256
     for scale in (0, 1, 7, 8, 9, digits):
@@ -78,14 +78,14 @@ def test_greatest_decimals_are_exact(session: Session, digits: int) -> None:
         assert came_back(session, pa.array(values, kind(digits, scale))) == values
 
 
-def test_decimals_at_the_edge_of_64_bits_are_exact(session: Session) -> None:
+def test_decimals_at_the_edge_of_64_bits_are_exact(session: SqlSession) -> None:
     values = [Decimal(one) for one in (2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 2**96)]
     assert came_back(session, pa.array(values, pa.decimal128(38, 0))) == values
     for one in values:
         assert came_back(session, pa.array([one], pa.decimal128(38, 0))) == [one]
 
 
-def test_decimals_have_the_scale_of_their_column(session: Session) -> None:
+def test_decimals_have_the_scale_of_their_column(session: SqlSession) -> None:
     array = pa.array([Decimal("1.50"), Decimal("0.00"), Decimal("-100.00")])
     assert came_back(session, array, as_text=True) == ["1.50", "0.00", "-100.00"]
 
@@ -118,7 +118,7 @@ VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
 @pytest.mark.parametrize("kind", VALUES, ids=str)
 @settings(FEW, max_examples=12)
 @given(data=st.data())
-def test_values_of_every_type_are_what_they_were(session: Session, kind: pa.DataType, data: st.DataObject) -> None:
+def test_values_of_every_type_are_what_they_were(session: SqlSession, kind: pa.DataType, data: st.DataObject) -> None:
     values = data.draw(st.lists(st.none() | VALUES[kind], min_size=2, max_size=20))
     array = pa.array(values, kind)
     start = data.draw(st.integers(0, 9)) % len(array)
@@ -140,15 +140,15 @@ def test_values_of_every_type_are_what_they_were(session: Session, kind: pa.Data
     ids=["date", "timestamp"],
 )
 def test_first_and_last_moments_are_taken_and_those_beyond_are_bad_records(
-    session: Session, kind: pa.DataType, numbers: pa.DataType, first: tuple[int, str], last: tuple[int, str]
+    session: SqlSession, kind: pa.DataType, numbers: pa.DataType, first: tuple[int, str], last: tuple[int, str]
 ) -> None:
     array = pa.array([first[0], last[0]], numbers).view(kind)
     assert came_back(session, array, as_text=True) == [first[1], last[1]]
-    form = WORDS.form(kind)
-    assert form is not None
+    column_type = DIALECT.column_type(kind)
+    assert column_type is not None
     for beyond in {first[0] - 1, min(last[0] + 1, 2**63 - 1)} - {last[0]}:
         with pytest.raises(ValueError, match="4714 BC"):
-            form.convert(pa.array([beyond], numbers).view(kind))
+            column_type.convert(pa.array([beyond], numbers).view(kind))
 
 
 def test_parts_are_short_and_hold_all_records(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,11 +169,11 @@ def test_texts_do_not_depend_on_the_encoding_that_the_user_has(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
-    session = WORDS.open(make_url(postgres_url), Waits(sleep=lambda seconds: None))
+    session = DIALECT.open(make_url(postgres_url), SessionTimeouts(sleep=lambda seconds: None))
     assert came_back(session, pa.array(["é日本"])) == ["é日本"]
     session.close()
 
 
-def test_not_a_number_and_infinity_are_themselves(session: Session) -> None:
+def test_not_a_number_and_infinity_are_themselves(session: SqlSession) -> None:
     found = came_back(session, pa.array([float("nan"), float("inf"), float("-inf"), -0.0]), as_text=True)
     assert found == ["NaN", "Infinity", "-Infinity", "-0"]

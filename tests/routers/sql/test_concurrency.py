@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 import muxly
-from muxly_routers.sql import interrupt
+from muxly_routers.sql import output
 from muxly_testing import delivery
-from tests.routers.sql_database import ORDERS, interrupted, numbered, opened_router
+from tests.routers.sql.database import ORDERS, interrupted, numbered, opened_router
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,7 +155,7 @@ def test_forgetting_does_not_wait_for_another_stream(url: str, other: Connection
 
 
 def test_stop_ends_waiting_for_a_lock(url: str, other: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupt, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(output, "_GRACE_SECONDS", 0.0)
     stop = threading.Event()
     with opened_router(url, stop=stop, lock_seconds=600) as router:
         router.deliver(numbered([1], mode="upsert"))

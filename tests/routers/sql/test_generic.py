@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import exc, make_url
 
 import muxly
-from muxly_routers.sql.dialects import dialect_of
+from muxly_routers.sql.dialect import dialect_of
 from muxly_routers.sql.generic import dialect
 from muxly_testing import delivery
-from tests.routers.sql_database import ORDERS, numbered, opened_router
+from tests.routers.sql.database import ORDERS, numbered, opened_router
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,6 +161,6 @@ def test_driver_that_is_not_installed_says_so() -> None:
     ],
 )
 def test_timestamps_keep_microseconds_and_zones(url: str, plain: str, zoned: str) -> None:
-    words = dialect_of(make_url(url), fast=False)
-    found = [words.form(pa.timestamp("us", zone)) for zone in (None, "UTC")]
-    assert [form and form.type for form in found] == [plain, zoned]
+    sqlalchemy_dialect = dialect_of(make_url(url), fast=False)
+    types = [sqlalchemy_dialect.column_type(pa.timestamp("us", zone)) for zone in (None, "UTC")]
+    assert [type and type.sql for type in types] == [plain, zoned]

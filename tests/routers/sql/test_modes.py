@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import muxly
 from muxly.router import sequence_number
 from muxly_testing import delivery
-from tests.routers.sql_database import ORDERS, numbered, opened_router
-from tests.routers.sql_targets import KINDS, OnMariaDb, Target, in_file
+from tests.routers.sql.database import ORDERS, numbered, opened_router
+from tests.routers.sql.targets import KINDS, OnMariaDb, Target, in_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

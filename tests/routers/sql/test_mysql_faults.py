@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 import muxly
 from muxly_routers.sql.mysql import load
 from muxly_testing import delivery
-from tests.routers.sql_database import ORDERS, interrupted, numbered, opened_router
+from tests.routers.sql.database import ORDERS, interrupted, numbered, opened_router
 from tests.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pytest
 
 import muxly
 from muxly_testing import delivery, fake_records
-from tests.routers.sql_database import ORDERS, numbered, opened_router
+from tests.routers.sql.database import ORDERS, numbered, opened_router
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +148,7 @@ def test_file_that_another_program_holds_is_tried_again(path: Path) -> None:
 CRASH = """
 import os, sys
 import muxly
-from tests.routers.sql_database import numbered, opened_router
+from tests.routers.sql.database import numbered, opened_router
 
 def source(one=numbered(range(1000, 301_000), batch_records=20_000)):
     for number, batch in enumerate(one.all_batches()):
