@@ -5,32 +5,29 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
+from collections.abc import Iterable
+from copy import deepcopy
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import attrs
 import pytest
 
-from muxly.router import Delivery, Receipt, Router
+from muxly.component import Component, Run
+from muxly.router import Delivery, Mode, Receipt, Router
 from muxly.stream import Stream
-from muxly_testing.component_conformance import ComponentConformance
-from muxly_testing.deliveries import delivery
-from muxly_testing.expectations import cursor_problem, expect
-from muxly_testing.ledger_states import LedgerStates
+from muxly_testing._component_conformance import ComponentConformance
+from muxly_testing._deliveries import delivery
+from muxly_testing._expectations import cursor_problem, expect
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+__all__ = ["LedgerStates", "RouterHarness"]
 
-    from muxly.component import Component, Run
-    from muxly.router import Mode
-
-__all__ = ["RouterTrials"]
 
 STATE_LIMIT_BYTES = 1 << 20
 
 
-class RouterTrials(ComponentConformance):
+class RouterHarness(ComponentConformance):
     """What a router's author says about it, and ways to try it."""
 
     def router(self, tmp_path: Path) -> Router:
@@ -183,3 +180,25 @@ def _expect_receipt(receipt: Receipt, records: int) -> None:
     expect(problem is None, "the state of a receipt is made of JSON values", problem)
     size = len(json.dumps(receipt.state, default=str))
     expect(size <= STATE_LIMIT_BYTES, "the state of a receipt is at most 1 MiB", f"{size} bytes")
+
+
+class LedgerStates:
+    """The state of each stream of one route, as its last acknowledged delivery left it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Any] = {}
+        self._given: dict[str, Any] = {}
+
+    def give(self, one: Delivery) -> None:
+        """Put the stream's state into a delivery that has none.
+
+        A repeat gets what the delivery was given first: it comes because it was not acknowledged,
+        or because an old ledger was restored.
+        """
+        if one.state is None:
+            one.state = deepcopy(self._given.setdefault(one.id, self._kept.get(one.stream.name)))
+
+    def acknowledge(self, one: Delivery, receipt: Receipt) -> None:
+        """Keep the receipt's state for the stream's next delivery."""
+        if receipt.state is not None:
+            self._kept[one.stream.name] = deepcopy(receipt.state)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import muxly
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
-from muxly_testing.pytest_plugin import RunPipeline
+from muxly_testing._pytest_plugin import RunPipeline
 
 YAML = """
 version: 1
@@ -59,6 +59,6 @@ def test_scripted_fault_is_retried_with_the_same_id(muxly_run: RunPipeline) -> N
 
 
 def test_plugin_imports_nothing_heavy() -> None:
-    code = "import sys, muxly_testing.pytest_plugin; print({'pyarrow', 'sqlalchemy', 'cattrs'} & set(sys.modules))"
+    code = "import sys, muxly_testing._pytest_plugin; print({'pyarrow', 'sqlalchemy', 'cattrs'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-from attrs.validators import ge
+from attrs.validators import ge, in_
 
-from muxly.errors import ConflictError
+from muxly.batch import Rejected
+from muxly.component import Notice, Run
+from muxly.errors import ConflictError, RejectedError
 from muxly.options import option
-from muxly.router import Promise, Receipt, Router
-from muxly_testing import contents
-from muxly_testing.calls import Call
-from muxly_testing.destination import entry_of, generation_entry
-from muxly_testing.places import Place, new_token
+from muxly.router import Delivery, Promise, Receipt, Router
+from muxly.stream import Stream
+from muxly_testing._destination import (
+    SEQUENCE,
+    Destination,
+    SharedState,
+    entry_of,
+    generation_entry,
+    new_token,
+    visible_generation,
+    visible_records,
+    without_tombstones,
+)
+from muxly_testing._faults import Call, Fault, scripted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     import pyarrow as pa
 
-    from muxly.component import Run
-    from muxly.router import Delivery
-    from muxly.stream import Stream
-    from muxly_testing.destination import Destination
 
-__all__ = ["CollectingRouter"]
+__all__ = ["ChaosRouter", "CollectingRouter"]
 
 
 class CollectingRouter(Router):
@@ -52,7 +59,7 @@ class CollectingRouter(Router):
     @property
     def calls(self) -> Sequence[Call]:
         """Every call of this router and of its copies, in order."""
-        return self._place.calls.all()
+        return self._state.calls.all()
 
     @property
     def ids(self) -> list[str]:
@@ -67,17 +74,17 @@ class CollectingRouter(Router):
 
     def records(self, stream: str = "numbers") -> list[dict[str, Any]]:
         """What a reader of the destination sees of a stream, tombstones included."""
-        return contents.visible(self._destination.entries(), stream)
+        return visible_records(self._destination.entries(), stream)
 
     def alive(self, stream: str = "numbers") -> list[dict[str, Any]]:
         """The same without the records that are deleted."""
-        return contents.alive(self.records(stream))
+        return without_tombstones(self.records(stream))
 
     def batches(self, stream: str = "numbers") -> list[pa.RecordBatch]:
         """Every batch that was kept of a stream, as it came."""
         stored = self._destination.entries()
         kept = [batch for entry, batches in stored if entry.stream == stream for batch in batches()]
-        return [one.drop_columns(contents.SEQUENCE) if contents.SEQUENCE in one.schema.names else one for one in kept]
+        return [one.drop_columns(SEQUENCE) if SEQUENCE in one.schema.names else one for one in kept]
 
     def clear(self) -> None:
         """Forget what was delivered."""
@@ -136,7 +143,7 @@ class CollectingRouter(Router):
         Raises:
             ConflictError: A newer one is visible.
         """
-        newest = contents.visible_generation(self._destination.entries(), stream.name)
+        newest = visible_generation(self._destination.entries(), stream.name)
         if newest is not None and newest > generation:
             raise ConflictError(f"generation {newest} of {stream.name} is visible; {generation} is older")
         self._destination.add(generation_entry(stream, "complete", generation))
@@ -168,15 +175,109 @@ class CollectingRouter(Router):
                 yield batch.slice(start, self.mark_every)
 
     def _note(self, call: Call) -> None:
-        self._place.calls.note(call)
+        self._state.calls.note(call)
 
     @property
-    def _place(self) -> Place:
-        return Place.of(self.token, self.folder)
+    def _state(self) -> SharedState:
+        return SharedState.of(self.token, self.folder)
 
     @property
     def _destination(self) -> Destination:
-        return self._place.destination
+        return self._state.destination
+
+
+LIES = ("", "forgets", "loses", "tears")
+
+
+class ChaosRouter(CollectingRouter):
+    """A ``CollectingRouter`` with scripted faults, refused records, and lies.
+
+    ::
+
+        ChaosRouter(faults=[Fault(method="deliver", action="RetryableError", at=2, retry_after=0.1)])
+        ChaosRouter(faults=[Fault(method="deliver", action="RetryableError", after=True)])  # applied, but an error
+        ChaosRouter(reject=[17], reject_by="error")
+
+    Without a ``folder`` the number of calls is kept in this process; with one, a fault that ends
+    the process (``exit``) happens once, not again after the restart.
+    """
+
+    faults: list[Fault] = option("What goes wrong.", factory=list)
+    reject: list[Any] = option("Values of reject_column that are refused.", factory=list)
+    reject_column: str = option("The column of those values.", default="id")
+    reject_by: str = option(
+        "receipt (the others are kept) or error (nothing is kept).",
+        default="receipt",
+        validator=in_(("receipt", "error")),
+    )
+    lie: str = option(
+        "forgets (does not know an id again), loses (keeps nothing), tears (keeps a delivery in two pieces and does "
+        "not look which are there).",
+        default="",
+        validator=in_(LIES),
+    )
+
+    def open(self, run: Run) -> None:
+        """Note it, and let its faults happen."""
+        self._run = run
+        with self._scripted(Call("open")):
+            pass
+
+    def check(self) -> Iterable[Notice]:
+        """Note it, and let its faults happen."""
+        with self._scripted(Call("check")):
+            return ()
+
+    def close(self) -> None:
+        """Note it, and let its faults happen."""
+        with self._scripted(Call("close")):
+            self._run = None
+
+    def deliver(self, delivery: Delivery) -> Receipt | None:
+        """Keep the delivery, as far as the script lets it."""
+        with self._scripted(call_of(delivery)):
+            rejected = self._rejected(delivery) if self.reject else []
+            if rejected and self.reject_by == "error":
+                raise RejectedError(f"{rejected[0].reason} (record {rejected[0].index} of delivery {delivery.id})")
+            self._keep_or_lie(delivery, [one.index for one in rejected if one.index is not None])
+        return Receipt(rejected) if rejected else None
+
+    def begin(self, stream: Stream, generation: int) -> None:
+        """Begin a generation, and let its faults happen."""
+        with self._scripted(Call("begin", stream=stream.name, number=generation)):
+            self.start(stream, generation)
+
+    def complete(self, stream: Stream, generation: int) -> None:
+        """Complete a generation, and let its faults happen."""
+        with self._scripted(Call("complete", stream=stream.name, number=generation)):
+            self.finish(stream, generation)
+
+    def _rejected(self, delivery: Delivery) -> list[Rejected]:
+        return [
+            Rejected(f"{self.reject_column} {record.get(self.reject_column)!r} is on the script's list", index=index)
+            for index, record in enumerate(delivery.records(), start=delivery.delivered)
+            if record.get(self.reject_column) in self.reject
+        ]
+
+    def _keep_or_lie(self, delivery: Delivery, left_out: list[int]) -> None:
+        if self.lie == "forgets":
+            self._destination.add(entry_of(delivery, left_out=left_out), delivery.batches())
+        elif self.lie == "tears":
+            self._tear(delivery, left_out)
+        elif self.lie != "loses":
+            self.keep(delivery, left_out=left_out)
+
+    def _tear(self, delivery: Delivery, left_out: list[int]) -> None:
+        batches = list(delivery.batches())
+        half = len(batches) // 2
+        kept = self._kept(delivery)
+        first = entry_of(delivery, left_out=left_out)
+        self._destination.add(first, batches[:half])
+        if not kept:
+            self._destination.add(first, batches[half:])
+
+    def _scripted(self, call: Call) -> AbstractContextManager[None]:
+        return scripted(self.faults, self._state.calls, call, self._run)
 
 
 def _kept_batches(delivery: Delivery) -> Iterator[pa.RecordBatch]:
@@ -185,7 +286,7 @@ def _kept_batches(delivery: Delivery) -> Iterator[pa.RecordBatch]:
         yield from delivery.batches()
         return
     for sequences, batch in delivery.sequenced():
-        yield batch.append_column(contents.SEQUENCE, sequences)
+        yield batch.append_column(SEQUENCE, sequences)
 
 
 def call_of(delivery: Delivery) -> Call:

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable
+from typing import Any, cast
 
 import pytest
 
+from muxly.component import Component, Run
 from muxly.errors import ConflictError
-from muxly_testing.deliveries import delivery
-from muxly_testing.expectations import expect
-from muxly_testing.router_trials import RouterTrials
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from muxly.component import Component, Run
-    from muxly.router import Delivery, Router
+from muxly.router import Delivery, Router
+from muxly_testing._deliveries import delivery
+from muxly_testing._expectations import expect
+from muxly_testing._router_harness import RouterHarness
 
 __all__ = ["RouterModes"]
 
-NAMES = {"append", "upsert", "overwrite", "replace"}
+MODES = {"append", "upsert", "overwrite", "replace"}
 
 
-class RouterModes(RouterTrials):
+class RouterModes(RouterHarness):
     """A mode that is declared works."""
 
     def test_modes_are_known(self, made: Component) -> None:
         """The runner picks the mode of a route among them."""
         modes = cast("Router", made).modes
         expect(modes, "a router has a mode", modes)
-        expect(set(modes) <= NAMES, f"modes are among {sorted(NAMES)}", sorted(modes))
+        expect(set(modes) <= MODES, f"modes are among {sorted(MODES)}", sorted(modes))
 
     def _texts(self) -> dict[str, Any]:
         """The text of each record at the destination, tombstones left out."""

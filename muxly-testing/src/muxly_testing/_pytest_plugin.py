@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from muxly.pipeline import Pipeline, RunResult
     from muxly.router import Delivery
-    from muxly_testing.crashes import Crashes
+    from muxly_testing._router_crashes import CrashRunner
 
 
 class RunPipeline(Protocol):
@@ -60,16 +60,16 @@ def muxly_run(tmp_path: Path, muxly_home: Path) -> RunPipeline:
 @pytest.fixture
 def make_delivery() -> Callable[..., Delivery]:
     """Makes deliveries; see ``muxly_testing.delivery``."""
-    from muxly_testing.deliveries import delivery
+    from muxly_testing._deliveries import delivery
 
     return delivery
 
 
 @pytest.fixture(scope="session")
-def _muxly_crashes() -> Iterator[Crashes]:
+def _muxly_crashes() -> Iterator[CrashRunner]:
     """Kills routers for ``RouterConformance``; of the whole session, since it takes a second to start."""
-    from muxly_testing.crashes import Crashes
+    from muxly_testing._router_crashes import CrashRunner
 
-    crashes = Crashes()
+    crashes = CrashRunner()
     yield crashes
     crashes.close()

@@ -6,26 +6,110 @@ import copy
 import itertools
 import pickle
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import pytest
+from attrs import frozen
 
+from muxly.batch import Batch, Cursor
+from muxly.component import Component
 from muxly.connector import Connector, Partition, Plan
+from muxly.errors import StreamUnavailableError
 from muxly.stream import Stream
-from muxly_testing.component_conformance import ComponentConformance
-from muxly_testing.expectations import cursor_problem, expect
-from muxly_testing.readings import Read, all_records, boundary, cursor_after, planned, read, total
-from muxly_testing.watching import WatchedRun, within
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from muxly.component import Component
-    from muxly_testing.readings import Key
+from muxly_testing._component_conformance import ComponentConformance
+from muxly_testing._expectations import WatchedRun, cursor_problem, expect, hashable, within
 
 __all__ = ["ConnectorConformance"]
+
+
+Key = tuple[str, Any]
+"""A record's stream, and the record in a form that can be counted."""
+
+
+@frozen(eq=False)
+class ReadBatch:
+    """A batch as it was read, with its records."""
+
+    batch: Batch
+    stream: str
+    records: list[dict[str, Any]]
+
+    @property
+    def counts(self) -> Counter[Key]:
+        """How often each record is in it."""
+        return Counter((self.stream, hashable(record)) for record in self.records)
+
+
+def read(connector: Connector, stream: Stream, partition: Partition, cursor: Cursor) -> Iterator[ReadBatch]:
+    """One reading of a partition; each batch is checked on its way."""
+    for batch in connector.read(stream, partition, copy.deepcopy(cursor)):
+        expect(isinstance(batch, Batch), "read yields muxly.Batch objects", batch)
+        name = stream.name if batch.stream is None else batch.stream
+        yield ReadBatch(batch, name, batch.to_arrow(stream.schema)[0].to_pylist())
+
+
+def all_records(connector: Connector, stream: Stream, plan: Plan) -> Counter[Key]:
+    """The records of all partitions of a plan."""
+    return total(one for part in plan.partitions for one in read(connector, stream, part, part.cursor))
+
+
+def total(reads: Iterable[ReadBatch]) -> Counter[Key]:
+    """The records of several batches."""
+    counts: Counter[Key] = Counter()
+    for one in reads:
+        counts.update(one.counts)
+    return counts
+
+
+def planned(connector: Connector, cursor: Cursor = None) -> Iterator[tuple[Stream, Plan]]:
+    """Every stream that is there and has no parent, with its plan."""
+    for stream in list(connector.streams()):
+        if stream.parent is None:
+            try:
+                yield stream, connector.plan(stream, cursor)
+            except StreamUnavailableError:
+                continue
+
+
+def cursor_after(plan: Plan, last: Mapping[str, Cursor]) -> Cursor:
+    """What the stream's cursor becomes when the plan is done, as ``Plan.cursor`` says."""
+    if plan.cursor is not None:
+        return plan.cursor
+    known = {part.id: last.get(part.id) for part in plan.partitions if last.get(part.id) is not None}
+    if len(plan.partitions) == 1:
+        return next(iter(known.values()), None)
+    return known or None
+
+
+def boundary(stream: Stream, reads: Iterable[ReadBatch]) -> Counter[Key]:
+    """The records that may come again after these: those within the lookback of the greatest cursor value."""
+    field, counts = stream.cursor_field, Counter[Key]()
+    if field is None:
+        return counts
+    kept = list(reads)
+    values = [record[field] for one in kept for record in one.records if record.get(field) is not None]
+    if not values:
+        return total(kept)
+    limit = _limit(max(values), stream)
+    for one in kept:
+        for record in one.records:
+            if one.stream != stream.name or _reaches(record.get(field), limit):
+                counts[one.stream, hashable(record)] += 1
+    return counts
+
+
+def _limit(greatest: Any, stream: Stream) -> Any:
+    try:
+        return greatest if stream.lookback is None else greatest - stream.lookback
+    except TypeError:
+        return None
+
+
+def _reaches(value: Any, limit: Any) -> bool:
+    return limit is None or (value is not None and value >= limit)
 
 
 class ConnectorConformance(ComponentConformance):
@@ -57,7 +141,7 @@ class ConnectorConformance(ComponentConformance):
         return self.connector(tmp_path)
 
     def work(self, component: Component) -> object:
-        """Read everything; what is kept beside the records is streams and plans."""
+        """ReadBatch everything; what is kept beside the records is streams and plans."""
         connector, kept = cast("Connector", component), list[object]()
         for stream, plan in planned(connector):
             all_records(connector, stream, plan)
@@ -171,7 +255,7 @@ class ConnectorConformance(ComponentConformance):
                 for index in self._resumable(stream, reads):
                     _expect_rest(ready, stream, part, reads, index)
 
-    def _resumable(self, stream: Stream, reads: list[Read]) -> list[int]:
+    def _resumable(self, stream: Stream, reads: list[ReadBatch]) -> list[int]:
         """Where reading may resume: in the middle only of a sorted stream."""
         found = [index for index, one in enumerate(reads) if one.batch.cursor is not None]
         if not stream.sorted:
@@ -284,7 +368,7 @@ def _expect_whole_groups(stream: Stream, groups: list[set[Any]]) -> None:
         )
 
 
-def _expect_rest(connector: Connector, stream: Stream, part: Partition, reads: list[Read], index: int) -> None:
+def _expect_rest(connector: Connector, stream: Stream, part: Partition, reads: list[ReadBatch], index: int) -> None:
     rest, cursor = total(reads[index + 1 :]), reads[index].batch.cursor
     found = total(read(connector, stream, part, cursor))
     where = f"resuming partition {part.id!r} of {stream.name} after batch {index} at {cursor!r}"
@@ -311,7 +395,7 @@ def _expect_storable(value: Any, what: str) -> None:
     expect(problem is None, "cursors and payloads are JSON values, dates, datetimes or Decimals", problem)
 
 
-def _last_cursor(reads: list[Read]) -> Any:
+def _last_cursor(reads: list[ReadBatch]) -> Any:
     return next((one.batch.cursor for one in reversed(reads) if one.batch.cursor is not None), None)
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import muxly
 from muxly_testing import ChaosRouter, CollectingRouter, ConnectorConformance, FakeConnector, Fault, RouterConformance
-from tests.core.testing.adding_up import AddsToWhatItSees, Summed
+from tests.testing.summing_router import AddsToWhatItSees, Summed
 
 
 class Router(RouterConformance):

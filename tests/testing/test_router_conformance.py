@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import muxly
 from muxly_testing import ChaosRouter, CollectingRouter, Fault, RouterConformance
-from tests.core.testing.adding_up import Summed
+from tests.testing.summing_router import Summed
 
 
 class Kept(RouterConformance):

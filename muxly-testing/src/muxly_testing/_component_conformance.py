@@ -10,22 +10,28 @@ import threading
 import time
 import warnings
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
 
 import attrs
 import pytest
 
-from muxly.component import Component, Notice
+from muxly.component import Component, Notice, Run
 from muxly.errors import MuxlyError
-from muxly_testing.expectations import expect
-from muxly_testing.secrecy import chain, expect_hidden, revealed, traced, with_references
-from muxly_testing.watching import WatchedRun, open_files, package, quietly, within
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from muxly.component import Run
+from muxly_testing._expectations import (
+    WatchedRun,
+    chain,
+    expect,
+    expect_hidden,
+    open_files,
+    package,
+    quietly,
+    revealed,
+    traced,
+    with_references,
+    within,
+)
 
 __all__ = ["ComponentConformance"]
 

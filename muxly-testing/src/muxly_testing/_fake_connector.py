@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs.validators import ge, in_
 
 from muxly.batch import Batch, Cursor, Rejected
+from muxly.component import Run
 from muxly.connector import Connector, Partition, Plan
 from muxly.errors import StreamUnavailableError
 from muxly.options import option
 from muxly.stream import Stream
-from muxly_testing import fake_cursors, fake_records
-from muxly_testing.calls import Call, Calls
-from muxly_testing.faults import Fault, scripted
-from muxly_testing.places import Place, new_token
+from muxly_testing._destination import SharedState, new_token
+from muxly_testing._faults import Call, Calls, Fault, scripted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    import pyarrow as pa
 
-    from muxly.component import Run
 
 __all__ = ["FakeConnector"]
+
+
+FIRST_INSTANT = datetime(2024, 1, 1, tzinfo=UTC)
+_WORDS = (
+    "",
+    "plain",
+    'quo"te',
+    "com,ma",
+    "new\nline",
+    "tab\t",
+    "=1+1",
+    "naïve",
+    "日本語",
+    "👩‍💻",
+    "O'Neil",
+    "null",
+    "\\N",
+)
+
+
+CURSOR_KINDS = ("number", "text", "datetime", "decimal", "mapping")
 
 
 class FakeConnector(Connector):
@@ -41,7 +64,7 @@ class FakeConnector(Connector):
     batch_records: int = option("Records of one batch.", default=100, validator=ge(1))
     cursor_every: int = option("Every n-th batch carries a cursor; 0 = none does.", default=1, validator=ge(0))
     cursor_kind: str = option(
-        "number, text, datetime, decimal or mapping.", default="number", validator=in_(fake_cursors.KINDS)
+        "number, text, datetime, decimal or mapping.", default="number", validator=in_(CURSOR_KINDS)
     )
     seed: int = option("Another seed, other values.", default=0)
     wide: bool = option("A column of every type, rather than five usual ones.", default=False)
@@ -114,14 +137,14 @@ class FakeConnector(Connector):
     def _plan(self, stream: Stream, cursor: Cursor) -> Plan:
         if stream.name in self.missing:
             raise StreamUnavailableError(f"the stream {stream.name} is not there; it is listed in `missing`")
-        first, end = fake_cursors.decode(cursor), self._end(stream.name)
+        first, end = decode_cursor(cursor), self._end(stream.name)
         if self.endless:
             return Plan((self._partition(first, None),))
         if first >= end:
             return Plan((), cursor)
         edges = self._edges(first, end)
         parts = [self._partition(low, high) for low, high in itertools.pairwise(edges)]
-        return Plan(parts, fake_cursors.encode(self.cursor_kind, end))
+        return Plan(parts, encode_cursor(self.cursor_kind, end))
 
     def _edges(self, first: int, end: int) -> list[int]:
         unit = self.per_day if self.by_day else 1
@@ -130,13 +153,13 @@ class FakeConnector(Connector):
 
     def _partition(self, low: int, high: int | None) -> Partition:
         records = None if high is None else high - low
-        cursor = fake_cursors.encode(self.cursor_kind, low)
+        cursor = encode_cursor(self.cursor_kind, low)
         return Partition(f"from-{low}", cursor, payload={"from": low, "to": high}, records=records)
 
     def read(self, stream: Stream, partition: Partition, cursor: Cursor) -> Iterator[Batch]:
         """The records of the partition from the cursor on."""
         start, end = partition.payload["from"], partition.payload["to"]
-        low = fake_cursors.decode(cursor)
+        low = decode_cursor(cursor)
         while end is None or low < end:
             number, high = self._cut(start, low, end)
             with self._scripted(Call("read", stream=stream.name, key=partition.id, number=number)):
@@ -155,7 +178,7 @@ class FakeConnector(Connector):
     def _cursor(self, number: int, high: int, end: int | None) -> Cursor:
         if self.cursor_every == 0 or ((number + 1) % self.cursor_every and high != end):
             return None
-        return fake_cursors.encode(self.cursor_kind, high)
+        return encode_cursor(self.cursor_kind, high)
 
     def _batches(self, stream: Stream, numbers: range, cursor: Cursor) -> Iterator[Batch]:
         there = self._there(numbers)
@@ -174,7 +197,7 @@ class FakeConnector(Connector):
         )
 
     def _record(self, name: str, number: int) -> dict[str, Any]:
-        record = fake_records.record(self.seed, name, number, wide=self.wide, per_day=self.per_day)
+        record = fake_record(self.seed, name, number, wide=self.wide, per_day=self.per_day)
         if self.deleted:
             record["_deleted_at"] = record["changed_at"] if number in self.deleted else None
         if self.extra_from is not None and number >= self.extra_from:
@@ -186,7 +209,7 @@ class FakeConnector(Connector):
     def _as_arrow(self, records: Sequence[Mapping[str, Any]]) -> Any:
         import pyarrow as pa
 
-        known = fake_records.schema(wide=self.wide)
+        known = fake_schema(wide=self.wide)
         names = dict.fromkeys(name for record in records for name in record) or dict.fromkeys(known.names)
         columns = {name: [record.get(name) for record in records] for name in names}
         return pa.table({name: _array(known, name, values) for name, values in columns.items()})
@@ -206,7 +229,7 @@ class FakeConnector(Connector):
             self._run.sleep(self.batch_seconds)
 
     def _noted(self) -> Calls:
-        return Place.of(self.token or self._own, self.folder).calls
+        return SharedState.of(self.token or self._own, self.folder).calls
 
     def _scripted(self, call: Call) -> AbstractContextManager[None]:
         return scripted(self.faults, self._noted(), call, self._run)
@@ -229,3 +252,107 @@ def _array(known: Any, name: str, values: list[Any]) -> Any:
     if kind is not None and pa.types.is_dictionary(kind):
         return pa.array(values).dictionary_encode().cast(kind)
     return pa.array(values, type=kind)
+
+
+def fake_record(seed: int, stream: str, number: int, *, wide: bool, per_day: int) -> dict[str, Any]:
+    """One record; ``id`` is its number, and all else follows from it.
+
+    Args:
+        seed: Another seed, other values.
+        stream: The stream's name.
+        number: 0 or more.
+        wide: Whether it has a column of every type rather than five usual ones.
+        per_day: So many records share one ``day``.
+    """
+    bits = _random_bits(seed, stream, number)
+    few = {
+        "id": number,
+        "name": f"{stream}-{number}",
+        "amount": (bits % 1_000_000) / 100,
+        "day": (FIRST_INSTANT + timedelta(days=number // per_day)).date(),
+        "changed_at": FIRST_INSTANT + timedelta(seconds=number),
+    }
+    return {**few, **_more(bits, number)} if wide else few
+
+
+def _random_bits(seed: int, stream: str, number: int) -> int:
+    """64 even bits for the number; the same on every machine and in every version."""
+    key = f"{seed}:{stream}:{number}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+
+
+def _more(bits: int, number: int) -> dict[str, Any]:
+    word = _WORDS[bits % len(_WORDS)]
+    return {
+        "flag": None if number % 7 == 3 else bits % 2 == 0,
+        "tiny": bits % 256 - 128,
+        "big": bits,
+        "price": Decimal(bits % 10**18) / Decimal(10**9),
+        "ratio": float("inf") if number % 97 == 5 else (bits % 4096) / 64,
+        "text": None if number % 11 == 7 else word,
+        "bytes": bits.to_bytes(8, "big"),
+        "clock": (FIRST_INSTANT + timedelta(microseconds=bits % 86_400_000_000)).time(),
+        "lasted": timedelta(microseconds=bits % 10**12),
+        "naive_at": datetime(1970, 1, 1) + timedelta(seconds=bits % 10**9),  # noqa: DTZ001 (a column without zone)
+        "tags": None if number % 5 == 4 else [word, str(bits % 10)][: bits % 3],
+        "place": {"lat": (bits % 180) - 90.0, "city": word} if number % 6 else None,
+        "nothing": None,
+        "kind": ("red", "green", "blue")[bits % 3],
+        "old": date(1, 1, 1) + timedelta(days=bits % 3_000_000),
+        "noon": time(12, 0),
+    }
+
+
+def fake_schema(*, wide: bool) -> pa.Schema:
+    """The Arrow schema of the records."""
+    import pyarrow as pa
+
+    few = [
+        ("id", pa.int64()),
+        ("name", pa.string()),
+        ("amount", pa.float64()),
+        ("day", pa.date32()),
+        ("changed_at", pa.timestamp("us", "UTC")),
+    ]
+    more = [
+        ("flag", pa.bool_()),
+        ("tiny", pa.int8()),
+        ("big", pa.uint64()),
+        ("price", pa.decimal128(24, 9)),
+        ("ratio", pa.float32()),
+        ("text", pa.large_string()),
+        ("bytes", pa.binary()),
+        ("clock", pa.time64("us")),
+        ("lasted", pa.duration("us")),
+        ("naive_at", pa.timestamp("ms")),
+        ("tags", pa.list_(pa.string())),
+        ("place", pa.struct([("lat", pa.float64()), ("city", pa.string())])),
+        ("nothing", pa.null()),
+        ("kind", pa.dictionary(pa.int8(), pa.string())),
+        ("old", pa.date32()),
+        ("noon", pa.time32("s")),
+    ]
+    return pa.schema(few + more if wide else few)
+
+
+def encode_cursor(kind: str, number: int) -> Any:
+    """The cursor that says: everything before this number was read."""
+    at = FIRST_INSTANT + timedelta(seconds=number)
+    return {
+        "number": number,
+        "text": f"{number:012}",
+        "datetime": at,
+        "decimal": Decimal(number).scaleb(-2),
+        "mapping": {"at": at, "ids": [number], "none": None},
+    }[kind]
+
+
+def decode_cursor(cursor: Any) -> int:
+    """The number in a cursor; None = 0."""
+    if cursor is None:
+        return 0
+    if isinstance(cursor, dict):
+        return int(cursor["ids"][0])
+    if isinstance(cursor, datetime):
+        return int((cursor - FIRST_INSTANT).total_seconds())
+    return int(cursor.scaleb(2)) if isinstance(cursor, Decimal) else int(cursor)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 from attrs import field, frozen
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
+from muxly.router import Delivery
+from muxly.stream import Stream
+from muxly_testing._faults import Calls
 
+if TYPE_CHECKING:
     import pyarrow as pa
 
-    from muxly.router import Delivery
-    from muxly.stream import Stream
 
-__all__ = ["Destination", "Entry", "FileDestination", "MemoryDestination"]
+__all__ = ["Destination", "DestinationEntry", "FileDestination", "MemoryDestination"]
 
 
 def _rows(value: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
@@ -28,7 +30,7 @@ def _rows(value: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
 
 
 @frozen(kw_only=True)
-class Entry:
+class DestinationEntry:
     """Something that happened at the destination, in one piece.
 
     Args:
@@ -60,23 +62,23 @@ class Entry:
     left_out: tuple[int, ...] = field(default=(), converter=tuple[int, ...])
 
 
-Stored = tuple[Entry, "Callable[[], Iterator[pa.RecordBatch]]"]
+StoredEntry = tuple[DestinationEntry, "Callable[[], Iterator[pa.RecordBatch]]"]
 
 
 class Destination(Protocol):
     """An append-only list of entries; an entry is there as a whole, or not at all."""
 
-    def add(self, entry: Entry, batches: Iterable[pa.RecordBatch] = ()) -> None:
+    def add(self, entry: DestinationEntry, batches: Iterable[pa.RecordBatch] = ()) -> None:
         """Append an entry; durable on return."""
 
-    def entries(self) -> Sequence[Stored]:
+    def entries(self) -> Sequence[StoredEntry]:
         """Every entry, each with a function that gives its batches."""
 
     def clear(self) -> None:
         """Forget everything."""
 
 
-def entry_of(delivery: Delivery, *, left_out: Iterable[int] = ()) -> Entry:
+def entry_of(delivery: Delivery, *, left_out: Iterable[int] = ()) -> DestinationEntry:
     """The entry for a delivery's records after ``delivered``."""
     return attrs.evolve(
         _entry(delivery.stream, "delivery", delivery.generation),
@@ -89,13 +91,13 @@ def entry_of(delivery: Delivery, *, left_out: Iterable[int] = ()) -> Entry:
     )
 
 
-def generation_entry(stream: Stream, kind: str, generation: int) -> Entry:
+def generation_entry(stream: Stream, kind: str, generation: int) -> DestinationEntry:
     """The entry for ``begin`` or ``complete``."""
     return _entry(stream, kind, generation)
 
 
-def _entry(stream: Stream, kind: str, generation: int | None) -> Entry:
-    return Entry(
+def _entry(stream: Stream, kind: str, generation: int | None) -> DestinationEntry:
+    return DestinationEntry(
         kind=kind,
         stream=stream.name,
         primary_key=stream.primary_key,
@@ -109,16 +111,16 @@ class MemoryDestination:
     """Entries in the memory of this process."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[Entry, list[pa.RecordBatch]]] = []
+        self._entries: list[tuple[DestinationEntry, list[pa.RecordBatch]]] = []
         self._lock = threading.Lock()
 
-    def add(self, entry: Entry, batches: Iterable[pa.RecordBatch] = ()) -> None:
+    def add(self, entry: DestinationEntry, batches: Iterable[pa.RecordBatch] = ()) -> None:
         """Append an entry, once all its batches were given."""
         kept = list(batches)
         with self._lock:
             self._entries.append((entry, kept))
 
-    def entries(self) -> Sequence[Stored]:
+    def entries(self) -> Sequence[StoredEntry]:
         """Every entry so far."""
         with self._lock:
             return [(entry, batches.__iter__) for entry, batches in self._entries]
@@ -155,7 +157,7 @@ class FileDestination:
             connection.executescript(_TABLES)
             yield connection
 
-    def add(self, entry: Entry, batches: Iterable[pa.RecordBatch] = ()) -> None:
+    def add(self, entry: DestinationEntry, batches: Iterable[pa.RecordBatch] = ()) -> None:
         """Append an entry in one transaction; batches go to disk one by one."""
         with self._connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -166,13 +168,13 @@ class FileDestination:
             )
             connection.execute("COMMIT")
 
-    def entries(self) -> Sequence[Stored]:
+    def entries(self) -> Sequence[StoredEntry]:
         """Every committed entry; batches are read when they are asked for."""
         if not self._path.exists():
             return []
         with self._connected() as connection:
             found = connection.execute("SELECT number, entry FROM entries ORDER BY number").fetchall()
-        return [(Entry(**json.loads(text)), self._reader(number)) for number, text in found]
+        return [(DestinationEntry(**json.loads(text)), self._reader(number)) for number, text in found]
 
     def _reader(self, entry: int) -> Callable[[], Iterator[pa.RecordBatch]]:
         def read() -> Iterator[pa.RecordBatch]:
@@ -189,7 +191,7 @@ class FileDestination:
             connection.executescript("DELETE FROM batches; DELETE FROM entries;")
 
 
-def _entry_text(entry: Entry) -> str:
+def _entry_text(entry: DestinationEntry) -> str:
     return json.dumps(attrs.asdict(entry))
 
 
@@ -206,3 +208,99 @@ def _from_bytes(content: bytes) -> Any:
     import pyarrow as pa
 
     return next(iter(pa.ipc.open_stream(content)))
+
+
+_Record = dict[str, Any]
+TOMBSTONE = "_deleted_at"
+SEQUENCE = "_muxly_sequence"
+"""The column of a kept batch that says where each record stood in its stream's log; readers do not see it."""
+
+
+def visible_records(entries: Sequence[StoredEntry], stream: str) -> list[_Record]:
+    """The records of the stream, as all entries together leave them."""
+    mine = [stored for stored in entries if stored[0].stream == stream]
+    newest = visible_generation(entries, stream)
+    found: list[_Record] = []
+    for entry, batches in mine:
+        if entry.kind == "delivery" and (entry.mode != "replace" or entry.generation == newest):
+            found = _with_entry(found, entry, list(entry_records(entry, batches())))
+    return [{name: value for name, value in record.items() if name != SEQUENCE} for record in found]
+
+
+def visible_generation(entries: Sequence[StoredEntry], stream: str) -> int | None:
+    """The newest generation of the stream that is complete."""
+    complete = [entry.generation for entry, _ in entries if entry.stream == stream and entry.kind == "complete"]
+    return max((one for one in complete if one is not None), default=None)
+
+
+def entry_records(entry: DestinationEntry, batches: Iterator[Any]) -> Iterator[_Record]:
+    """The records of an entry without those that it left out."""
+    number, left_out = entry.first, set(entry.left_out)
+    for batch in batches:
+        for record in batch.to_pylist():
+            if number not in left_out:
+                yield record
+            number += 1
+
+
+def _with_entry(found: list[_Record], entry: DestinationEntry, new: list[_Record]) -> list[_Record]:
+    if entry.mode == "upsert":
+        return _with_upserted(found, entry, new)
+    if entry.mode == "overwrite":
+        values = {_key_values(record, entry.overwrite_key) for record in new} | set(entry.replaces)
+        found = [record for record in found if _key_values(record, entry.overwrite_key) not in values]
+    return [*found, *new]
+
+
+def _with_upserted(found: list[_Record], entry: DestinationEntry, new: list[_Record]) -> list[_Record]:
+    """By primary key; the greater cursor field wins, and of equals what stood later in the log."""
+    merged = {_key_values(record, entry.primary_key): record for record in found}
+    for record in new:
+        key = _key_values(record, entry.primary_key)
+        if key not in merged or not _older(record, merged[key], entry.cursor_field):
+            merged[key] = record
+    return list(merged.values())
+
+
+def _older(record: _Record, other: _Record, cursor_field: str | None) -> bool:
+    mine, theirs = (None if cursor_field is None else one.get(cursor_field) for one in (record, other))
+    if mine == theirs:
+        return bool(record.get(SEQUENCE, 0) < other.get(SEQUENCE, 0))
+    return theirs is not None and (mine is None or bool(mine < theirs))
+
+
+def _key_values(record: Mapping[str, Any], key: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(str(record.get(column)) for column in key)
+
+
+def without_tombstones(found: list[_Record]) -> list[_Record]:
+    """Without tombstones, which a reader of an upserted table does not see."""
+    return [record for record in found if record.get(TOMBSTONE) is None]
+
+
+# Of the whole process on purpose: the copy that a run opens, and the value that the test holds, meet here.
+_states: dict[str, SharedState] = {}
+_lock = threading.Lock()
+
+
+class SharedState:
+    """The calls of test components that share a token or a folder, and what was delivered to them."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.calls = Calls(None if folder is None else folder / "calls.jsonl")
+        self.destination: Destination = (
+            MemoryDestination() if folder is None else FileDestination(folder / "delivered.sqlite")
+        )
+
+    @classmethod
+    def of(cls, token: str, folder: Path | None) -> SharedState:
+        """The place of that token in this process, or of that folder for all processes."""
+        if folder is not None:
+            return cls(folder)
+        with _lock:
+            return _states.setdefault(token, cls())
+
+
+def new_token() -> str:
+    """A token that no other component has."""
+    return uuid.uuid4().hex

@@ -3,38 +3,230 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import attrs
+import pytest
 
-from muxly.errors import ConfigurationError, DeliveryError
-from muxly.router import Router
+from muxly.component import Component, Run
+from muxly.errors import ConfigurationError, ConflictError, DeliveryError, MuxlyError, RetryableError
+from muxly.router import Delivery, Router
 from muxly.stream import Stream
-from muxly_testing import fake_records
-from muxly_testing.deliveries import delivery
-from muxly_testing.expectations import expect
-from muxly_testing.odd_texts import NAMES, TEXTS
-from muxly_testing.router_crashes import RouterCrashes
-from muxly_testing.router_modes import RouterModes
-from muxly_testing.router_patience import RouterPatience
-from muxly_testing.router_repeats import RouterRepeats
-from muxly_testing.watching import WatchedRun, within
+from muxly_testing._deliveries import delivery
+from muxly_testing._expectations import WatchedRun, expect, within
+from muxly_testing._fake_connector import fake_record, fake_schema
+from muxly_testing._router_crashes import RouterCrashes
+from muxly_testing._router_harness import RouterHarness
+from muxly_testing._router_modes import RouterModes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
 
-    from muxly.component import Component, Run
-    from muxly.router import Delivery
 
-__all__ = ["RouterConformance"]
+__all__ = ["ODD_NAMES", "ODD_TEXTS", "RouterConformance", "RouterRepeats", "RouterThrottling"]
+
+
+TRIES = 6
+LONGEST_SECONDS = 5.0
+
 
 PROMISES = ("effectively_once", "at_least_once", "idempotent")
 
 
-class RouterConformance(RouterRepeats, RouterModes, RouterPatience, RouterCrashes):
+ODD_TEXTS = (
+    "",
+    " ",
+    'quo"te',
+    "O'Neil; DROP TABLE x",
+    "com,ma",
+    "new\nline",
+    "carriage\rreturn",
+    "both\r\n",
+    "tab\t",
+    "=1+1",
+    "@cmd",
+    "-5",
+    "null",
+    "NaN",
+    "\\N",
+    "\\",
+    "naïve",
+    "日本語",
+    "👩‍💻",
+    "e\u0301",
+    "\u202eright to left",
+    "\ufeffmark",
+    "${HOME}",
+    "{{7*7}}",
+    "<script>",
+    "../../etc/passwd",
+    "a" * 70_000,
+)
+ODD_NAMES = (
+    "../../escape",
+    "/absolute",
+    "a/b",
+    "a\\b",
+    ".",
+    "..",
+    ".hidden",
+    "",
+    " ",
+    "con",
+    "x" * 300,
+    "naïve ☃",
+    "new\nline",
+    "semi;colon",
+    'quo"te',
+    "%2e%2e",
+    "deals:contacts",
+    "UPPER",
+    "upper",
+)
+
+
+class RouterRepeats(RouterHarness):
+    """A repeat does what the promise says."""
+
+    def test_repeat_of_a_delivery(self, made: Component, run: Run) -> None:
+        """The acknowledgement was lost: the same id comes again, to another copy."""
+        one = self.numbered(range(10))
+        first = self.deliver_reopened(made, run, one)
+        second = self.deliver_reopened(made, run, self.again(one))
+        self.expect_arrived(range(10), "the same id twice", tries=2)
+        expect(first.rejected == second.rejected, "a repeat returns the same receipt", (first, second))
+
+    def test_repeat_in_the_same_copy(self, ready: Router) -> None:
+        """Also without being opened again."""
+        one = self.numbered(range(10))
+        self.deliver(ready, one)
+        self.deliver(ready, self.again(one))
+        self.expect_arrived(range(10), "the same id twice in one copy", tries=2)
+
+    def test_repeat_after_later_deliveries(self, made: Component, run: Run) -> None:
+        """An old ledger was restored."""
+        if self.usual_mode == "replace":
+            pytest.skip("the router has only the mode replace")
+        early, late = self.numbered(range(5)), self.numbered(range(5, 10))
+        for one in (early, late, self.again(early), self.again(late)):
+            self.deliver_reopened(made, run, one)
+        self.expect_arrived(range(10), "the same ids again, after later ones", tries=2)
+
+    def test_repeat_after_the_records_broke_off(self, made: Component, run: Run) -> None:
+        """Reading a segment failed in the middle; nothing of the attempt may be doubled."""
+        one = self.numbered(range(12))
+        broken = self.again(one, source=lambda: _breaking_off(one))
+        with contextlib.suppress(RetryableError):
+            self.deliver_reopened(made, run, broken)
+            expect(condition=False, contract="an error of the delivery's own records is passed on")
+        self.deliver_reopened(made, run, self.again(one))
+        self.expect_arrived(range(12), "an attempt broke off, and was repeated", tries=2)
+
+    def test_known_id_with_other_content_is_a_conflict(self, made: Component, run: Run) -> None:
+        """Skipping it would lose records silently."""
+        if self._promise != "effectively_once":
+            pytest.skip("the router does not promise effectively_once")
+        one = self.numbered(range(5))
+        self.deliver_reopened(made, run, one)
+        other = self.numbered(range(50, 55), id=one.id)
+        with pytest.raises(ConflictError, match=r"."):
+            self.deliver_reopened(made, run, other)
+        self.expect_arrived(range(5), "a conflict changes nothing")
+
+    def test_what_is_delivered_already_is_left_out(self, made: Component, run: Run) -> None:
+        """``Delivery.mark`` kept a position before the crash."""
+        one = self.numbered(range(10))
+        self.deliver_reopened(made, run, attrs.evolve(one, delivered=6))
+        self.expect_arrived(range(6, 10), "6 of 10 records are delivered already")
+
+    def test_attempt_after_an_error_works(self, made: Component, run: Run) -> None:
+        """After any error the runner closes and opens the router."""
+        router = cast("Router", copy.deepcopy(made))
+        router.open(run)
+        one = self.numbered(range(6))
+        with contextlib.suppress(MuxlyError):
+            router.deliver(self.again(one, source=lambda: _breaking_off(one)))
+        router.close()
+        router.open(run)
+        self.deliver(router, self.again(one))
+        router.close()
+        self.expect_arrived(range(6), "an attempt after an error", tries=2)
+
+
+def _breaking_off(one: Delivery) -> Iterator[pa.RecordBatch]:
+    yield next(one.source())
+    raise RetryableError("the records broke off")
+
+
+class RouterThrottling(RouterHarness):
+    """A destination that asks to wait is not pushed, and not given up."""
+
+    patience_seconds: ClassVar[float] = 30.0
+    """How long it may take until the destination that ``slow`` gives has everything."""
+
+    def test_destination_that_asks_to_wait_is_waited_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: WatchedRun
+    ) -> None:
+        """With ``run.sleep``, or by a ``RetryableError`` that says how long."""
+        router = self._slow(tmp_path, monkeypatch)
+        contract = f"a destination that asks to wait has everything within {self.patience_seconds} s"
+        within(self.patience_seconds, contract, lambda: self._deliver_patiently(router, run))
+        self.expect_arrived(range(6), "a destination asked to wait", tries=TRIES)
+
+    def _slow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Router:
+        why = "slow() gives no router whose destination asks to wait"
+        return cast("Router", self._or_skip(self.slow(tmp_path / "inside" / "deep"), monkeypatch, why))
+
+    def _deliver_patiently(self, router: Router, run: WatchedRun) -> None:
+        """As the runner does: the same delivery again, after what was marked, when the time has come."""
+        one = self.numbered(range(6))
+        for _ in range(TRIES):
+            one = self.again(one)
+            if (error := self._error_of_delivery(router, run, one)) is None:
+                return
+            expect(isinstance(error, RetryableError), "being asked to wait is a RetryableError", repr(error))
+            assert isinstance(error, RetryableError)
+            expect(
+                error.retry_after is not None and error.retry_after > 0,
+                "what the destination asked for is passed on as RetryableError(..., retry_after=seconds)",
+                repr(error),
+            )
+            run.sleep(min(error.retry_after or 0.0, LONGEST_SECONDS))
+        expect(condition=False, contract=f"the destination takes everything within {TRIES} tries")
+
+    def _error_of_delivery(self, router: Router, run: WatchedRun, one: Delivery) -> Exception | None:
+        try:
+            self.deliver_reopened(router, run, one)
+        except AssertionError:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is looked at)
+            return error
+        return None
+
+    def test_stopping_run_ends_waiting_for_the_destination(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: WatchedRun
+    ) -> None:
+        """The stop comes while it waits."""
+        router = self._slow(tmp_path, monkeypatch)
+        sleep = run.sleep
+
+        def stopped(seconds: float) -> None:
+            run.stop.set()
+            sleep(seconds)
+
+        monkeypatch.setattr(run, "sleep", stopped)
+        within(
+            self.stop_seconds,
+            f"a router that waits ends within {self.stop_seconds} s when the run is stopped",
+            lambda: self._error_of_delivery(router, run, self.numbered(range(6))),
+        )
+
+
+class RouterConformance(RouterRepeats, RouterModes, RouterThrottling, RouterCrashes):
     """Subclass it, and say how your router is made and how to read what arrived.
 
     ::
@@ -75,12 +267,12 @@ class RouterConformance(RouterRepeats, RouterModes, RouterPatience, RouterCrashe
 
     def test_values_arrive_unchanged(self, made: Component, run: Run) -> None:
         """Quotes, line ends, all scripts, things that look like numbers or code."""
-        records = [{**self.record(number), "text": text} for number, text in enumerate(TEXTS)]
+        records = [{**self.record(number), "text": text} for number, text in enumerate(ODD_TEXTS)]
         self.deliver_reopened(made, run, self._of(records))
-        self.expect_arrived(range(len(TEXTS)), "text of all kinds")
+        self.expect_arrived(range(len(ODD_TEXTS)), "text of all kinds")
         for record in self.arrived():
             if isinstance(found := record.get("text"), str):
-                sent = TEXTS[int(self.identity(record))]
+                sent = ODD_TEXTS[int(self.identity(record))]
                 expect(found == sent, "text arrives unchanged", f"{sent[:80]!r} became {found[:80]!r}")
 
     def test_delivery_without_records_is_a_success(self, made: Component, run: Run) -> None:
@@ -120,7 +312,7 @@ class RouterConformance(RouterRepeats, RouterModes, RouterPatience, RouterCrashe
 
     def test_every_type_arrives_or_is_refused_by_name(self, made: Component, run: Run) -> None:
         """A type that the destination does not have is an error that names the column."""
-        schema, sent = fake_records.schema(wide=True), 1000
+        schema, sent = fake_schema(wide=True), 1000
         for field in schema:
             if field.name == "id":
                 continue
@@ -135,7 +327,7 @@ class RouterConformance(RouterRepeats, RouterModes, RouterPatience, RouterCrashe
         import pyarrow as pa
 
         usual = pa.Table.from_pylist([self.record(number) for number in numbers])
-        values = [fake_records.record(0, "typed", n, wide=True, per_day=10).get(field.name) for n in numbers]
+        values = [fake_record(0, "typed", n, wide=True, per_day=10).get(field.name) for n in numbers]
         column = pa.array(values).dictionary_encode() if pa.types.is_dictionary(field.type) else values
         return usual.append_column(f"typed_{field.name}", pa.array(column, type=field.type))
 
@@ -151,7 +343,7 @@ class RouterConformance(RouterRepeats, RouterModes, RouterPatience, RouterCrashe
     def test_stream_names_are_only_names(self, made: Component, run: Run, tmp_path: Path) -> None:
         """They come from outside: never a path, never code, never mixed up."""
         before, sent = _outside(tmp_path), list[int]()
-        for number, name in enumerate(NAMES):
+        for number, name in enumerate(ODD_NAMES):
             stream = attrs.evolve(self.stream, name=name)
             with contextlib.suppress(DeliveryError, ConfigurationError):
                 self.deliver_reopened(made, run, self._of([self.record(number)], stream=stream))
