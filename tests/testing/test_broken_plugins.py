@@ -70,7 +70,7 @@ CAUGHT = {
 
 @pytest.fixture(scope="module")
 def report() -> str:
-    """What pytest says about all of them; one process, , since most of its time is its start."""
+    """What pytest says about all of them; a single process, since most of its time is its start."""
     names = [f"{PLUGINS}::{name}::{test}" for name, (test, _) in CAUGHT.items()]
     names.append(f"{PLUGINS}::TestChatty::test_secrets_are_shown_nowhere")
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-o", "addopts=", "-rf"]

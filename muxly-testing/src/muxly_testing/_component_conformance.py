@@ -1,4 +1,4 @@
-"""What every component has to keep, whatever its kind."""
+"""Conformance tests shared by connectors and routers."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ CONTRACTS = ("muxly.connector", "muxly.router", "muxly.scheduler")
 
 
 class ComponentConformance:
-    """Tests of options, life, secrets and manners; the base of both conformance classes."""
+    """Tests of options, opening and closing, secrets and resources; the base of both conformance classes."""
 
     stop_seconds: ClassVar[float] = 10.0
-    """How long a component may take to end when its run stops, or its system is out of reach."""
+    """Seconds within which a component must end when its run stops, or its system is unreachable."""
 
     hang_seconds: ClassVar[float] = 15.0
-    """How long the component that ``hanging`` gives may take to give up a system that never answers."""
+    """Seconds within which the component that ``hanging`` gives must give up a system that never answers."""
 
     @abstractmethod
     def component(self, tmp_path: Path) -> Component:
@@ -54,31 +54,31 @@ class ComponentConformance:
 
     @abstractmethod
     def work(self, component: Component) -> object:
-        """Everything a run does with the opened component; overridden by the two conformance classes.
+        """Do with the opened component all that a run does; overridden by the two conformance classes.
 
         Returns:
-            What the component gave that the runner keeps; no secret may be in it.
+            Values from the component that the runner keeps; they must contain no secret.
         """
         raise NotImplementedError
 
     def broken(self, tmp_path: Path) -> Component | None:
-        """The component with options that lead nowhere: a closed port, a wrong password.
+        """The component with options that cannot work: a closed port, a wrong password.
 
         Override it so that errors are tested too; None = there is no such set-up.
         """
         return None
 
     def hanging(self, tmp_path: Path) -> Component | None:
-        """The component with a system that takes the connection and never answers, and short deadlines.
+        """The component with a system that accepts the connection and never answers, and short deadlines.
 
-        Override it so that it is tested that the component gives up by itself; None = its system
+        Override it to test that the component gives up by itself; None = its system
         cannot hang. The test does not stop the run.
         """
         return None
 
     @pytest.fixture
     def made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Component:
-        """The component, unopened, its secrets kept in the environment."""
+        """The component, not opened, its secrets in the environment."""
         made: Component = with_references(self.component(tmp_path / "inside" / "deep"), monkeypatch.setenv)
         self._package = package(type(made))
         return made
@@ -100,7 +100,7 @@ class ComponentConformance:
 
     @pytest.fixture(autouse=True)
     def _no_sleep(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Waiting is ``run.sleep`` only: it ends when the run stops."""
+        """Let components wait with ``run.sleep`` only, which ends when the run stops."""
         sleep = time.sleep
 
         def watched(seconds: float) -> None:
@@ -123,7 +123,7 @@ class ComponentConformance:
         expect(not positional, "all options of a component are keyword-only", positional)
 
     def test_options_hide_no_method(self, made: Component) -> None:
-        """An option named ``read`` would take the method's place."""
+        """An option named ``read`` would replace the method."""
         contract = next(kind for kind in type(made).__mro__ if kind.__module__ in CONTRACTS)
         hidden = [field.name for field in attrs.fields(type(made)) if hasattr(contract, field.name)]
         expect(not hidden, f"an option is not named like a part of muxly.{contract.__name__}", hidden)
@@ -134,7 +134,7 @@ class ComponentConformance:
         expect(again == made, "an unopened component pickles, and comes back equal", f"{made!r} became {again!r}")
 
     def test_opening_a_copy_leaves_the_value_as_it_was(self, made: Component, run: Run) -> None:
-        """The runner opens copies; what the user holds stays a value."""
+        """The runner opens copies; the user's component stays a value."""
         before = repr(made)
         component = copy.deepcopy(made)
         component.open(run)
@@ -163,10 +163,10 @@ class ComponentConformance:
     def test_check_returns_notices(self, opened: Component) -> None:
         """``muxly check`` shows them."""
         notices: list[object] = list(opened.check())
-        wrong = [one for one in notices if not isinstance(one, Notice)]
+        wrong = [notice for notice in notices if not isinstance(notice, Notice)]
         expect(not wrong, "check returns muxly.Notice objects", wrong)
-        failed = [one.message for one in notices if isinstance(one, Notice) and one.level == "error"]
-        expect(not failed, "check finds no error in a set-up that works", failed)
+        errors = [notice.message for notice in notices if isinstance(notice, Notice) and notice.level == "error"]
+        expect(not errors, "check finds no error in a set-up that works", errors)
 
     def test_secrets_are_shown_nowhere(
         self,
@@ -182,20 +182,24 @@ class ComponentConformance:
             warnings.simplefilter("always")
             component.open(run)
             kept = self.work(component)
-            places = {**_looks(component), "pickle": repr(pickle.dumps(made)), "what it gives to keep": repr(kept)}
+            places = {
+                **_representations(component),
+                "pickle": repr(pickle.dumps(made)),
+                "what it gives to keep": repr(kept),
+            }
             component.close()
-        places |= _told(capfd, caplog, run)
-        places["a warning"] = "\n".join(str(one.message) for one in warned)
+        places |= _outputs(capfd, caplog, run)
+        places["a warning"] = "\n".join(str(warning.message) for warning in warned)
         expect_hidden(revealed(made), places)
 
     def test_component_prints_nothing(self, opened: Component, capfd: pytest.CaptureFixture[str]) -> None:
-        """Standard output belongs to the command line; people are told with ``run.notice``."""
+        """Standard output belongs to the command line; ``run.notice`` informs people."""
         self.work(opened)
         out = capfd.readouterr().out
         expect(not out, "a component prints nothing; it uses run.notice or logging", out)
 
     def test_close_lets_go_of_threads_and_files(self, made: Component) -> None:
-        """A server runs a job ten thousand times."""
+        """A server may run a job ten thousand times."""
         self._cycle(made)
         threads, files = set(threading.enumerate()), open_files()
         for _ in range(3):
@@ -203,7 +207,7 @@ class ComponentConformance:
         left = [thread.name for thread in set(threading.enumerate()) - threads if not thread.daemon]
         expect(not left, "close ends the threads that open began", left)
         more = open_files(at_most=files) - files
-        expect(more <= 0, "close lets go of all files and sockets", f"{more} more are open after 3 runs")
+        expect(more <= 0, "close releases all files and sockets", f"{more} more are open after 3 runs")
 
     def _cycle(self, made: Component) -> None:
         run = WatchedRun()
@@ -234,13 +238,13 @@ class ComponentConformance:
         expect(len(str(error)) > 10, "an error says what, where and the next step", str(error))
         expect(str(pickle.loads(pickle.dumps(error))) == str(error), "errors pickle", repr(error))  # noqa: S301
         places = {"the error": chain(error), "local variables": traced(error, self._package)}
-        expect_hidden(revealed(component), {**places, **_looks(component), **_told(capfd, caplog, run)})
+        expect_hidden(revealed(component), {**places, **_representations(component), **_outputs(capfd, caplog, run)})
         quietly("close works after a failure", component.close)
 
     def test_system_that_never_answers_is_given_up(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: WatchedRun
     ) -> None:
-        """By the component's own deadline: nobody stops the run."""
+        """By the component's own deadline: the run is not stopped."""
         component = self._or_skip(
             self.hanging(tmp_path / "inside" / "deep"), monkeypatch, "hanging() gives no component that hangs"
         )
@@ -254,7 +258,7 @@ class ComponentConformance:
         quietly("close works after a failure", component.close)
 
     def _or_skip(self, given: Component | None, monkeypatch: pytest.MonkeyPatch, why: str) -> Component:
-        """A component that a hook gave, with its secrets in the environment; skips if it gave none."""
+        """The component that a hook gave, with its secrets in the environment; skips the test if it gave none."""
         if given is None:
             pytest.skip(why)
         self._package = package(type(given))
@@ -267,7 +271,7 @@ class ComponentConformance:
         return errors[0]
 
 
-def _looks(component: Component) -> dict[str, str]:
+def _representations(component: Component) -> dict[str, str]:
     return {
         "repr": repr(component),
         "str": f"{component}",
@@ -275,8 +279,8 @@ def _looks(component: Component) -> dict[str, str]:
     }
 
 
-def _told(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, run: WatchedRun) -> dict[str, str]:
-    """Everything that was printed, logged, with all that hangs on the records, or noticed."""
+def _outputs(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, run: WatchedRun) -> dict[str, str]:
+    """Everything that was printed, logged (with all attributes of the log records) or noticed."""
     out, err = capfd.readouterr()
     logged = [f"{record.getMessage()} {vars(record)!r}" for record in caplog.records]
     return {"output": out + err, "log": "\n".join([*logged, caplog.text]), "notices": repr(run.noticed)}
@@ -286,6 +290,6 @@ def _error_of(test: ComponentConformance, component: Component, run: Run) -> Bas
     try:
         component.open(run)
         test.work(component)
-    except BaseException as error:  # noqa: BLE001 (whatever it is, it is looked at)
+    except BaseException as error:  # noqa: BLE001 (any error is examined)
         return error
     return None

@@ -1,4 +1,4 @@
-"""The tests that every connector has to pass."""
+"""Conformance tests for connectors."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class ReadBatch:
         return Counter((self.stream, hashable(record)) for record in self.records)
 
 
-def read(connector: Connector, stream: Stream, partition: Partition, cursor: Cursor) -> Iterator[ReadBatch]:
-    """One reading of a partition; each batch is checked on its way."""
+def read_partition(connector: Connector, stream: Stream, partition: Partition, cursor: Cursor) -> Iterator[ReadBatch]:
+    """Read a partition once, checking each batch as it comes."""
     for batch in connector.read(stream, partition, copy.deepcopy(cursor)):
         expect(isinstance(batch, Batch), "read yields muxly.Batch objects", batch)
         name = stream.name if batch.stream is None else batch.stream
@@ -53,19 +53,19 @@ def read(connector: Connector, stream: Stream, partition: Partition, cursor: Cur
 
 def all_records(connector: Connector, stream: Stream, plan: Plan) -> Counter[Key]:
     """The records of all partitions of a plan."""
-    return total(one for part in plan.partitions for one in read(connector, stream, part, part.cursor))
+    return total(read for part in plan.partitions for read in read_partition(connector, stream, part, part.cursor))
 
 
 def total(reads: Iterable[ReadBatch]) -> Counter[Key]:
     """The records of several batches."""
     counts: Counter[Key] = Counter()
-    for one in reads:
-        counts.update(one.counts)
+    for read in reads:
+        counts.update(read.counts)
     return counts
 
 
 def planned(connector: Connector, cursor: Cursor = None) -> Iterator[tuple[Stream, Plan]]:
-    """Every stream that is there and has no parent, with its plan."""
+    """Every available stream without a parent, with its plan."""
     for stream in list(connector.streams()):
         if stream.parent is None:
             try:
@@ -74,8 +74,16 @@ def planned(connector: Connector, cursor: Cursor = None) -> Iterator[tuple[Strea
                 continue
 
 
+def read_all(connector: Connector) -> Iterator[tuple[Stream, Plan, ReadBatch]]:
+    """Every batch of every planned stream."""
+    for stream, plan in planned(connector):
+        for part in plan.partitions:
+            for read in read_partition(connector, stream, part, part.cursor):
+                yield stream, plan, read
+
+
 def cursor_after(plan: Plan, last: Mapping[str, Cursor]) -> Cursor:
-    """What the stream's cursor becomes when the plan is done, as ``Plan.cursor`` says."""
+    """The stream's cursor after the plan is done, as ``Plan.cursor`` defines it."""
     if plan.cursor is not None:
         return plan.cursor
     known = {part.id: last.get(part.id) for part in plan.partitions if last.get(part.id) is not None}
@@ -85,19 +93,19 @@ def cursor_after(plan: Plan, last: Mapping[str, Cursor]) -> Cursor:
 
 
 def boundary(stream: Stream, reads: Iterable[ReadBatch]) -> Counter[Key]:
-    """The records that may come again after these: those within the lookback of the greatest cursor value."""
+    """The records that may be read again after these: those within the lookback of the greatest cursor value."""
     field, counts = stream.cursor_field, Counter[Key]()
     if field is None:
         return counts
     kept = list(reads)
-    values = [record[field] for one in kept for record in one.records if record.get(field) is not None]
+    values = [record[field] for read in kept for record in read.records if record.get(field) is not None]
     if not values:
         return total(kept)
     limit = _limit(max(values), stream)
-    for one in kept:
-        for record in one.records:
-            if one.stream != stream.name or _reaches(record.get(field), limit):
-                counts[one.stream, hashable(record)] += 1
+    for read in kept:
+        for record in read.records:
+            if read.stream != stream.name or _reaches(record.get(field), limit):
+                counts[read.stream, hashable(record)] += 1
     return counts
 
 
@@ -113,7 +121,7 @@ def _reaches(value: Any, limit: Any) -> bool:
 
 
 class ConnectorConformance(ComponentConformance):
-    """Subclass it, and say how your connector is made.
+    """Subclass it and say how your connector is made.
 
     ::
 
@@ -126,13 +134,13 @@ class ConnectorConformance(ComponentConformance):
     """
 
     resume_points: ClassVar[int] = 20
-    """At most so many cursors of a partition are resumed from."""
+    """The greatest number of cursors of a partition from which reading is resumed."""
 
     def connector(self, tmp_path: Path) -> Connector:
         """Your connector; called for each test.
 
         Args:
-            tmp_path: A folder of the test, not made yet.
+            tmp_path: A folder for this test, not created yet.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method connector(self, tmp_path)")
 
@@ -162,19 +170,19 @@ class ConnectorConformance(ComponentConformance):
         """A name is the stream's identity in the store."""
         streams = list(ready.streams())
         expect(streams, "a connector has streams", streams)
-        wrong = [one for one in cast("list[object]", streams) if not _is_named_stream(one)]
+        wrong = [stream for stream in cast("list[object]", streams) if not _is_named_stream(stream)]
         expect(not wrong, "streams returns muxly.Stream objects with a name", wrong)
-        repeated = [name for name, count in Counter(one.name for one in streams).items() if count > 1]
+        repeated = [name for name, count in Counter(stream.name for stream in streams).items() if count > 1]
         expect(not repeated, "the names of streams are unique", repeated)
-        names = {one.name for one in streams if one.parent is None}
-        lost = [one for one in streams if one.parent is not None and one.parent not in names]
+        names = {stream.name for stream in streams if stream.parent is None}
+        lost = [stream for stream in streams if stream.parent is not None and stream.parent not in names]
         expect(not lost, "the parent of a stream is another stream of the connector, without a parent itself", lost)
 
     def test_streams_are_the_same_each_time(self, ready: Connector, made: Component, run: WatchedRun) -> None:
         """Under the same options, in this copy and in another one."""
         other = cast("Connector", copy.deepcopy(made))
         other.open(run)
-        first, second, third = (list(one.streams()) for one in (ready, ready, other))
+        first, second, third = (list(connector.streams()) for connector in (ready, ready, other))
         other.close()
         expect(first == second == third, "the same options give the same streams", (first, second, third))
 
@@ -183,9 +191,9 @@ class ConnectorConformance(ComponentConformance):
         for stream, plan in planned(ready):
             expect(isinstance(plan, Plan), "plan returns a muxly.Plan", plan)
             parts: list[object] = list(plan.partitions)
-            wrong = [one for one in parts if not isinstance(one, Partition) or type(one.id) is not str]
+            wrong = [part for part in parts if not isinstance(part, Partition) or type(part.id) is not str]
             expect(not wrong, "a plan holds muxly.Partition objects, whose ids are text", wrong)
-            repeated = [name for name, count in Counter(one.id for one in plan.partitions).items() if count > 1]
+            repeated = [name for name, count in Counter(part.id for part in plan.partitions).items() if count > 1]
             expect(not repeated, f"the partitions of {stream.name} have unique ids", repeated)
             _expect_storable(plan.cursor, f"the cursor of the plan of {stream.name}")
             for part in plan.partitions:
@@ -194,18 +202,16 @@ class ConnectorConformance(ComponentConformance):
 
     def test_batches_become_columns(self, ready: Connector) -> None:
         """Records fit their columns; those that do not are the connector's ``rejected``."""
-        for stream, plan in planned(ready):
-            for part in plan.partitions:
-                for one in read(ready, stream, part, part.cursor):
-                    table, misfits = one.batch.to_arrow(stream.schema or plan.schema)
-                    expect(not misfits, f"every record of {stream.name} fits its columns", misfits[:3])
-                    expect(
-                        len(set(table.schema.names)) == len(table.schema.names),
-                        f"the columns of {stream.name} have unique names",
-                        table.schema.names,
-                    )
-                    nameless = [bad for bad in one.batch.rejected if not bad.reason]
-                    expect(not nameless, "a rejected record has a reason", nameless)
+        for stream, plan, read in read_all(ready):
+            table, misfits = read.batch.to_arrow(stream.schema or plan.schema)
+            expect(not misfits, f"every record of {stream.name} fits its columns", misfits[:3])
+            expect(
+                len(set(table.schema.names)) == len(table.schema.names),
+                f"the columns of {stream.name} have unique names",
+                table.schema.names,
+            )
+            unexplained = [rejected for rejected in read.batch.rejected if not rejected.reason]
+            expect(not unexplained, "a rejected record has a reason", unexplained)
 
     def test_known_schema_is_kept(self, ready: Connector) -> None:
         """A schema that a stream or plan shows before reading is the one that comes."""
@@ -214,27 +220,25 @@ class ConnectorConformance(ComponentConformance):
             if schema is None:
                 continue
             for part in plan.partitions:
-                for one in read(ready, stream, part, part.cursor):
-                    found = one.batch.to_arrow(schema)[0].schema if one.stream == stream.name else schema
+                for read in read_partition(ready, stream, part, part.cursor):
+                    found = read.batch.to_arrow(schema)[0].schema if read.stream == stream.name else schema
                     other = [field for field in found if schema.get_field_index(field.name) < 0]
                     expect(not other, f"batches of {stream.name} have the columns of its schema", other)
 
     def test_children_are_shown(self, ready: Connector) -> None:
         """A batch of another stream needs that stream to say whose child it is."""
-        shown = {one.name: one.parent for one in ready.streams()}
-        for stream, plan in planned(ready):
-            for part in plan.partitions:
-                for one in read(ready, stream, part, part.cursor):
-                    if one.stream != stream.name:
-                        expect(
-                            shown.get(one.stream) == stream.name,
-                            f"a stream read with {stream.name} is shown by streams() with parent={stream.name!r}",
-                            one.stream,
-                        )
+        shown = {stream.name: stream.parent for stream in ready.streams()}
+        for stream, _, read in read_all(ready):
+            if read.stream != stream.name:
+                expect(
+                    shown.get(read.stream) == stream.name,
+                    f"a stream read with {stream.name} is shown by streams() with parent={stream.name!r}",
+                    read.stream,
+                )
 
     def test_primary_key_names_one_record(self, ready: Connector) -> None:
         """``upsert`` would overwrite one of two records with the same key."""
-        keys = {one.name: one.primary_key for one in ready.streams()}
+        keys = {stream.name: stream.primary_key for stream in ready.streams()}
         for stream, plan in planned(ready):
             counts = all_records(ready, stream, plan)
             for name in {name for name, _ in counts if keys.get(name)}:
@@ -242,22 +246,20 @@ class ConnectorConformance(ComponentConformance):
 
     def test_cursors_can_be_stored(self, ready: Connector) -> None:
         """They come back equal and of the same type."""
-        for stream, plan in planned(ready):
-            for part in plan.partitions:
-                for one in read(ready, stream, part, part.cursor):
-                    _expect_storable(one.batch.cursor, f"a cursor of {stream.name}")
+        for stream, _, read in read_all(ready):
+            _expect_storable(read.batch.cursor, f"a cursor of {stream.name}")
 
     def test_reading_resumes_from_every_cursor_with_exactly_the_rest(self, ready: Connector) -> None:
         """Nothing is lost after a crash, and nothing is read twice but ties at the cursor."""
         for stream, plan in planned(ready):
             for part in plan.partitions:
-                reads = list(read(ready, stream, part, part.cursor))
+                reads = list(read_partition(ready, stream, part, part.cursor))
                 for index in self._resumable(stream, reads):
                     _expect_rest(ready, stream, part, reads, index)
 
     def _resumable(self, stream: Stream, reads: list[ReadBatch]) -> list[int]:
         """Where reading may resume: in the middle only of a sorted stream."""
-        found = [index for index, one in enumerate(reads) if one.batch.cursor is not None]
+        found = [index for index, read in enumerate(reads) if read.batch.cursor is not None]
         if not stream.sorted:
             return found[-1:] if found and found[-1] == len(reads) - 1 else []
         step = max(1, -(-len(found) // self.resume_points))
@@ -272,13 +274,13 @@ class ConnectorConformance(ComponentConformance):
     def test_finished_plan_leaves_nothing_to_read(self, ready: Connector) -> None:
         """The stream's cursor says that everything was read; only records in the lookback come again."""
         for stream, plan in planned(ready):
-            reads = {part.id: list(read(ready, stream, part, part.cursor)) for part in plan.partitions}
+            reads = {part.id: list(read_partition(ready, stream, part, part.cursor)) for part in plan.partitions}
             last = {name: _last_cursor(some) for name, some in reads.items()}
             cursor = cursor_after(plan, last)
             if cursor is None:
                 continue
             again = all_records(ready, stream, ready.plan(stream, cursor))
-            allowed = boundary(stream, [one for some in reads.values() for one in some])
+            allowed = boundary(stream, [read for part_reads in reads.values() for read in part_reads])
             expect(
                 not again - allowed,
                 f"after a finished plan nothing of {stream.name} is new; only records within the lookback come again",
@@ -291,7 +293,7 @@ class ConnectorConformance(ComponentConformance):
             other = cast("Connector", pickle.loads(pickle.dumps(made)))  # noqa: S301 (our own bytes)
             other.open(run)
             parts: tuple[Partition, ...] = pickle.loads(pickle.dumps(plan.partitions))  # noqa: S301 (our own bytes)
-            found = total(one for part in parts for one in read(other, stream, part, part.cursor))
+            found = total(read for part in parts for read in read_partition(other, stream, part, part.cursor))
             other.close()
             wanted = all_records(ready, stream, plan)
             expect(found == wanted, f"another process reads the same of {stream.name}", _difference(wanted, found))
@@ -303,12 +305,14 @@ class ConnectorConformance(ComponentConformance):
                 continue
             with ThreadPoolExecutor(min(8, 2 * len(plan.partitions))) as pool:
                 parts = [*plan.partitions, *plan.partitions]
-                found = list(pool.map(lambda part, of=stream: total(read(ready, of, part, part.cursor)), parts))
-            alone = [total(read(ready, stream, part, part.cursor)) for part in plan.partitions]
+                at_once = list(
+                    pool.map(lambda part, of=stream: total(read_partition(ready, of, part, part.cursor)), parts)
+                )
+            alone = [total(read_partition(ready, stream, part, part.cursor)) for part in plan.partitions]
             expect(
-                found == [*alone, *alone],
+                at_once == [*alone, *alone],
                 f"partitions of {stream.name} that are read at the same time give the same records",
-                f"{[sum(one.values()) for one in found]} records, alone {[sum(one.values()) for one in alone]}",
+                f"{[count.total() for count in at_once]} records, alone {[count.total() for count in alone]}",
             )
 
     def test_reading_may_be_given_up(self, ready: Connector) -> None:
@@ -323,7 +327,7 @@ class ConnectorConformance(ComponentConformance):
             expect(found == wanted, f"{stream.name} can be read after a reading was given up")
 
     def test_stopping_run_ends_reading_in_time(self, ready: Connector, run: WatchedRun) -> None:
-        """Whatever a connector waits for, it stops waiting when the run stops."""
+        """A connector stops waiting, whatever for, when the run stops."""
         plans = list(planned(ready))
         run.stop.set()
         for stream, plan in plans:
@@ -331,7 +335,7 @@ class ConnectorConformance(ComponentConformance):
                 within(
                     self.stop_seconds,
                     f"reading {stream.name} yields or ends within {self.stop_seconds} s after the run was stopped",
-                    lambda of=stream, one=part: next(iter(ready.read(of, one, one.cursor)), None),  # type: ignore[misc]
+                    lambda of=stream, part=part: next(iter(ready.read(of, part, part.cursor)), None),  # type: ignore[misc]
                 )
 
     def test_one_value_of_the_overwrite_key_lies_in_one_group(self, ready: Connector) -> None:
@@ -350,27 +354,27 @@ def _groups(connector: Connector, stream: Stream, plan: Plan) -> Iterator[set[An
     """The values of the overwrite key in each group: the batches up to a cursor."""
     for part in plan.partitions:
         group: set[Any] = set()
-        for one in read(connector, stream, part, part.cursor):
-            group |= {tuple(record.get(name) for name in stream.overwrite_key) for record in one.records}
-            group |= {value if isinstance(value, tuple) else (value,) for value in one.batch.replaces}
-            if one.batch.cursor is not None:
+        for read in read_partition(connector, stream, part, part.cursor):
+            group |= {tuple(record.get(name) for name in stream.overwrite_key) for record in read.records}
+            group |= {value if isinstance(value, tuple) else (value,) for value in read.batch.replaces}
+            if read.batch.cursor is not None:
                 yield group
                 group = set()
         yield group
 
 
 def _expect_whole_groups(stream: Stream, groups: list[set[Any]]) -> None:
-    for (number, one), (later, other) in itertools.combinations(enumerate(groups), 2):
+    for (number, group), (later, other) in itertools.combinations(enumerate(groups), 2):
         expect(
-            not one & other,
+            not group & other,
             f"all records of {stream.name} with one value of {stream.overwrite_key} come in one group, before a cursor",
-            f"{sorted(map(str, one & other))[:3]} in groups {number} and {later}",
+            f"{sorted(map(str, group & other))[:3]} in groups {number} and {later}",
         )
 
 
 def _expect_rest(connector: Connector, stream: Stream, part: Partition, reads: list[ReadBatch], index: int) -> None:
     rest, cursor = total(reads[index + 1 :]), reads[index].batch.cursor
-    found = total(read(connector, stream, part, cursor))
+    found = total(read_partition(connector, stream, part, cursor))
     where = f"resuming partition {part.id!r} of {stream.name} after batch {index} at {cursor!r}"
     lost = rest - found
     expect(not lost, f"{where} gives all that follows", f"{sum(lost.values())} lost: {list(lost)[:2]}")
@@ -396,7 +400,7 @@ def _expect_storable(value: Any, what: str) -> None:
 
 
 def _last_cursor(reads: list[ReadBatch]) -> Any:
-    return next((one.batch.cursor for one in reversed(reads) if one.batch.cursor is not None), None)
+    return next((read.batch.cursor for read in reversed(reads) if read.batch.cursor is not None), None)
 
 
 def _difference(first: Counter[Key], second: Counter[Key]) -> str:

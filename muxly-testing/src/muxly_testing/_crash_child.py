@@ -1,7 +1,14 @@
-"""A process that delivers, and kills itself before a chosen step.
+"""The child processes of the crash tests: make a router's calls, and die before a chosen step.
 
-It loads a router's module once and then forks a child for each attempt, so that many crash
-points take little time.
+A parent loads the router's module once and forks a child for each attempt, so that many crash
+points take little time. Test, parent and child exchange pickled messages over pipes, each behind
+its length.
+
+A step is a line of the router's own package that is about to run, or a call with an effect that
+others can see: opening, writing, syncing, linking, renaming, sending. Such calls are counted by an
+audit hook and, where Python raises no audit event (``os.fsync``, ``os.write``), by wrapping them.
+A child tells its parent about marks and states at once, with the unwrapped ``os.write``: what it told
+before it died is exactly what a ledger would hold.
 """
 
 from __future__ import annotations
@@ -19,8 +26,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
+import pyarrow as pa  # once, before all forks
 from attrs import evolve, field, frozen
 
 from muxly.component import Run
@@ -28,18 +36,12 @@ from muxly.router import Delivery, Router
 from muxly.stream import Stream
 from muxly_testing._faults import die
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-__all__ = ["CrashAttempt", "CrashOutcome", "RouterCall", "StepCounter", "main", "packed", "receive", "send"]
-
+__all__ = ["CrashAttempt", "CrashOutcome", "RouterCall", "main", "receive", "send"]
 
 HANG_SECONDS = 60
 
-
-_VISIBLE = ("open", "os.", "shutil.", "socket.", "sqlite3.", "urllib.", "http.")
-_WRAPPED = ("fsync", "fdatasync", "write", "writev", "pwrite", "sendfile", "copy_file_range", "close")
+_VISIBLE_EVENTS = ("open", "os.", "shutil.", "socket.", "sqlite3.", "urllib.", "http.")
+_WRAPPED_CALLS = ("fsync", "fdatasync", "write", "writev", "pwrite", "sendfile", "copy_file_range", "close")
 
 
 @frozen(kw_only=True)
@@ -54,8 +56,8 @@ class RouterCall:
         id: Of the delivery.
         digest: Of the delivery.
         batches: Of the delivery.
-        repeat: How often the batches come, each time with the next ids.
-        delivered: How many records are delivered already.
+        repeat: How many times the batches come, each time with the next ids; 1 or more.
+        delivered: Number of records already delivered.
     """
 
     method: str
@@ -71,17 +73,17 @@ class RouterCall:
 
 @frozen(kw_only=True)
 class CrashAttempt:
-    """What a child does: open the router, call, and close it, unless it dies first.
+    """An order to a child: open the router, make the calls, and close it, unless it dies first.
 
     Args:
         module: The name and the file of the router's module.
-        path: Where modules are found.
-        environ: The environment; secrets are kept there.
+        path: ``sys.path``.
+        environ: The environment; it holds the secrets.
         router: The pickled router.
-        earlier: Calls of another copy, opened and closed before; no steps.
-        calls: Its calls.
-        states: What the ledger keeps of each stream before all that.
-        die_before: The number of the step that is not reached; None = it lives.
+        calls: The calls to make.
+        earlier: Calls of another copy, opened and closed before; they are not counted as steps.
+        states: The ledger's state of each stream at the start.
+        die_before: The number of the step before which the child dies; None = it finishes.
         counted: Whether steps are counted; counting is slow.
     """
 
@@ -98,18 +100,18 @@ class CrashAttempt:
 
 @frozen(kw_only=True)
 class CrashOutcome:
-    """How an attempt ended.
+    """The end of an attempt.
 
     Args:
-        finished: Whether it came to its end.
+        finished: Whether the child made all calls.
         error: The traceback, if it raised.
-        marks: What was marked, by delivery id.
-        states: What the ledger keeps of each stream now: of a child that died what the earlier calls
-            left, since nothing that it did itself was acknowledged.
-        steps: How many steps there were.
-        visible: The numbers of those that others can see, each with what is done and by which line.
-        grown_bytes: How much the child's memory grew during its last delivery.
-        modules: What it imported.
+        marks: Number of records marked, by delivery id.
+        states: The ledger's state of each stream now. If the child died, it is what the earlier calls
+            left, since nothing that the child delivered itself was acknowledged.
+        steps: Number of steps counted.
+        visible: The steps that others can see: the number of each, with the call and its line.
+        grown_bytes: Bytes by which the child's memory grew during its last delivery.
+        modules: The modules that it imported.
     """
 
     finished: bool = False
@@ -123,19 +125,19 @@ class CrashOutcome:
 
 
 def packed(message: object) -> bytes:
-    """One message, behind its length."""
+    """A message behind its length."""
     content = pickle.dumps(message)
     return struct.pack("<I", len(content)) + content
 
 
 def send(stream: IO[bytes], message: object) -> None:
-    """Write one message."""
+    """Write a message."""
     stream.write(packed(message))
     stream.flush()
 
 
 def receive(stream: IO[bytes]) -> Any:
-    """Read one message; None at the end."""
+    """Read a message; None at the end."""
     head = stream.read(4)
     if len(head) < 4:
         return None
@@ -148,7 +150,7 @@ class StepCounter:
 
     Args:
         kind: The router's class; lines of its package are steps.
-        die_before: The number of the step that is not reached; None = it lives.
+        die_before: The number of the step before which the process dies; None = it does not.
     """
 
     def __init__(self, kind: type, die_before: int | None) -> None:
@@ -156,15 +158,15 @@ class StepCounter:
         self.count, self.visible, self._watching = 0, dict[int, str](), False
 
     def step(self, what: str = "") -> None:
-        """One more step is about to be made.
+        """Count a step that is about to be made, or die before it.
 
         Args:
-            what: What it does, if others can see it.
+            what: The call, if others can see its effect.
         """
         if not self._watching:
             return
         if self.count == self._die_before:
-            self._watching = False  # dying is no step
+            self._watching = False  # dying is not a step
             die()
         if what:
             self.visible[self.count] = f"{what} in line {self._own_line()}"
@@ -181,7 +183,7 @@ class StepCounter:
     def watched(self) -> Iterator[None]:
         """Count all steps inside."""
         sys.addaudithook(self._audit)
-        for name in _WRAPPED:
+        for name in _WRAPPED_CALLS:
             if hasattr(os, name):
                 self._wrap(name)
         self._watching = True
@@ -193,7 +195,7 @@ class StepCounter:
         self._watching = False
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._watching and event.startswith(_VISIBLE) and not _is_import(event, arguments):
+        if self._watching and event.startswith(_VISIBLE_EVENTS) and not _is_import(event, arguments):
             self.step(event)
 
     def _wrap(self, name: str) -> None:
@@ -224,15 +226,15 @@ def _is_import(event: str, arguments: tuple[Any, ...]) -> bool:
 
 
 class _ChildLedger:
-    """What a ledger keeps while a child calls: the state of each stream, and what is marked.
+    """The ledger's part in a child: each stream's state, and marks.
 
     Args:
-        states: Those of the streams, as the attempt begins.
-        tell: Tells the parent what is durable from now on.
+        states: The state of each stream at the start.
+        send_to_parent: Sends a message about what is durable from now on.
     """
 
-    def __init__(self, states: dict[str, Any], tell: Callable[[object], None]) -> None:
-        self.states, self._tell = dict(states), tell
+    def __init__(self, states: dict[str, Any], send_to_parent: Callable[[object], None]) -> None:
+        self.states, self._send_to_parent = dict(states), send_to_parent
 
     def delivery(self, call: RouterCall) -> Delivery:
         """x, with its stream's state."""
@@ -245,28 +247,27 @@ class _ChildLedger:
             generation=call.generation,
             state=copy.deepcopy(self.states.get(call.stream.name)),
             delivered=call.delivered,
-            source=lambda: _repeated(call),
-            on_mark=lambda count: self._tell(("mark", call.id, count)),
+            source=lambda: _repeated_batches(call),
+            on_mark=lambda count: self._send_to_parent(("mark", call.id, count)),
         )
 
     def deliver(self, router: Router, call: RouterCall) -> None:
-        """Let the router deliver, and acknowledge that."""
+        """Let the router deliver, and acknowledge the delivery."""
         receipt = router.deliver(self.delivery(call))
         if receipt is not None and receipt.state is not None:
             self.states[call.stream.name] = copy.deepcopy(receipt.state)
 
 
-def _repeated(call: RouterCall) -> Iterator[pa.RecordBatch]:
-    """The batches, again and again, with ids that go on."""
+def _repeated_batches(call: RouterCall) -> Iterator[pa.RecordBatch]:
+    """The batches ``repeat`` times, with ids that count on."""
     records = sum(batch.num_rows for batch in call.batches)
     for number in range(call.repeat):
         for batch in call.batches:
-            yield batch if number == 0 else _moved(batch, number * records)
+            yield batch if number == 0 else _with_later_ids(batch, number * records)
 
 
-def _moved(batch: pa.RecordBatch, by: int) -> pa.RecordBatch:
-    """A copy, in memory of its own, with other ids."""
-    import pyarrow as pa
+def _with_later_ids(batch: pa.RecordBatch, by: int) -> pa.RecordBatch:
+    """A copy in memory of its own, with greater ids: views of one batch would not show in the memory taken."""
     import pyarrow.compute as pc
 
     batch = batch.take(pa.array(range(batch.num_rows)))
@@ -276,16 +277,16 @@ def _moved(batch: pa.RecordBatch, by: int) -> pa.RecordBatch:
     return batch.set_column(index, batch.schema.field(index), pc.add(batch.column(index), by))
 
 
-def _act(attempt: CrashAttempt, tell: Callable[[object], None]) -> CrashOutcome:
+def _carry_out(attempt: CrashAttempt, send_to_parent: Callable[[object], None]) -> CrashOutcome:
     known = set(sys.modules)
     earlier, router = (pickle.loads(attempt.router) for _ in range(2))  # noqa: S301 (the parent's own bytes)
     steps = StepCounter(type(router), attempt.die_before)
-    run, ledger = Run("01JW000000MUXLYCRASHRUN000", "conformance"), _ChildLedger(attempt.states, tell)
+    run, ledger = Run("01JW000000MUXLYCRASHRUN000", "conformance"), _ChildLedger(attempt.states, send_to_parent)
     if attempt.earlier:
-        _calls(earlier, run, attempt.earlier, ledger)
-    tell(("states", ledger.states))
+        _make_calls(earlier, run, attempt.earlier, ledger)
+    send_to_parent(("states", ledger.states))
     with steps.watched() if attempt.counted else contextlib.nullcontext():
-        grown = _calls(router, run, attempt.calls, ledger)
+        grown = _make_calls(router, run, attempt.calls, ledger)
     run.end()
     return CrashOutcome(
         finished=True,
@@ -297,8 +298,12 @@ def _act(attempt: CrashAttempt, tell: Callable[[object], None]) -> CrashOutcome:
     )
 
 
-def _calls(router: Router, run: Run, calls: tuple[RouterCall, ...], ledger: _ChildLedger) -> int:
-    """Open, call and close; returns by how many bytes the peak of memory grew in the last delivery."""
+def _make_calls(router: Router, run: Run, calls: tuple[RouterCall, ...], ledger: _ChildLedger) -> int:
+    """Open the router, make the calls, and close it.
+
+    Returns:
+        Bytes by which the peak of the memory grew during the last delivery.
+    """
     router.open(run)
     before = _peak_bytes()
     for call in calls:
@@ -320,41 +325,41 @@ def _peak_bytes() -> int:
 
 
 def _attempt_in_child(attempt: CrashAttempt) -> CrashOutcome:
-    """Fork, call there, and gather what the child told before it ended."""
+    """Fork a child for the attempt, and collect what it reported before it ended."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _be_child(attempt, writing)
+        _run_child(attempt, writing)
     os.close(writing)
-    with os.fdopen(reading, "rb") as told:
-        outcome = _gathered(told)
+    with os.fdopen(reading, "rb") as reports:
+        outcome = _collect(reports)
     os.waitpid(child, 0)
     return outcome
 
 
-def _be_child(attempt: CrashAttempt, pipe: int) -> None:
-    write = os.write  # the real one: what is told is no step
+def _run_child(attempt: CrashAttempt, pipe: int) -> None:
+    write = os.write  # taken before it is wrapped: a report is not a step
 
-    def tell(message: object) -> None:
+    def send_to_parent(message: object) -> None:
         write(pipe, packed(message))
 
     os.environ.clear()
     os.environ.update(attempt.environ)
-    # A child that hangs shows where, and ends.
+    # A child that hangs prints its stack and ends.
     faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
     try:
-        tell(_act(attempt, tell))
-    except BaseException:  # noqa: BLE001 (told to the parent, whatever it is)
-        tell(CrashOutcome(error=traceback.format_exc()))
+        send_to_parent(_carry_out(attempt, send_to_parent))
+    except BaseException:  # noqa: BLE001 (reported to the parent, whatever it is)
+        send_to_parent(CrashOutcome(error=traceback.format_exc()))
     os._exit(0)
 
 
-def _gathered(told: IO[bytes]) -> CrashOutcome:
-    """What a child told; one that died told only what was durable."""
+def _collect(reports: IO[bytes]) -> CrashOutcome:
+    """The outcome that a child reported; of one that died, only what was durable."""
     marks: dict[str, int] = {}
     states: dict[str, Any] = {}
-    while (message := receive(told)) is not None:
+    while (message := receive(reports)) is not None:
         match message:
             case CrashOutcome():
                 return evolve(message, marks=marks)
@@ -381,7 +386,7 @@ def load_module(name: str, path: str) -> None:
 
 
 def _import_too(modules: tuple[str, ...]) -> None:
-    """Import what a child imported, so that the next one need not: neither its time nor its steps are a delivery's."""
+    """Import what a child imported, so that imports cost the next children neither time nor steps."""
     for name in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
@@ -391,8 +396,6 @@ def main() -> None:
     """Serve attempts from standard input until it ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a router prints must not mix with the answers
-    import pyarrow as pa  # noqa: F401 (once, before all forks)
-
     while (attempt := receive(sys.stdin.buffer)) is not None:
         sys.path[:] = attempt.path
         load_module(*attempt.module)

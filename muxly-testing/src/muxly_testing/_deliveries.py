@@ -1,4 +1,4 @@
-"""Deliveries for the tests of router authors."""
+"""Deliveries for tests of routers."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import hashlib
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from muxly.batch import Batch
 from muxly.router import Delivery, Mode
 from muxly.stream import Stream
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["delivery"]
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def delivery(  # noqa: PLR0913 (a delivery has so many facts)
+def delivery(  # noqa: PLR0913 (a delivery has that many attributes)
     data: Any = (),
     stream: Stream | str = "numbers",
     *,
@@ -35,21 +34,21 @@ def delivery(  # noqa: PLR0913 (a delivery has so many facts)
     position: int = 0,
     on_mark: Callable[[int], None] = lambda count: None,
 ) -> Delivery:
-    """A delivery as the runner makes them.
+    """Make a delivery as the runner does.
 
     Args:
         data: What a ``Batch`` takes: a list of dicts, an Arrow table, a data frame; or several
             ``RecordBatch`` in a list.
         stream: The stream, or its name.
-        id: Default a new one; give the same one for a repeat.
-        digest: Default a digest of the records.
-        batch_records: Cut into batches of at most so many records, 1 or more.
+        id: By default a new one; pass the same id for a repeat.
+        digest: By default a digest of the records.
+        batch_records: The greatest number of records in a batch, 1 or more; None = do not cut.
         mode: As in ``Delivery``.
         generation: As in ``Delivery``.
-        replaces: As in ``Delivery``; a value that is no tuple becomes one.
+        replaces: As in ``Delivery``; a value that is not a tuple becomes one.
         state: As in ``Delivery``.
         delivered: As in ``Delivery``.
-        position: Of the segment that holds all of it, in the stream's log; 0 = it stands in none.
+        position: Of the segment that holds the delivery, in the stream's log; 0 = no segment holds it.
         on_mark: As in ``Delivery``.
 
     Raises:
@@ -57,7 +56,7 @@ def delivery(  # noqa: PLR0913 (a delivery has so many facts)
     """
     schema, batches = _batches(data, batch_records)
     return Delivery(
-        id or new_delivery_id(),
+        id or _new_delivery_id(),
         digest or _digest(schema, batches),
         stream if isinstance(stream, Stream) else Stream(stream),
         schema,
@@ -73,8 +72,8 @@ def delivery(  # noqa: PLR0913 (a delivery has so many facts)
     )
 
 
-def new_delivery_id() -> str:
-    """A ULID by its looks; those of one process grow."""
+def _new_delivery_id() -> str:
+    """A text that looks like a ULID; later ones of the same process are greater."""
     number = next(_numbers)
     head = "".join(_ALPHABET[number >> shift & 31] for shift in range(45, -1, -5))
     return head + "".join(random.choices(_ALPHABET, k=16))
@@ -84,9 +83,7 @@ _numbers: Iterator[int] = itertools.count(0x0197_0000_0000)
 
 
 def _batches(data: Any, batch_records: int | None) -> tuple[pa.Schema, list[pa.RecordBatch]]:
-    import pyarrow as pa
-
-    if isinstance(data, list) and data and all(isinstance(one, pa.RecordBatch) for one in data):
+    if isinstance(data, list) and data and all(isinstance(batch, pa.RecordBatch) for batch in data):
         table = pa.Table.from_batches(data)
     else:
         table, rejected = Batch(data).to_arrow()
@@ -96,9 +93,7 @@ def _batches(data: Any, batch_records: int | None) -> tuple[pa.Schema, list[pa.R
 
 
 def _digest(schema: pa.Schema, batches: list[pa.RecordBatch]) -> str:
-    """A digest of schema and values; where batches begin does not matter."""
-    import pyarrow as pa
-
+    """A digest of schema and values, independent of where batches begin."""
     table = pa.Table.from_batches(batches, schema=schema).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:

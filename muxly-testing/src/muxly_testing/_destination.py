@@ -1,4 +1,4 @@
-"""A destination that remembers deliveries: in memory, or in a SQLite file that survives its process."""
+"""Destinations of the fake routers: in memory, or in a SQLite file that survives its process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-__all__ = ["Destination", "DestinationEntry", "FileDestination", "MemoryDestination"]
+__all__ = ["FakeDestination", "DestinationEntry", "FileDestination", "MemoryDestination"]
 
 
 def _rows(value: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
@@ -31,7 +31,7 @@ def _rows(value: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
 
 @frozen(kw_only=True)
 class DestinationEntry:
-    """Something that happened at the destination, in one piece.
+    """A change of the destination, applied as a whole.
 
     Args:
         kind: ``"delivery"``, ``"begin"`` or ``"complete"``.
@@ -44,8 +44,8 @@ class DestinationEntry:
         id: Of the delivery.
         digest: Of the delivery.
         replaces: Of the delivery, as text.
-        first: How many records of the delivery came before these.
-        left_out: Numbers of records in the delivery that were refused.
+        first: Number of records of the delivery before these.
+        left_out: Numbers of the records of the delivery that were refused.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class DestinationEntry:
 StoredEntry = tuple[DestinationEntry, "Callable[[], Iterator[pa.RecordBatch]]"]
 
 
-class Destination(Protocol):
+class FakeDestination(Protocol):
     """An append-only list of entries; an entry is there as a whole, or not at all."""
 
     def add(self, entry: DestinationEntry, batches: Iterable[pa.RecordBatch] = ()) -> None:
@@ -115,7 +115,7 @@ class MemoryDestination:
         self._lock = threading.Lock()
 
     def add(self, entry: DestinationEntry, batches: Iterable[pa.RecordBatch] = ()) -> None:
-        """Append an entry, once all its batches were given."""
+        """Append an entry after reading all its batches."""
         kept = list(batches)
         with self._lock:
             self._entries.append((entry, kept))
@@ -143,7 +143,7 @@ class FileDestination:
     """Entries in a SQLite file, one transaction each.
 
     Args:
-        path: The file; made when the first entry comes.
+        path: The file; created with the first entry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -158,7 +158,7 @@ class FileDestination:
             yield connection
 
     def add(self, entry: DestinationEntry, batches: Iterable[pa.RecordBatch] = ()) -> None:
-        """Append an entry in one transaction; batches go to disk one by one."""
+        """Append an entry in one transaction, writing its batches one at a time."""
         with self._connected() as connection:
             connection.execute("BEGIN IMMEDIATE")
             cursor = connection.execute("INSERT INTO entries (entry) VALUES (?)", (_entry_text(entry),))
@@ -169,12 +169,12 @@ class FileDestination:
             connection.execute("COMMIT")
 
     def entries(self) -> Sequence[StoredEntry]:
-        """Every committed entry; batches are read when they are asked for."""
+        """Every committed entry; batches are read when they are iterated over."""
         if not self._path.exists():
             return []
         with self._connected() as connection:
-            found = connection.execute("SELECT number, entry FROM entries ORDER BY number").fetchall()
-        return [(DestinationEntry(**json.loads(text)), self._reader(number)) for number, text in found]
+            rows = connection.execute("SELECT number, entry FROM entries ORDER BY number").fetchall()
+        return [(DestinationEntry(**json.loads(text)), self._reader(number)) for number, text in rows]
 
     def _reader(self, entry: int) -> Callable[[], Iterator[pa.RecordBatch]]:
         def read() -> Iterator[pa.RecordBatch]:
@@ -213,24 +213,24 @@ def _from_bytes(content: bytes) -> Any:
 _Record = dict[str, Any]
 TOMBSTONE = "_deleted_at"
 SEQUENCE = "_muxly_sequence"
-"""The column of a kept batch that says where each record stood in its stream's log; readers do not see it."""
+"""A column of stored batches: the position of each record in its stream's log. Readers do not see it."""
 
 
 def visible_records(entries: Sequence[StoredEntry], stream: str) -> list[_Record]:
     """The records of the stream, as all entries together leave them."""
     mine = [stored for stored in entries if stored[0].stream == stream]
     newest = visible_generation(entries, stream)
-    found: list[_Record] = []
+    shown: list[_Record] = []
     for entry, batches in mine:
         if entry.kind == "delivery" and (entry.mode != "replace" or entry.generation == newest):
-            found = _with_entry(found, entry, list(entry_records(entry, batches())))
-    return [{name: value for name, value in record.items() if name != SEQUENCE} for record in found]
+            shown = _with_entry(shown, entry, list(entry_records(entry, batches())))
+    return [{name: value for name, value in record.items() if name != SEQUENCE} for record in shown]
 
 
 def visible_generation(entries: Sequence[StoredEntry], stream: str) -> int | None:
     """The newest generation of the stream that is complete."""
     complete = [entry.generation for entry, _ in entries if entry.stream == stream and entry.kind == "complete"]
-    return max((one for one in complete if one is not None), default=None)
+    return max((generation for generation in complete if generation is not None), default=None)
 
 
 def entry_records(entry: DestinationEntry, batches: Iterator[Any]) -> Iterator[_Record]:
@@ -243,18 +243,18 @@ def entry_records(entry: DestinationEntry, batches: Iterator[Any]) -> Iterator[_
             number += 1
 
 
-def _with_entry(found: list[_Record], entry: DestinationEntry, new: list[_Record]) -> list[_Record]:
+def _with_entry(shown: list[_Record], entry: DestinationEntry, new: list[_Record]) -> list[_Record]:
     if entry.mode == "upsert":
-        return _with_upserted(found, entry, new)
+        return _with_upserted(shown, entry, new)
     if entry.mode == "overwrite":
         values = {_key_values(record, entry.overwrite_key) for record in new} | set(entry.replaces)
-        found = [record for record in found if _key_values(record, entry.overwrite_key) not in values]
-    return [*found, *new]
+        shown = [record for record in shown if _key_values(record, entry.overwrite_key) not in values]
+    return [*shown, *new]
 
 
-def _with_upserted(found: list[_Record], entry: DestinationEntry, new: list[_Record]) -> list[_Record]:
-    """By primary key; the greater cursor field wins, and of equals what stood later in the log."""
-    merged = {_key_values(record, entry.primary_key): record for record in found}
+def _with_upserted(shown: list[_Record], entry: DestinationEntry, new: list[_Record]) -> list[_Record]:
+    """Merge by primary key: the greater cursor field wins; of equal ones, the record later in the log."""
+    merged = {_key_values(record, entry.primary_key): record for record in shown}
     for record in new:
         key = _key_values(record, entry.primary_key)
         if key not in merged or not _older(record, merged[key], entry.cursor_field):
@@ -263,7 +263,7 @@ def _with_upserted(found: list[_Record], entry: DestinationEntry, new: list[_Rec
 
 
 def _older(record: _Record, other: _Record, cursor_field: str | None) -> bool:
-    mine, theirs = (None if cursor_field is None else one.get(cursor_field) for one in (record, other))
+    mine, theirs = (None if cursor_field is None else version.get(cursor_field) for version in (record, other))
     if mine == theirs:
         return bool(record.get(SEQUENCE, 0) < other.get(SEQUENCE, 0))
     return theirs is not None and (mine is None or bool(mine < theirs))
@@ -273,28 +273,28 @@ def _key_values(record: Mapping[str, Any], key: tuple[str, ...]) -> tuple[str, .
     return tuple(str(record.get(column)) for column in key)
 
 
-def without_tombstones(found: list[_Record]) -> list[_Record]:
-    """Without tombstones, which a reader of an upserted table does not see."""
-    return [record for record in found if record.get(TOMBSTONE) is None]
+def without_tombstones(shown: list[_Record]) -> list[_Record]:
+    """The records without those that are marked as deleted."""
+    return [record for record in shown if record.get(TOMBSTONE) is None]
 
 
-# Of the whole process on purpose: the copy that a run opens, and the value that the test holds, meet here.
+# Shared by the whole process on purpose: the copy that a run opens and the value that the test holds meet here.
 _states: dict[str, SharedState] = {}
 _lock = threading.Lock()
 
 
 class SharedState:
-    """The calls of test components that share a token or a folder, and what was delivered to them."""
+    """The calls of fake components that share a token or a folder, and the destination of their deliveries."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.calls = Calls(None if folder is None else folder / "calls.jsonl")
-        self.destination: Destination = (
+        self.destination: FakeDestination = (
             MemoryDestination() if folder is None else FileDestination(folder / "delivered.sqlite")
         )
 
     @classmethod
     def of(cls, token: str, folder: Path | None) -> SharedState:
-        """The place of that token in this process, or of that folder for all processes."""
+        """The state that belongs to a token in this process, or to a folder for all processes."""
         if folder is not None:
             return cls(folder)
         with _lock:

@@ -1,4 +1,4 @@
-"""A connector without a system behind it, whose records and faults are scripted."""
+"""A connector without a source system, whose records and faults are scripted."""
 
 from __future__ import annotations
 
@@ -51,39 +51,39 @@ CURSOR_KINDS = ("number", "text", "datetime", "decimal", "mapping")
 
 
 class FakeConnector(Connector):
-    """Deterministic records: the content of each follows from seed, stream and ``id``.
+    """A connector of deterministic records: each follows from the seed, the stream's name and its ``id``.
 
-    A stream holds the ids from 0 to ``records``; raise that between two runs, and the second one
-    finds the new ones. The calls of all copies of one connector are kept in ``calls``.
+    A stream holds the ids from 0 up to ``records``; increase that between two runs, and the second one
+    finds the new records. ``calls`` lists the calls of a connector and of all its copies.
     """
 
     names: list[str] = option("Names of the streams.", factory=lambda: ["numbers"])
-    records: int = option("Records of each stream.", default=1000, validator=ge(0))
-    records_of: dict[str, int] = option("Records of single streams, in place of that.", factory=dict)
-    partitions: int = option("Partitions of each plan.", default=1, validator=ge(1))
-    batch_records: int = option("Records of one batch.", default=100, validator=ge(1))
-    cursor_every: int = option("Every n-th batch carries a cursor; 0 = none does.", default=1, validator=ge(0))
+    records: int = option("Number of records of each stream.", default=1000, validator=ge(0))
+    records_of: dict[str, int] = option("Number of records of single streams, by name.", factory=dict)
+    partitions: int = option("Number of partitions of each plan.", default=1, validator=ge(1))
+    batch_records: int = option("Number of records of each batch.", default=100, validator=ge(1))
+    cursor_every: int = option("Every n-th batch carries a cursor; 0 = no batch does.", default=1, validator=ge(0))
     cursor_kind: str = option(
         "number, text, datetime, decimal or mapping.", default="number", validator=in_(CURSOR_KINDS)
     )
-    seed: int = option("Another seed, other values.", default=0)
+    seed: int = option("Another seed gives other values.", default=0)
     wide: bool = option("A column of every type, rather than five usual ones.", default=False)
     arrow: bool = option("Whether batches are Arrow, or lists of dicts.", default=True)
     keyed: bool = option("Whether streams have a primary key and a cursor field.", default=True)
     in_order: bool = option("Whether streams say that they are sorted.", default=True)
     endless: bool = option("Reading goes on until the run stops.", default=False)
-    batch_seconds: float = option("How long each batch takes.", default=0.0, validator=ge(0))
+    batch_seconds: float = option("Seconds that each batch takes.", default=0.0, validator=ge(0))
     children: bool = option("Each stream has a child, NAME.parts, with up to two records a record.", default=False)
     by_day: bool = option("Streams have the overwrite key day, and a day is one group.", default=False)
-    per_day: int = option("So many records share one day.", default=100, validator=ge(1))
-    gone: list[int] = option("Ids that the source does not have any more.", factory=list)
+    per_day: int = option("Number of records that share a day.", default=100, validator=ge(1))
+    gone: list[int] = option("Ids that the source no longer has.", factory=list)
     deleted: list[int] = option("Ids that come as tombstones.", factory=list)
     bad: list[int] = option("Ids that cannot be read; they come as rejected records.", factory=list)
     missing: list[str] = option("Streams that are shown, but not there when they are read.", factory=list)
     extra_from: int | None = option("From this id on there is a column extra.", default=None)
     text_from: int | None = option("From this id on amount is text.", default=None)
-    faults: list[Fault] = option("What goes wrong.", factory=list)
-    folder: Path | None = option("Where calls are noted, so that other processes know them.", default=None)
+    faults: list[Fault] = option("Scripted faults.", factory=list)
+    folder: Path | None = option("Folder in which calls are noted, so that other processes see them.", default=None)
     token: str = option("Connectors with the same token share their calls.", default="")
 
     _run: Run | None = None
@@ -94,22 +94,22 @@ class FakeConnector(Connector):
     @property
     def calls(self) -> Sequence[Call]:
         """Every call of this connector and of its copies, in order."""
-        return self._noted().all()
+        return self._call_log().all()
 
     def expected(self, name: str = "numbers") -> list[dict[str, Any]]:
         """The records that a stream holds, as dicts."""
         if name.endswith(".parts"):
-            return [part for number in self._numbers(name[:-6]) for part in _parts(number)]
+            return [part for number in self._numbers(name[:-6]) for part in _children_of(number)]
         return [self._record(name, number) for number in self._numbers(name)]
 
     def open(self, run: Run) -> None:
-        """Note it, and let its faults happen."""
+        """Note the call, and let its faults happen."""
         self._run = run
         with self._scripted(Call("open")):
             pass
 
     def close(self) -> None:
-        """Note it, and let its faults happen."""
+        """Note the call, and let its faults happen."""
         with self._scripted(Call("close")):
             self._run = None
 
@@ -183,7 +183,7 @@ class FakeConnector(Connector):
     def _batches(self, stream: Stream, numbers: range, cursor: Cursor) -> Iterator[Batch]:
         there = self._there(numbers)
         if self.children:
-            yield Batch([part for number in there for part in _parts(number)], stream=f"{stream.name}.parts")
+            yield Batch([part for number in there for part in _children_of(number)], stream=f"{stream.name}.parts")
         records = [self._record(stream.name, number) for number in there]
         yield Batch(
             self._as_arrow(records) if self.arrow else records,
@@ -209,10 +209,10 @@ class FakeConnector(Connector):
     def _as_arrow(self, records: Sequence[Mapping[str, Any]]) -> Any:
         import pyarrow as pa
 
-        known = fake_schema(wide=self.wide)
-        names = dict.fromkeys(name for record in records for name in record) or dict.fromkeys(known.names)
+        schema = fake_schema(wide=self.wide)
+        names = dict.fromkeys(name for record in records for name in record) or dict.fromkeys(schema.names)
         columns = {name: [record.get(name) for record in records] for name in names}
-        return pa.table({name: _array(known, name, values) for name, values in columns.items()})
+        return pa.table({name: _array(schema, name, values) for name, values in columns.items()})
 
     def _numbers(self, name: str) -> list[int]:
         return self._there(range(self._end(name)))
@@ -228,60 +228,60 @@ class FakeConnector(Connector):
         if self._run is not None and (self.batch_seconds or self.endless):
             self._run.sleep(self.batch_seconds)
 
-    def _noted(self) -> Calls:
+    def _call_log(self) -> Calls:
         return SharedState.of(self.token or self._own, self.folder).calls
 
     def _scripted(self, call: Call) -> AbstractContextManager[None]:
-        return scripted(self.faults, self._noted(), call, self._run)
+        return scripted(self.faults, self._call_log(), call, self._run)
 
 
-def _parts(number: int) -> list[dict[str, Any]]:
+def _children_of(number: int) -> list[dict[str, Any]]:
     return [{"id": number, "part": part, "text": f"part {part} of {number}"} for part in range(number % 3)]
 
 
-def _array(known: Any, name: str, values: list[Any]) -> Any:
-    """A column, in its known type unless the script changed it."""
+def _array(schema: Any, name: str, values: list[Any]) -> Any:
+    """A column, of the type in the schema unless options of the connector change it."""
     import pyarrow as pa
 
     if name == "amount" and any(isinstance(value, str) for value in values):
         return pa.array([None if value is None else str(value) for value in values])
     if name == "_deleted_at":
         return pa.array(values, type=pa.timestamp("us", "UTC"))
-    index = known.get_field_index(name)
-    kind = None if index < 0 else known.field(index).type
+    index = schema.get_field_index(name)
+    kind = None if index < 0 else schema.field(index).type
     if kind is not None and pa.types.is_dictionary(kind):
         return pa.array(values).dictionary_encode().cast(kind)
     return pa.array(values, type=kind)
 
 
 def fake_record(seed: int, stream: str, number: int, *, wide: bool, per_day: int) -> dict[str, Any]:
-    """One record; ``id`` is its number, and all else follows from it.
+    """A record whose ``id`` is its number; all other values follow from the arguments.
 
     Args:
-        seed: Another seed, other values.
+        seed: Another seed gives other values.
         stream: The stream's name.
         number: 0 or more.
         wide: Whether it has a column of every type rather than five usual ones.
-        per_day: So many records share one ``day``.
+        per_day: Number of consecutive records that share a ``day``, 1 or more.
     """
     bits = _random_bits(seed, stream, number)
-    few = {
+    usual = {
         "id": number,
         "name": f"{stream}-{number}",
         "amount": (bits % 1_000_000) / 100,
         "day": (FIRST_INSTANT + timedelta(days=number // per_day)).date(),
         "changed_at": FIRST_INSTANT + timedelta(seconds=number),
     }
-    return {**few, **_more(bits, number)} if wide else few
+    return {**usual, **_wide_values(bits, number)} if wide else usual
 
 
 def _random_bits(seed: int, stream: str, number: int) -> int:
-    """64 even bits for the number; the same on every machine and in every version."""
+    """64 evenly distributed bits; the same on every machine and in every version."""
     key = f"{seed}:{stream}:{number}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
 
 
-def _more(bits: int, number: int) -> dict[str, Any]:
+def _wide_values(bits: int, number: int) -> dict[str, Any]:
     word = _WORDS[bits % len(_WORDS)]
     return {
         "flag": None if number % 7 == 3 else bits % 2 == 0,
@@ -307,14 +307,14 @@ def fake_schema(*, wide: bool) -> pa.Schema:
     """The Arrow schema of the records."""
     import pyarrow as pa
 
-    few = [
+    usual = [
         ("id", pa.int64()),
         ("name", pa.string()),
         ("amount", pa.float64()),
         ("day", pa.date32()),
         ("changed_at", pa.timestamp("us", "UTC")),
     ]
-    more = [
+    others = [
         ("flag", pa.bool_()),
         ("tiny", pa.int8()),
         ("big", pa.uint64()),
@@ -332,11 +332,11 @@ def fake_schema(*, wide: bool) -> pa.Schema:
         ("old", pa.date32()),
         ("noon", pa.time32("s")),
     ]
-    return pa.schema(few + more if wide else few)
+    return pa.schema(usual + others if wide else usual)
 
 
 def encode_cursor(kind: str, number: int) -> Any:
-    """The cursor that says: everything before this number was read."""
+    """A cursor that says that all records before this number were read."""
     at = FIRST_INSTANT + timedelta(seconds=number)
     return {
         "number": number,

@@ -1,4 +1,4 @@
-"""A router that keeps what it got, for a test to look at."""
+"""Routers for tests: one that keeps its deliveries for inspection, and one with scripted faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from muxly.router import Delivery, Promise, Receipt, Router
 from muxly.stream import Stream
 from muxly_testing._destination import (
     SEQUENCE,
-    Destination,
+    FakeDestination,
     SharedState,
     entry_of,
     generation_entry,
@@ -37,19 +37,23 @@ __all__ = ["ChaosRouter", "CollectingRouter"]
 
 
 class CollectingRouter(Router):
-    """Keeps every delivery, remembers its id, and has every mode.
+    """A router that keeps every delivery, recognises repeats by their ids, and has every mode.
 
-    The value that a test holds sees what the copies of a run were given. From configuration,
-    give it a ``token``, and make another router with the same token in the test; or a
-    ``folder``, where other processes find it too.
+    The router that a test holds shows what the copies of a run were given. In a configuration, give
+    it a ``token``, and make another router with the same token in the test; or give it a
+    ``folder``, which works for other processes too.
     """
 
     modes: ClassVar[frozenset[str]] = frozenset({"append", "upsert", "overwrite", "replace"})
     promise: ClassVar[Promise] = "effectively_once"
 
-    folder: Path | None = option("Where deliveries are kept, so that they survive the process.", default=None)
-    token: str = option("Routers with the same token share what they got; one is made if none is given.", default="")
-    mark_every: int = option("Deliver so many records at a time and mark each; 0 = all.", default=0, validator=ge(0))
+    folder: Path | None = option("Folder in which deliveries are kept, so that they survive the process.", default=None)
+    token: str = option("Routers with the same token share their deliveries; by default a new one.", default="")
+    mark_every: int = option(
+        "Number of records kept and marked at a time, in mode append; 0 = all.",
+        default=0,
+        validator=ge(0),
+    )
 
     _run: Run | None = None
 
@@ -63,13 +67,13 @@ class CollectingRouter(Router):
 
     @property
     def ids(self) -> list[str]:
-        """The ids of all deliveries that were kept, each once, in order."""
+        """The ids of all deliveries that were kept, without repetition, in order."""
         entries = (entry for entry, _ in self._destination.entries())
         return list(dict.fromkeys(entry.id for entry in entries if entry.kind == "delivery"))
 
     @property
     def streams(self) -> list[str]:
-        """The names of all streams that something was delivered of."""
+        """The names of all streams of which something was delivered."""
         return list(dict.fromkeys(entry.stream for entry, _ in self._destination.entries()))
 
     def records(self, stream: str = "numbers") -> list[dict[str, Any]]:
@@ -77,37 +81,37 @@ class CollectingRouter(Router):
         return visible_records(self._destination.entries(), stream)
 
     def alive(self, stream: str = "numbers") -> list[dict[str, Any]]:
-        """The same without the records that are deleted."""
+        """As ``records``, without tombstones."""
         return without_tombstones(self.records(stream))
 
     def batches(self, stream: str = "numbers") -> list[pa.RecordBatch]:
         """Every batch that was kept of a stream, as it came."""
         stored = self._destination.entries()
         kept = [batch for entry, batches in stored if entry.stream == stream for batch in batches()]
-        return [one.drop_columns(SEQUENCE) if SEQUENCE in one.schema.names else one for one in kept]
+        return [batch.drop_columns(SEQUENCE) if SEQUENCE in batch.schema.names else batch for batch in kept]
 
     def clear(self) -> None:
         """Forget what was delivered."""
         self._destination.clear()
 
     def open(self, run: Run) -> None:
-        """Note it."""
+        """Note the call."""
         self._run = run
         self._note(Call("open"))
 
     def close(self) -> None:
-        """Note it."""
+        """Note the call."""
         self._run = None
         self._note(Call("close"))
 
     def deliver(self, delivery: Delivery) -> Receipt | None:
-        """Keep what is not kept yet."""
+        """Note the call, and keep the delivery unless it is kept already."""
         self._note(call_of(delivery))
         self.keep(delivery)
         return None
 
     def begin(self, stream: Stream, generation: int) -> None:
-        """Note it."""
+        """Note the call."""
         self._note(Call("begin", stream=stream.name, number=generation))
         self.start(stream, generation)
 
@@ -124,7 +128,7 @@ class CollectingRouter(Router):
             left_out: Numbers of records that are refused.
 
         Raises:
-            ConflictError: Another content is kept under that id.
+            ConflictError: Other content is kept under that id.
         """
         kept = self._kept(delivery)
         refused = frozenset(left_out)
@@ -149,7 +153,7 @@ class CollectingRouter(Router):
         self._destination.add(generation_entry(stream, "complete", generation))
 
     def _kept(self, delivery: Delivery) -> int:
-        """How far into the delivery its records are kept; a delivery without records counts as one."""
+        """The number of leading records that are kept; 1 for a kept delivery without records."""
         end = 0
         for entry, batches in self._destination.entries():
             if entry.id != delivery.id:
@@ -160,7 +164,7 @@ class CollectingRouter(Router):
         return end
 
     def _keep_parts(self, delivery: Delivery, kept: int, left_out: frozenset[int]) -> None:
-        """Keep and mark so many records at a time, as a router for single messages does."""
+        """Keep and mark ``mark_every`` records at a time, as a router for single messages does."""
         for part in self._parts(delivery):
             start, end = delivery.delivered, delivery.delivered + part.num_rows
             if end > kept:
@@ -182,7 +186,7 @@ class CollectingRouter(Router):
         return SharedState.of(self.token, self.folder)
 
     @property
-    def _destination(self) -> Destination:
+    def _destination(self) -> FakeDestination:
         return self._state.destination
 
 
@@ -202,7 +206,7 @@ class ChaosRouter(CollectingRouter):
     the process (``exit``) happens once, not again after the restart.
     """
 
-    faults: list[Fault] = option("What goes wrong.", factory=list)
+    faults: list[Fault] = option("Scripted faults.", factory=list)
     reject: list[Any] = option("Values of reject_column that are refused.", factory=list)
     reject_column: str = option("The column of those values.", default="id")
     reject_by: str = option(
@@ -218,28 +222,28 @@ class ChaosRouter(CollectingRouter):
     )
 
     def open(self, run: Run) -> None:
-        """Note it, and let its faults happen."""
+        """Note the call, and let its faults happen."""
         self._run = run
         with self._scripted(Call("open")):
             pass
 
     def check(self) -> Iterable[Notice]:
-        """Note it, and let its faults happen."""
+        """Note the call, and let its faults happen."""
         with self._scripted(Call("check")):
             return ()
 
     def close(self) -> None:
-        """Note it, and let its faults happen."""
+        """Note the call, and let its faults happen."""
         with self._scripted(Call("close")):
             self._run = None
 
     def deliver(self, delivery: Delivery) -> Receipt | None:
-        """Keep the delivery, as far as the script lets it."""
+        """Keep the delivery, as far as the script allows."""
         with self._scripted(call_of(delivery)):
             rejected = self._rejected(delivery) if self.reject else []
             if rejected and self.reject_by == "error":
                 raise RejectedError(f"{rejected[0].reason} (record {rejected[0].index} of delivery {delivery.id})")
-            self._keep_or_lie(delivery, [one.index for one in rejected if one.index is not None])
+            self._keep_or_lie(delivery, [reject.index for reject in rejected if reject.index is not None])
         return Receipt(rejected) if rejected else None
 
     def begin(self, stream: Stream, generation: int) -> None:
@@ -281,7 +285,7 @@ class ChaosRouter(CollectingRouter):
 
 
 def _kept_batches(delivery: Delivery) -> Iterator[pa.RecordBatch]:
-    """The batches; of an upsert with the place of each record, which decides between equals."""
+    """The batches; for an upsert, with each record's position in the log, which decides between equal versions."""
     if delivery.mode != "upsert":
         yield from delivery.batches()
         return
@@ -290,5 +294,5 @@ def _kept_batches(delivery: Delivery) -> Iterator[pa.RecordBatch]:
 
 
 def call_of(delivery: Delivery) -> Call:
-    """How a delivery is noted."""
+    """The call that is noted for a delivery."""
     return Call("deliver", stream=delivery.stream.name, key=delivery.id, number=delivery.delivered)

@@ -1,4 +1,4 @@
-"""Scripted faults: which call goes wrong, and how."""
+"""Calls of fake components, and the faults scripted for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Call", "Calls", "Fault"]
 
 @frozen
 class Call:
-    """One call of a test component, noted before its work began.
+    """One call of a fake component, noted before its work began.
 
     Args:
         method: ``"open"``, ``"deliver"``, ``"read"`` and so on.
@@ -77,7 +77,7 @@ class Calls:
 
 
 def _append_line(path: Path, line: str) -> None:
-    """One ``write`` of one line: it is whole, or it is not there, however the process ends."""
+    """Append with a single ``write``, so that the line is whole or absent however the process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
@@ -91,8 +91,8 @@ ACTIONS = ("sleep", "hang", "exit")
 
 
 def _error_class(name: str) -> type[BaseException] | None:
-    found = getattr(errors, name, None) or getattr(builtins, name, None)
-    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+    error = getattr(errors, name, None) or getattr(builtins, name, None)
+    return error if isinstance(error, type) and issubclass(error, BaseException) else None
 
 
 def _action(instance: object, attribute: Any, value: str) -> None:
@@ -132,9 +132,9 @@ class Fault(Options):
         if not self._concerns(call):
             return False
         if call.method == "read":
-            earlier = sum(one == call for one in before)
+            earlier = sum(earlier_call == call for earlier_call in before)
             return call.number == self.at and (self.times == 0 or earlier < self.times)
-        number = sum(one.method == call.method and one.stream == call.stream for one in before)
+        number = sum(earlier.method == call.method and earlier.stream == call.stream for earlier in before)
         return number >= self.at and (self.times == 0 or number < self.at + self.times)
 
     def _concerns(self, call: Call) -> bool:
@@ -143,7 +143,14 @@ class Fault(Options):
         return call.method != "read" or fnmatchcase(call.key, self.partition)
 
     def happen(self, run: Run | None) -> None:
-        """Do it."""
+        """Let the fault happen.
+
+        Args:
+            run: The run of the component, if it is open; ``sleep`` without a run does nothing.
+
+        Raises:
+            BaseException: The error that ``action`` names; ``StoppedError`` if the run stops during a sleep.
+        """
         if self.action == "exit":
             die()
         elif self.action == "hang":
@@ -166,7 +173,7 @@ class Fault(Options):
 
 @contextmanager
 def scripted(faults: Sequence[Fault], calls: Calls, call: Call, run: Run | None) -> Iterator[None]:
-    """Note a call, and let every fault happen that it meets, before and after its work."""
+    """Note a call, and let the faults scripted for it happen before and after its work."""
     before = calls.all() if faults else ()
     calls.note(call)
     due = [fault for fault in faults if fault.fires(call, before)]
@@ -180,7 +187,7 @@ def scripted(faults: Sequence[Fault], calls: Calls, call: Call, run: Run | None)
 
 
 def die() -> None:
-    """End this process as ``kill -9`` does: no clean-up, no buffers written."""
+    """End this process as ``kill -9`` does: without cleaning up or writing buffers."""
     if hasattr(signal, "SIGKILL"):
         os.kill(os.getpid(), signal.SIGKILL)
     os._exit(137)

@@ -1,4 +1,4 @@
-"""Fixtures for people who test pipelines and plugins; pytest finds them when Muxly is installed."""
+"""Fixtures for tests of pipelines and plugins; pytest finds them when muxly-testing is installed."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class RunPipeline(Protocol):
-    """Runs a pipeline in a home of the test's own."""
+    """Runs a pipeline with its state in the test's own home."""
 
     def __call__(self, pipeline: Pipeline | Path | str, name: str | None = None, **facts: Any) -> RunResult:
         """Run it.
 
         Args:
             pipeline: A pipeline, the path of a configuration, or its text in YAML.
-            name: Which pipeline of the configuration, if it has several.
-            facts: Passed on to ``muxly.run``, such as ``params``.
+            name: The pipeline of the configuration, if it has several.
+            facts: Further arguments of ``muxly.run``, such as ``params``.
         """
 
 
 @pytest.fixture
 def muxly_home(tmp_path: Path) -> Path:
-    """Where runs of this test keep their state; two runs of one test share it."""
+    """The folder of the state of this test's runs; all runs of one test share it."""
     return tmp_path / ".muxly"
 
 
@@ -59,7 +59,7 @@ def muxly_run(tmp_path: Path, muxly_home: Path) -> RunPipeline:
 
 @pytest.fixture
 def make_delivery() -> Callable[..., Delivery]:
-    """Makes deliveries; see ``muxly_testing.delivery``."""
+    """The function ``muxly_testing.delivery``."""
     from muxly_testing._deliveries import delivery
 
     return delivery
@@ -67,7 +67,7 @@ def make_delivery() -> Callable[..., Delivery]:
 
 @pytest.fixture(scope="session")
 def _muxly_crashes() -> Iterator[CrashRunner]:
-    """Kills routers for ``RouterConformance``; of the whole session, since it takes a second to start."""
+    """Kills routers for ``RouterConformance``; kept for the whole session, since it takes a second to start."""
     from muxly_testing._router_crashes import CrashRunner
 
     crashes = CrashRunner()

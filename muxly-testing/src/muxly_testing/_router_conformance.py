@@ -1,4 +1,4 @@
-"""The tests that every router has to pass."""
+"""Conformance tests for routers."""
 
 from __future__ import annotations
 
@@ -7,36 +7,31 @@ import copy
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import attrs
+import pyarrow as pa
 import pytest
 
 from muxly.component import Component, Run
 from muxly.errors import ConfigurationError, ConflictError, DeliveryError, MuxlyError, RetryableError
 from muxly.router import Delivery, Router
 from muxly.stream import Stream
-from muxly_testing._deliveries import delivery
+from muxly_testing._deliveries import delivery as make_delivery
 from muxly_testing._expectations import WatchedRun, expect, within
 from muxly_testing._fake_connector import fake_record, fake_schema
 from muxly_testing._router_crashes import RouterCrashes
 from muxly_testing._router_harness import RouterHarness
 from muxly_testing._router_modes import RouterModes
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-__all__ = ["ODD_NAMES", "ODD_TEXTS", "RouterConformance", "RouterRepeats", "RouterThrottling"]
-
-
-TRIES = 6
-LONGEST_SECONDS = 5.0
-
+__all__ = ["RouterConformance"]
 
 PROMISES = ("effectively_once", "at_least_once", "idempotent")
 
+THROTTLED_ATTEMPTS = 6
+LONGEST_WAIT_SECONDS = 5.0
 
+# Texts and names that have broken many programs: quotes, line ends, every script, paths, code.
 ODD_TEXTS = (
     "",
     " ",
@@ -90,21 +85,21 @@ ODD_NAMES = (
 
 
 class RouterRepeats(RouterHarness):
-    """A repeat does what the promise says."""
+    """Tests of deliveries that come more than once, because nobody knows what became of them."""
 
     def test_repeat_of_a_delivery(self, made: Component, run: Run) -> None:
         """The acknowledgement was lost: the same id comes again, to another copy."""
-        one = self.numbered(range(10))
-        first = self.deliver_reopened(made, run, one)
-        second = self.deliver_reopened(made, run, self.again(one))
+        delivery = self.numbered(range(10))
+        first = self.deliver_reopened(made, run, delivery)
+        second = self.deliver_reopened(made, run, self.again(delivery))
         self.expect_arrived(range(10), "the same id twice", tries=2)
         expect(first.rejected == second.rejected, "a repeat returns the same receipt", (first, second))
 
     def test_repeat_in_the_same_copy(self, ready: Router) -> None:
         """Also without being opened again."""
-        one = self.numbered(range(10))
-        self.deliver(ready, one)
-        self.deliver(ready, self.again(one))
+        delivery = self.numbered(range(10))
+        self.deliver(ready, delivery)
+        self.deliver(ready, self.again(delivery))
         self.expect_arrived(range(10), "the same id twice in one copy", tries=2)
 
     def test_repeat_after_later_deliveries(self, made: Component, run: Run) -> None:
@@ -112,61 +107,61 @@ class RouterRepeats(RouterHarness):
         if self.usual_mode == "replace":
             pytest.skip("the router has only the mode replace")
         early, late = self.numbered(range(5)), self.numbered(range(5, 10))
-        for one in (early, late, self.again(early), self.again(late)):
-            self.deliver_reopened(made, run, one)
+        for delivery in (early, late, self.again(early), self.again(late)):
+            self.deliver_reopened(made, run, delivery)
         self.expect_arrived(range(10), "the same ids again, after later ones", tries=2)
 
     def test_repeat_after_the_records_broke_off(self, made: Component, run: Run) -> None:
         """Reading a segment failed in the middle; nothing of the attempt may be doubled."""
-        one = self.numbered(range(12))
-        broken = self.again(one, source=lambda: _breaking_off(one))
+        delivery = self.numbered(range(12))
+        broken = self.again(delivery, source=lambda: _breaking_off(delivery))
         with contextlib.suppress(RetryableError):
             self.deliver_reopened(made, run, broken)
             expect(condition=False, contract="an error of the delivery's own records is passed on")
-        self.deliver_reopened(made, run, self.again(one))
+        self.deliver_reopened(made, run, self.again(delivery))
         self.expect_arrived(range(12), "an attempt broke off, and was repeated", tries=2)
 
     def test_known_id_with_other_content_is_a_conflict(self, made: Component, run: Run) -> None:
         """Skipping it would lose records silently."""
         if self._promise != "effectively_once":
             pytest.skip("the router does not promise effectively_once")
-        one = self.numbered(range(5))
-        self.deliver_reopened(made, run, one)
-        other = self.numbered(range(50, 55), id=one.id)
+        delivery = self.numbered(range(5))
+        self.deliver_reopened(made, run, delivery)
+        other = self.numbered(range(50, 55), id=delivery.id)
         with pytest.raises(ConflictError, match=r"."):
             self.deliver_reopened(made, run, other)
         self.expect_arrived(range(5), "a conflict changes nothing")
 
     def test_what_is_delivered_already_is_left_out(self, made: Component, run: Run) -> None:
         """``Delivery.mark`` kept a position before the crash."""
-        one = self.numbered(range(10))
-        self.deliver_reopened(made, run, attrs.evolve(one, delivered=6))
+        delivery = self.numbered(range(10))
+        self.deliver_reopened(made, run, attrs.evolve(delivery, delivered=6))
         self.expect_arrived(range(6, 10), "6 of 10 records are delivered already")
 
     def test_attempt_after_an_error_works(self, made: Component, run: Run) -> None:
         """After any error the runner closes and opens the router."""
         router = cast("Router", copy.deepcopy(made))
         router.open(run)
-        one = self.numbered(range(6))
+        delivery = self.numbered(range(6))
         with contextlib.suppress(MuxlyError):
-            router.deliver(self.again(one, source=lambda: _breaking_off(one)))
+            router.deliver(self.again(delivery, source=lambda: _breaking_off(delivery)))
         router.close()
         router.open(run)
-        self.deliver(router, self.again(one))
+        self.deliver(router, self.again(delivery))
         router.close()
         self.expect_arrived(range(6), "an attempt after an error", tries=2)
 
 
-def _breaking_off(one: Delivery) -> Iterator[pa.RecordBatch]:
-    yield next(one.source())
+def _breaking_off(delivery: Delivery) -> Iterator[pa.RecordBatch]:
+    yield next(delivery.source())
     raise RetryableError("the records broke off")
 
 
 class RouterThrottling(RouterHarness):
-    """A destination that asks to wait is not pushed, and not given up."""
+    """Tests of a destination that asks to wait: it is neither hurried nor given up."""
 
     patience_seconds: ClassVar[float] = 30.0
-    """How long it may take until the destination that ``slow`` gives has everything."""
+    """Seconds within which the destination that ``slow`` gives must have everything."""
 
     def test_destination_that_asks_to_wait_is_waited_for(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: WatchedRun
@@ -174,19 +169,19 @@ class RouterThrottling(RouterHarness):
         """With ``run.sleep``, or by a ``RetryableError`` that says how long."""
         router = self._slow(tmp_path, monkeypatch)
         contract = f"a destination that asks to wait has everything within {self.patience_seconds} s"
-        within(self.patience_seconds, contract, lambda: self._deliver_patiently(router, run))
-        self.expect_arrived(range(6), "a destination asked to wait", tries=TRIES)
+        within(self.patience_seconds, contract, lambda: self._deliver_until_taken(router, run))
+        self.expect_arrived(range(6), "a destination asked to wait", tries=THROTTLED_ATTEMPTS)
 
     def _slow(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Router:
         why = "slow() gives no router whose destination asks to wait"
         return cast("Router", self._or_skip(self.slow(tmp_path / "inside" / "deep"), monkeypatch, why))
 
-    def _deliver_patiently(self, router: Router, run: WatchedRun) -> None:
-        """As the runner does: the same delivery again, after what was marked, when the time has come."""
-        one = self.numbered(range(6))
-        for _ in range(TRIES):
-            one = self.again(one)
-            if (error := self._error_of_delivery(router, run, one)) is None:
+    def _deliver_until_taken(self, router: Router, run: WatchedRun) -> None:
+        """As the runner does: repeat the delivery after the time asked for, from the last mark."""
+        delivery = self.numbered(range(6))
+        for _ in range(THROTTLED_ATTEMPTS):
+            delivery = self.again(delivery)
+            if (error := self._error_of_delivery(router, run, delivery)) is None:
                 return
             expect(isinstance(error, RetryableError), "being asked to wait is a RetryableError", repr(error))
             assert isinstance(error, RetryableError)
@@ -195,15 +190,15 @@ class RouterThrottling(RouterHarness):
                 "what the destination asked for is passed on as RetryableError(..., retry_after=seconds)",
                 repr(error),
             )
-            run.sleep(min(error.retry_after or 0.0, LONGEST_SECONDS))
-        expect(condition=False, contract=f"the destination takes everything within {TRIES} tries")
+            run.sleep(min(error.retry_after or 0.0, LONGEST_WAIT_SECONDS))
+        expect(condition=False, contract=f"the destination takes everything within {THROTTLED_ATTEMPTS} attempts")
 
-    def _error_of_delivery(self, router: Router, run: WatchedRun, one: Delivery) -> Exception | None:
+    def _error_of_delivery(self, router: Router, run: WatchedRun, delivery: Delivery) -> Exception | None:
         try:
-            self.deliver_reopened(router, run, one)
+            self.deliver_reopened(router, run, delivery)
         except AssertionError:
             raise
-        except Exception as error:  # noqa: BLE001 (whatever it is, it is looked at)
+        except Exception as error:  # noqa: BLE001 (any error is examined)
             return error
         return None
 
@@ -227,7 +222,7 @@ class RouterThrottling(RouterHarness):
 
 
 class RouterConformance(RouterRepeats, RouterModes, RouterThrottling, RouterCrashes):
-    """Subclass it, and say how your router is made and how to read what arrived.
+    """Subclass it and say how your router is made and how to read what arrived.
 
     ::
 
@@ -266,23 +261,23 @@ class RouterConformance(RouterRepeats, RouterModes, RouterThrottling, RouterCras
         self.expect_arrived(range(5), "deliver returns only when all of it is durable")
 
     def test_values_arrive_unchanged(self, made: Component, run: Run) -> None:
-        """Quotes, line ends, all scripts, things that look like numbers or code."""
+        """Quotes, line ends, every script, text that looks like numbers or code."""
         records = [{**self.record(number), "text": text} for number, text in enumerate(ODD_TEXTS)]
         self.deliver_reopened(made, run, self._of(records))
         self.expect_arrived(range(len(ODD_TEXTS)), "text of all kinds")
         for record in self.arrived():
-            if isinstance(found := record.get("text"), str):
+            if isinstance(text := record.get("text"), str):
                 sent = ODD_TEXTS[int(self.identity(record))]
-                expect(found == sent, "text arrives unchanged", f"{sent[:80]!r} became {found[:80]!r}")
+                expect(text == sent, "text arrives unchanged", f"{sent[:80]!r} became {text[:80]!r}")
 
     def test_delivery_without_records_is_a_success(self, made: Component, run: Run) -> None:
-        """A filter may have left nothing."""
+        """A filter may leave no records."""
         empty = self.numbered(range(1)).table().slice(0, 0)
         self.deliver_reopened(made, run, self._of(empty))
         self.expect_arrived([], "a delivery without records")
 
     def test_empty_batches_do_no_harm(self, made: Component, run: Run) -> None:
-        """They may stand anywhere."""
+        """They may occur anywhere."""
         first, second = self.numbered(range(8)).batches()
         none = first.slice(0, 0)
         self.deliver_reopened(made, run, self._of([none, first, none, second, none]))
@@ -296,19 +291,20 @@ class RouterConformance(RouterRepeats, RouterModes, RouterThrottling, RouterCras
 
     def _of(self, data: Any, **facts: Any) -> Delivery:
         generation = 1 if self.usual_mode == "replace" else None
-        return delivery(data, facts.pop("stream", self.stream), mode=self.usual_mode, generation=generation, **facts)
+        stream = facts.pop("stream", self.stream)
+        return make_delivery(data, stream, mode=self.usual_mode, generation=generation, **facts)
 
     def test_marked_records_are_durable(self, ready: Router) -> None:
         """``mark`` comes after the records are at the destination, not before."""
-        one, early = self.numbered(range(10)), list[str]()
+        delivery, early = self.numbered(range(10)), list[str]()
 
         def marked(count: int) -> None:
-            there = self.seen()
-            early.extend(str(number) for number in range(count) if not there[self.identity(self.record(number))])
+            seen = self.seen()
+            early.extend(str(number) for number in range(count) if not seen[self.identity(self.record(number))])
 
-        self.deliver(ready, attrs.evolve(one, on_mark=marked))
+        self.deliver(ready, attrs.evolve(delivery, on_mark=marked))
         expect(not early, "mark(n) says that n records are durable at the destination", f"not there: {early}")
-        expect(one.delivered <= 10, "mark counts the records of the delivery", one.delivered)
+        expect(delivery.delivered <= 10, "mark counts the records of the delivery", delivery.delivered)
 
     def test_every_type_arrives_or_is_refused_by_name(self, made: Component, run: Run) -> None:
         """A type that the destination does not have is an error that names the column."""
@@ -324,8 +320,6 @@ class RouterConformance(RouterRepeats, RouterModes, RouterThrottling, RouterCras
 
     def _typed(self, field: pa.Field, numbers: range) -> pa.Table:
         """The usual records with one more column of that type."""
-        import pyarrow as pa
-
         usual = pa.Table.from_pylist([self.record(number) for number in numbers])
         values = [fake_record(0, "typed", n, wide=True, per_day=10).get(field.name) for n in numbers]
         column = pa.array(values).dictionary_encode() if pa.types.is_dictionary(field.type) else values
@@ -352,24 +346,28 @@ class RouterConformance(RouterRepeats, RouterModes, RouterThrottling, RouterCras
         expect(_outside(tmp_path) == before, "nothing is written outside", sorted(_outside(tmp_path) - before))
 
     def test_streams_are_kept_apart(self, made: Component, run: Run) -> None:
-        """Copies of the router deliver as many streams at once as it allows."""
+        """Copies of the router deliver as many streams at once as its ``concurrency`` allows."""
         count = max(2, cast("Router", made).concurrency)
         errors: list[str] = []
 
+        def records_of(number: int) -> range:
+            return range(number * 10, number * 10 + 5)
+
         def one_stream(number: int) -> None:
             stream = attrs.evolve(self.stream, name=f"stream_{number}")
-            records = [self.record(one) for one in range(number * 10, number * 10 + 5)]
+            records = [self.record(record) for record in records_of(number)]
             try:
                 self.deliver_reopened(made, run, self._of(records, stream=stream))
             except Exception as error:  # noqa: BLE001 (shown by the test)
                 errors.append(f"{type(error).__name__}: {error}")
 
-        _at_once(one_stream, count, cast("Router", made).concurrency)
+        _concurrently(one_stream, count, cast("Router", made).concurrency)
         expect(not errors, f"{count} streams are delivered by their own copies", errors)
-        self.expect_arrived([one for n in range(count) for one in range(n * 10, n * 10 + 5)], "several streams")
+        delivered = [record for number in range(count) for record in records_of(number)]
+        self.expect_arrived(delivered, "several streams")
 
     def test_stopping_run_ends_delivering_in_time(self, ready: Router, run: WatchedRun) -> None:
-        """Whatever a router waits for, it stops waiting when the run stops."""
+        """A router stops waiting, whatever for, when the run stops."""
         run.stop.set()
         within(
             self.stop_seconds,
@@ -379,12 +377,12 @@ class RouterConformance(RouterRepeats, RouterModes, RouterThrottling, RouterCras
 
 
 def _outside(tmp_path: Path) -> set[str]:
-    """All files of the test that are not in the router's own folder."""
+    """The files of the test outside the router's own folder."""
     inside = tmp_path / "inside" / "deep"
     return {str(path) for path in tmp_path.rglob("*") if not path.is_relative_to(inside) and path.is_file()}
 
 
-def _at_once(call: Any, count: int, concurrency: int) -> None:
+def _concurrently(call: Any, count: int, concurrency: int) -> None:
     limit = threading.Semaphore(concurrency)
 
     def limited(number: int) -> None:

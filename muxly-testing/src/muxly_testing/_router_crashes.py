@@ -1,4 +1,4 @@
-"""Tests that kill a router's process, and that measure its memory."""
+"""Conformance tests that kill a router's process or measure its memory."""
 
 from __future__ import annotations
 
@@ -16,46 +16,53 @@ import pytest
 
 from muxly.router import Delivery, Mode, Router
 from muxly_testing._crash_child import CrashAttempt, CrashOutcome, RouterCall, receive, send
-from muxly_testing._deliveries import delivery
+from muxly_testing._deliveries import delivery as make_delivery
 from muxly_testing._expectations import expect, with_references
 from muxly_testing._router_harness import RouterHarness
 
-__all__ = ["CrashRunner", "RouterCrashes", "points"]
-
+__all__ = ["CrashRunner", "RouterCrashes"]
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 FIRST, SECOND = range(5), range(10, 22)
 
 
 class RouterCrashes(RouterHarness):
-    """What a router promises holds when its process is killed."""
+    """Tests that a router's promise holds when its process is killed, and that its memory is bounded.
+
+    A delivery is first made once without a kill, which counts its steps. Then it is made again and
+    again, each time in a new folder, and killed before another of those steps. Between the kill
+    and the repeat a reader looks at the destination: it may see more or less of the new delivery,
+    as the promise allows, but no part of a record and nothing missing of what was there before.
+    Every fourth time the destination starts empty; every second time the repeat is killed too,
+    at half of the way, so that recovery itself is interrupted.
+    """
 
     crash_points: ClassVar[int] = 12
-    """At so many points a delivery is killed; each costs two or three processes."""
+    """Number of points at which a delivery is killed; each costs two or three processes."""
 
     big_batches: ClassVar[int] = 96
-    """A big delivery has so many batches of 2 MiB."""
+    """Number of batches, of 2 MiB each, in a big delivery."""
 
     memory_bytes: ClassVar[int] = 96 << 20
-    """How much memory a big delivery may take."""
+    """Bytes of memory that a big delivery may take."""
 
     @pytest.fixture
     def crashes(self, _muxly_crashes: CrashRunner) -> CrashRunner:
-        """Kills routers."""
+        """Runs deliveries that are killed."""
         return _muxly_crashes
 
     @needs_fork
     def test_killed_delivery_is_whole_after_its_repeat(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crashes: CrashRunner
     ) -> None:
-        """Kill -9 before many steps; a reader looks before the repeat; every other time it is killed twice."""
+        """``kill -9`` before many steps, then a reader, then the repeat."""
         self._kill_at_many_points(tmp_path, monkeypatch, crashes, self.usual_mode)
 
     @needs_fork
     def test_killed_replace_shows_the_old_or_the_new_generation(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crashes: CrashRunner
     ) -> None:
-        """And the same calls again make it whole."""
+        """Repeating the same calls then completes it."""
         self.need("replace")
         self._kill_at_many_points(tmp_path, monkeypatch, crashes, "replace")
 
@@ -68,25 +75,25 @@ class RouterCrashes(RouterHarness):
         for turn, point in enumerate(points(steps, self.crash_points)):
             router = self._fresh(tmp_path / f"point-{point}", monkeypatch)
             there = () if turn % 4 == 3 else FIRST
-            one = self._delivery(SECOND, mode, 2)
-            self._kill(crashes, router, one, there, [point, point // 2] if turn % 2 else [point])
+            delivery = self._delivery(SECOND, mode, 2)
+            self._kill(crashes, router, delivery, there, [point, point // 2] if turn % 2 else [point])
 
     def _kill(
-        self, crashes: CrashRunner, router: Router, one: Delivery, there: range | tuple[()], dying: list[int]
+        self, crashes: CrashRunner, router: Router, delivery: Delivery, there: range | tuple[()], dying: list[int]
     ) -> None:
         marked, states = 0, dict[str, Any]()
-        earlier = _router_calls(self._delivery(there, one.mode, 1)) if there else []
+        earlier = _router_calls(self._delivery(there, delivery.mode, 1)) if there else []
         for tries, point in enumerate(dying, start=1):
-            calls = _router_calls(one, delivered=marked)
+            calls = _router_calls(delivery, delivered=marked)
             outcome = crashes.attempt(router, calls, earlier=earlier, states=states, die_before=point)
-            marked, states, earlier = outcome.marks.get(one.id, marked), outcome.states, []
-            self._look(one, there, point, tries)
-        crashes.finish(router, _router_calls(one, delivered=marked), states=states)
-        kept = () if one.mode == "replace" else there
+            marked, states, earlier = outcome.marks.get(delivery.id, marked), outcome.states, []
+            self._expect_consistent(delivery, there, point, tries)
+        crashes.finish(router, _router_calls(delivery, delivered=marked), states=states)
+        kept = () if delivery.mode == "replace" else there
         self.expect_arrived([*kept, *SECOND], f"killed before step {dying} and tried again", tries=len(dying) + 1)
 
-    def _look(self, one: Delivery, there: range | tuple[()], point: int, tries: int) -> None:
-        """A reader that looks before the repeat sees whole records of the deliveries, none too often."""
+    def _expect_consistent(self, delivery: Delivery, there: range | tuple[()], point: int, tries: int) -> None:
+        """Expect that a reader before the repeat sees only whole records of the deliveries, none too often."""
         old, new = ({self.identity(self.record(number)) for number in some} for some in (there, SECOND))
         seen = self.seen()
         unknown = sorted(set(seen) - old - new)
@@ -94,9 +101,9 @@ class RouterCrashes(RouterHarness):
         most = tries if self._promise == "at_least_once" else 1
         doubled = {name: count for name, count in seen.items() if count > most}
         expect(not doubled, f"killed before step {point}: at most {most} of each record is there", doubled)
-        kept = old <= set(seen) or (one.mode == "replace" and new == set(seen))
+        kept = old <= set(seen) or (delivery.mode == "replace" and new == set(seen))
         expect(kept, f"killed before step {point}: what was delivered before is still there", sorted(seen))
-        whole = one.mode != "replace" or set(seen) in (old, new)
+        whole = delivery.mode != "replace" or set(seen) in (old, new)
         expect(whole, f"killed before step {point}: the old or the new generation is visible", sorted(seen))
 
     @needs_fork
@@ -107,7 +114,7 @@ class RouterCrashes(RouterHarness):
         router = self._fresh(tmp_path / "big", monkeypatch)
         text = "".join(chr(97 + index * 7919 % 26) for index in range(1 << 14))
         records = [{**self.record(number), "text": f"{number}{text}"} for number in range(128)]
-        # The first one loads what the router needs; the second shows what records take.
+        # The first delivery loads what the router needs; the second shows what the records take.
         calls = [
             attrs.evolve(call, repeat=repeat)
             for generation, repeat in enumerate((2, self.big_batches), start=1)
@@ -124,7 +131,7 @@ class RouterCrashes(RouterHarness):
         return self.numbered(numbers, mode=mode, generation=self._generation_of(mode, generation))
 
     def _of_mode(self, records: list[dict[str, Any]], mode: Mode, generation: int) -> Delivery:
-        return delivery(records, self.stream, mode=mode, generation=self._generation_of(mode, generation))
+        return make_delivery(records, self.stream, mode=mode, generation=self._generation_of(mode, generation))
 
     def _generation_of(self, mode: Mode, number: int) -> int | None:
         return number if mode == "replace" else None
@@ -133,31 +140,30 @@ class RouterCrashes(RouterHarness):
         return cast("Router", with_references(self.router(folder / "inside" / "deep"), monkeypatch.setenv))
 
 
-def _router_calls(one: Delivery, *, delivered: int = 0) -> list[RouterCall]:
+def _router_calls(delivery: Delivery, *, delivered: int = 0) -> list[RouterCall]:
     """The calls that the runner makes for a delivery."""
     call = RouterCall(
         method="deliver",
-        stream=one.stream,
-        generation=one.generation,
-        mode=one.mode,
-        id=one.id,
-        digest=one.digest,
-        batches=tuple(one.source()),
+        stream=delivery.stream,
+        generation=delivery.generation,
+        mode=delivery.mode,
+        id=delivery.id,
+        digest=delivery.digest,
+        batches=tuple(delivery.source()),
         delivered=delivered,
     )
-    if one.mode != "replace":
+    if delivery.mode != "replace":
         return [call]
-    begin, complete = (
-        RouterCall(method=method, stream=one.stream, generation=one.generation) for method in ("begin", "complete")
-    )
-    return [begin, call, complete]
+    begin = RouterCall(method="begin", stream=delivery.stream, generation=delivery.generation)
+    return [begin, call, attrs.evolve(begin, method="complete")]
 
 
 class CrashRunner:
-    """A process that tries deliveries in children, which die when they are told.
+    """Makes deliveries in child processes that kill themselves before a chosen step.
 
-    It is kept from test to test, since most of the time of a new one goes into imports; only a router of
-    another module gets a new one, lest what one router imports is there for all that follow.
+    One parent process forks them all and is kept from test to test, since a new one spends most of
+    its time on imports. A router of another module gets a new parent: otherwise it could use
+    modules that only the earlier router imported, and a missing import would not show.
     """
 
     def __init__(self) -> None:
@@ -184,21 +190,21 @@ class CrashRunner:
         die_before: int | None = None,
         counted: bool = True,
     ) -> CrashOutcome:
-        """Open the router in a new process, call, and close it, or die before a step.
+        """Open the router in a new process, make the calls and close it, or die before a step.
 
         Args:
             router: Not opened; it pickles.
-            calls: What it does.
-            earlier: What another copy does before that, to its end.
-            states: What the ledger keeps of each stream before all that.
-            die_before: The number of the step that is not reached; None = it lives.
+            calls: The calls of the router.
+            earlier: Calls that another copy completes before.
+            states: The ledger's state of each stream at the start.
+            die_before: The number of the step before which the process dies; None = it finishes.
             counted: Whether steps are counted.
 
         Raises:
             AssertionError: The router raised.
         """
         module = sys.modules[type(router).__module__]
-        process = self._serving((module.__name__, module.__file__ or ""))
+        process = self._running_parent((module.__name__, module.__file__ or ""))
         attempt = CrashAttempt(
             module=self._module,
             path=tuple(sys.path),
@@ -223,12 +229,12 @@ class CrashRunner:
     def finish(
         self, router: Router, calls: Sequence[RouterCall], *, states: Mapping[str, Any] | None = None
     ) -> CrashOutcome:
-        """The same, to the end."""
+        """Make the calls without being killed, and without counting steps."""
         outcome = self.attempt(router, calls, states=states, counted=False)
         expect(outcome.finished, "a router does not end its process")
         return outcome
 
-    def _serving(self, module: tuple[str, str]) -> subprocess.Popen[bytes]:
+    def _running_parent(self, module: tuple[str, str]) -> subprocess.Popen[bytes]:
         if self._module != module:
             self.close()
         self._module = module
@@ -243,10 +249,10 @@ class CrashRunner:
 
 
 def points(outcome: CrashOutcome, count: int) -> list[int]:
-    """So many steps to die before, where it makes a difference.
+    """Choose up to ``count`` steps to die before, where a death makes a difference.
 
-    Between two steps that others can see nothing changes outside, so that two thirds are steps of that
-    kind, a different one each as long as there are some; the others are lines, spread evenly.
+    The outside world changes only at visible steps. Hence two thirds of the points are visible
+    steps, as many different ones as there are; the rest are lines, spread evenly.
     """
     firsts = sorted({what: number for number, what in reversed(outcome.visible.items())}.values())
     others = [number for number in outcome.visible if number not in set(firsts)]

@@ -1,4 +1,4 @@
-"""What a router's tests are made of: its records, deliveries, and a look at the destination."""
+"""Hooks and steps shared by the router tests: records, deliveries, and the state of the destination."""
 
 from __future__ import annotations
 
@@ -18,37 +18,36 @@ from muxly.component import Component, Run
 from muxly.router import Delivery, Mode, Receipt, Router
 from muxly.stream import Stream
 from muxly_testing._component_conformance import ComponentConformance
-from muxly_testing._deliveries import delivery
+from muxly_testing._deliveries import delivery as make_delivery
 from muxly_testing._expectations import cursor_problem, expect
 
-__all__ = ["LedgerStates", "RouterHarness"]
-
+__all__ = ["RouterHarness"]
 
 STATE_LIMIT_BYTES = 1 << 20
 
 
 class RouterHarness(ComponentConformance):
-    """What a router's author says about it, and ways to try it."""
+    """The hooks that a router's author overrides, and the steps that router tests are made of."""
 
     def router(self, tmp_path: Path) -> Router:
         """Your router; called for each test, and more than once in some.
 
         Args:
-            tmp_path: A folder of the test, not made yet. Keep it for ``arrived``.
+            tmp_path: A folder for this test, not created yet. Keep it for ``arrived``.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method router(self, tmp_path)")
 
     def arrived(self) -> list[dict[str, Any]]:
-        """What another reader sees at the destination of the router that was made last.
+        """The records that another reader sees at the destination of the router made last.
 
-        The records of all streams, visible ones only; none if there is nothing yet.
+        Those of all streams, visible ones only; none if there is nothing yet.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method arrived(self)")
 
     def record(self, number: int) -> dict[str, Any]:
-        """Record with this number; override it if the router needs other columns.
+        """The record with this number; override it if the router needs other columns.
 
-        ``id`` must stay, and ``number`` must follow from what ``identity`` finds.
+        Keep ``id``; ``identity`` must return a text that differs for every number.
         """
         return {
             "id": number,
@@ -59,7 +58,7 @@ class RouterHarness(ComponentConformance):
         }
 
     def identity(self, record: dict[str, Any]) -> str:
-        """Which record it is that arrived; the ``id`` as text, whatever type the destination made of it."""
+        """Identify a record that arrived: its ``id`` as text, whatever type the destination gave it."""
         return str(record["id"])
 
     stream: ClassVar[Stream] = Stream("conformance", ("id",), overwrite_key=("day",), cursor_field="version")
@@ -77,7 +76,7 @@ class RouterHarness(ComponentConformance):
         return None
 
     def work(self, component: Component) -> object:
-        """One delivery; what is kept of it is the receipt."""
+        """Make one delivery; the runner keeps its receipt."""
         return self.deliver(cast("Router", component), self.numbered(range(900, 905)))
 
     @pytest.fixture
@@ -87,7 +86,7 @@ class RouterHarness(ComponentConformance):
 
     @property
     def usual_mode(self) -> Mode:
-        """The mode of tests that are about something else."""
+        """The mode for tests in which the mode does not matter."""
         return cast("Mode", "append" if "append" in self._modes else min(self._modes))
 
     _modes: frozenset[str] = frozenset({"append"})
@@ -95,7 +94,7 @@ class RouterHarness(ComponentConformance):
 
     @pytest.fixture(autouse=True)
     def _declared(self, made: Component) -> None:
-        """Remember what the router declares; nothing is acknowledged yet."""
+        """Note what the router declares; start with an empty ledger."""
         router = cast("Router", made)
         self._modes, self._promise = router.modes, router.promise
         self._states = LedgerStates()
@@ -107,39 +106,39 @@ class RouterHarness(ComponentConformance):
             facts.setdefault("generation", 1)
         records = [self.record(number) for number in numbers]
         stream = facts.pop("stream", self.stream)
-        return delivery(records, stream, batch_records=batch_records, **facts)
+        return make_delivery(records, stream, batch_records=batch_records, **facts)
 
     def again(self, first: Delivery, **changes: Any) -> Delivery:
-        """The same delivery as a runner gives it a second time."""
+        """The same delivery as the runner makes it again."""
         return attrs.evolve(first, **changes)
 
-    def deliver(self, router: Router, one: Delivery) -> Receipt:
-        """Deliver as the runner does, and look at the receipt; its state is there for the next delivery.
+    def deliver(self, router: Router, delivery: Delivery) -> Receipt:
+        """Deliver as the runner does and check the receipt; its state is given to the next delivery.
 
         Raises:
             AssertionError: The receipt breaks the contract.
         """
-        replacing = one.mode == "replace" and one.generation is not None
+        replacing = delivery.mode == "replace" and delivery.generation is not None
         if replacing:
-            router.begin(one.stream, cast("int", one.generation))
-        self._states.give(one)
-        receipt: object = router.deliver(one)
+            router.begin(delivery.stream, cast("int", delivery.generation))
+        self._states.give(delivery)
+        receipt: object = router.deliver(delivery)
         if replacing:
-            router.complete(one.stream, cast("int", one.generation))
+            router.complete(delivery.stream, cast("int", delivery.generation))
         if receipt is None:
             return Receipt()
         expect(isinstance(receipt, Receipt), "deliver returns None or a muxly.Receipt", receipt)
         assert isinstance(receipt, Receipt)
-        _expect_receipt(receipt, sum(batch.num_rows for batch in one.source()))
-        self._states.acknowledge(one, receipt)
+        _expect_receipt(receipt, sum(batch.num_rows for batch in delivery.source()))
+        self._states.acknowledge(delivery, receipt)
         return receipt
 
-    def deliver_reopened(self, made: Component, run: Run, one: Delivery) -> Receipt:
-        """Deliver with another copy, opened for it and closed after it."""
+    def deliver_reopened(self, made: Component, run: Run, delivery: Delivery) -> Receipt:
+        """Deliver with a fresh copy, opened before and closed afterwards."""
         router = cast("Router", copy.deepcopy(made))
         router.open(run)
         try:
-            return self.deliver(router, one)
+            return self.deliver(router, delivery)
         finally:
             router.close()
 
@@ -153,7 +152,7 @@ class RouterHarness(ComponentConformance):
         Args:
             numbers: The records' numbers.
             contract: Why they should be there.
-            tries: How often they were delivered; more than once shows in ``at_least_once`` only.
+            tries: How often they were delivered; only ``at_least_once`` may show them more than once.
         """
         wanted = Counter(self.identity(self.record(number)) for number in numbers)
         seen = self.seen()
@@ -172,7 +171,7 @@ class RouterHarness(ComponentConformance):
 
 
 def _expect_receipt(receipt: Receipt, records: int) -> None:
-    numbers = [one.index for one in receipt.rejected]
+    numbers = [rejected.index for rejected in receipt.rejected]
     wrong = [index for index in numbers if index is None or not 0 <= index < records]
     expect(not wrong, f"a rejected record has its number in the delivery, from 0 to {records - 1}", wrong)
     expect(len(set(numbers)) == len(numbers), "a record is rejected once", numbers)
@@ -183,22 +182,22 @@ def _expect_receipt(receipt: Receipt, records: int) -> None:
 
 
 class LedgerStates:
-    """The state of each stream of one route, as its last acknowledged delivery left it."""
+    """The ledger's part in tests without a runner: each stream's state after its last acknowledged delivery."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Any] = {}
+        self._acknowledged: dict[str, Any] = {}
         self._given: dict[str, Any] = {}
 
-    def give(self, one: Delivery) -> None:
-        """Put the stream's state into a delivery that has none.
+    def give(self, delivery: Delivery) -> None:
+        """Set the stream's state in a delivery that has none.
 
-        A repeat gets what the delivery was given first: it comes because it was not acknowledged,
-        or because an old ledger was restored.
+        A repeat is given the same state as the first attempt: it happens because that attempt was not
+        acknowledged, or because an old ledger was restored.
         """
-        if one.state is None:
-            one.state = deepcopy(self._given.setdefault(one.id, self._kept.get(one.stream.name)))
+        if delivery.state is None:
+            delivery.state = deepcopy(self._given.setdefault(delivery.id, self._acknowledged.get(delivery.stream.name)))
 
-    def acknowledge(self, one: Delivery, receipt: Receipt) -> None:
+    def acknowledge(self, delivery: Delivery, receipt: Receipt) -> None:
         """Keep the receipt's state for the stream's next delivery."""
         if receipt.state is not None:
-            self._kept[one.stream.name] = deepcopy(receipt.state)
+            self._acknowledged[delivery.stream.name] = deepcopy(receipt.state)

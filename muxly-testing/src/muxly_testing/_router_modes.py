@@ -1,9 +1,9 @@
-"""Tests of the modes that a router declares."""
+"""Conformance tests of the modes that a router declares."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from muxly.component import Component, Run
 from muxly.errors import ConflictError
 from muxly.router import Delivery, Router
-from muxly_testing._deliveries import delivery
+from muxly_testing._deliveries import delivery as make_delivery
 from muxly_testing._expectations import expect
 from muxly_testing._router_harness import RouterHarness
 
@@ -21,10 +21,10 @@ MODES = {"append", "upsert", "overwrite", "replace"}
 
 
 class RouterModes(RouterHarness):
-    """A mode that is declared works."""
+    """Tests that every declared mode works; those of other modes are skipped."""
 
     def test_modes_are_known(self, made: Component) -> None:
-        """The runner picks the mode of a route among them."""
+        """The runner chooses the mode of a route from them."""
         modes = cast("Router", made).modes
         expect(modes, "a router has a mode", modes)
         expect(set(modes) <= MODES, f"modes are among {sorted(MODES)}", sorted(modes))
@@ -40,7 +40,7 @@ class RouterModes(RouterHarness):
             {**self.record(number), "text": f"{number} v{version}", "version": version, **facts}
             for number, version in versions
         ]
-        return delivery(records, self.stream, mode="upsert", position=position)
+        return make_delivery(records, self.stream, mode="upsert", position=position)
 
     def test_upsert_keeps_the_newest_of_each_key(self, made: Component, run: Run) -> None:
         """New keys are added, known ones are changed."""
@@ -57,7 +57,7 @@ class RouterModes(RouterHarness):
             {**self.record(2), "text": "2"},
             {**self.record(1), "text": "last"},
         ]
-        self.deliver_reopened(made, run, delivery(twice, self.stream, mode="upsert"))
+        self.deliver_reopened(made, run, make_delivery(twice, self.stream, mode="upsert"))
         expect(self._texts() == {"1": "last", "2": "2"}, "of equal cursor fields the later record wins", self._texts())
 
     def test_upsert_does_not_go_back(self, made: Component, run: Run) -> None:
@@ -68,7 +68,7 @@ class RouterModes(RouterHarness):
         expect(self._texts() == {"1": "1 v5"}, "the greater cursor field wins, whatever comes first", self._texts())
 
     def test_upsert_of_equals_goes_by_the_place_in_the_log(self, made: Component, run: Run) -> None:
-        """A dead letter that is replayed is no newer than what followed it."""
+        """A replayed dead letter is not newer than what followed it."""
         self.need("upsert")
         for position in (2, 1, 3):
             self.deliver_reopened(made, run, self._changed([(1, 5)], position=position, text=f"at {position}"))
@@ -79,8 +79,8 @@ class RouterModes(RouterHarness):
         """The same id again."""
         self.need("upsert")
         first, second = self._changed([(1, 1), (2, 1)]), self._changed([(2, 2)])
-        for one in (first, second, self.again(first), self.again(second)):
-            self.deliver_reopened(made, run, one)
+        for delivery in (first, second, self.again(first), self.again(second)):
+            self.deliver_reopened(made, run, delivery)
         expect(self._texts() == {"1": "1 v1", "2": "2 v2"}, "a repeat changes nothing", self._texts())
 
     def test_tombstone_takes_its_record_away(self, made: Component, run: Run) -> None:
@@ -112,7 +112,7 @@ class RouterModes(RouterHarness):
         self.deliver_reopened(made, run, self.numbered([0, 1, 10], mode="overwrite", replaces=days))
         full = self.numbered([0], mode="overwrite", replaces=[days[0]])
         self.deliver_reopened(
-            made, run, delivery(full.table().slice(0, 0), self.stream, mode="overwrite", replaces=[days[0]])
+            made, run, make_delivery(full.table().slice(0, 0), self.stream, mode="overwrite", replaces=[days[0]])
         )
         self.expect_arrived([10], "a value in `replaces` without records is emptied")
 
@@ -131,24 +131,24 @@ class RouterModes(RouterHarness):
     def test_replace_may_be_repeated_at_every_step(self, made: Component, run: Run) -> None:
         """After a crash the runner cannot know which step was the last."""
         self.need("replace")
-        one = self.numbered([1, 2], mode="replace", generation=1)
+        delivery = self.numbered([1, 2], mode="replace", generation=1)
         for _ in range(2):
-            self._calls(made, run, lambda router: router.begin(self.stream, 1))
+            self._open_and_call(made, run, lambda router: router.begin(self.stream, 1))
         for _ in range(2):
-            self._calls(made, run, lambda router: router.deliver(self.again(one)))
+            self._open_and_call(made, run, lambda router: router.deliver(self.again(delivery)))
         for _ in range(2):
-            self._calls(made, run, lambda router: router.complete(self.stream, 1))
+            self._open_and_call(made, run, lambda router: router.complete(self.stream, 1))
         self.expect_arrived([1, 2], "begin, deliver and complete may be repeated", tries=2)
 
     def test_replace_with_zero_records_shows_an_empty_stream(self, made: Component, run: Run) -> None:
-        """The source is empty now."""
+        """The source has become empty."""
         self.need("replace")
         self._generation(made, run, 1, [1, 2], until="complete")
         self._generation(made, run, 2, [], until="complete")
         self.expect_arrived([], "a generation without records is visible when it is complete")
 
     def test_replace_drops_what_an_unfinished_generation_left(self, made: Component, run: Run) -> None:
-        """``begin`` of a newer one does it."""
+        """``begin`` of a newer generation drops it."""
         self.need("replace")
         self._generation(made, run, 1, [1, 2], until="deliver")
         self._generation(made, run, 2, [5], until="complete")
@@ -168,17 +168,17 @@ class RouterModes(RouterHarness):
     def _generation(self, made: Component, run: Run, generation: int, numbers: list[int], *, until: str) -> None:
         """Begin a generation, deliver, and complete it if wanted."""
 
-        def calls(router: Router) -> None:
+        def steps(router: Router) -> None:
             router.begin(self.stream, generation)
             if numbers:
                 router.deliver(self.numbered(numbers, mode="replace", generation=generation))
             if until == "complete":
                 router.complete(self.stream, generation)
 
-        self._calls(made, run, calls)
+        self._open_and_call(made, run, steps)
 
-    def _calls(self, made: Component, run: Run, calls: Any) -> None:
+    def _open_and_call(self, made: Component, run: Run, steps: Callable[[Router], object]) -> None:
         router = cast("Router", copy.deepcopy(made))
         router.open(run)
-        calls(router)
+        steps(router)
         router.close()
