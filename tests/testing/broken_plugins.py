@@ -1,4 +1,4 @@
-"""Plugins that break their contract, each in one way; the conformance tests have to find out."""
+"""Plugins that break their contract, each in one way, which the conformance tests have to detect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A router whose destination shows sums: what it adds to is kept in the ledger, with each acknowledgement."""
+"""A router whose destination shows sums; the state that it adds to is kept in the ledger with each acknowledgement."""
 
 from __future__ import annotations
 
@@ -65,4 +65,4 @@ class Summed(RouterConformance):
 
     def arrived(self) -> list[dict[str, Any]]:
         sums = [json.loads(path.read_text()) for path in self.folder.glob("*.json")]
-        return [{"id": name} for one in sums for name, count in one.items() for _ in range(count)]
+        return [{"id": name} for counts in sums for name, count in counts.items() for _ in range(count)]

@@ -83,21 +83,21 @@ def report() -> str:
 @pytest.mark.parametrize("name", CAUGHT)
 def test_broken_plugin_is_caught_with_a_clear_message(report: str, name: str) -> None:
     test, message = CAUGHT[name]
-    assert message in shown(report, f"{name}.{test}")
+    assert message in failure_of(report, f"{name}.{test}")
 
 
 def test_every_broken_plugin_is_listed() -> None:
-    found = re.findall(r"^class (Test\w+)", PLUGINS.read_text("utf-8"), re.MULTILINE)
-    assert sorted(found) == sorted(CAUGHT)
+    classes = re.findall(r"^class (Test\w+)", PLUGINS.read_text("utf-8"), re.MULTILINE)
+    assert sorted(classes) == sorted(CAUGHT)
 
 
 def test_secret_in_a_log_is_caught(report: str) -> None:
-    found = shown(report, "TestChatty.test_secrets_are_shown_nowhere")
-    assert "one is in log" in found or "one is in output" in found, found
+    failure = failure_of(report, "TestChatty.test_secrets_are_shown_nowhere")
+    assert "one is in log" in failure or "one is in output" in failure, failure
 
 
-def shown(report: str, test: str) -> str:
-    """What the report shows of a test that failed."""
-    found = re.search(rf"_+ {test} _+\n(.*?)(?=\n_{{5}}|\n={{5}})", report, re.DOTALL)
-    assert found, report[-3000:]
-    return found[1]
+def failure_of(report: str, test: str) -> str:
+    """The part of the report about a test that failed."""
+    failure = re.search(rf"_+ {test} _+\n(.*?)(?=\n_{{5}}|\n={{5}})", report, re.DOTALL)
+    assert failure, report[-3000:]
+    return failure[1]

@@ -1,4 +1,4 @@
-"""The connector tests pass for connectors that keep the contract, and fail for each way of breaking it."""
+"""The connector tests pass for connectors that keep the contract."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from muxly_testing import Call, FakeConnector, Fault
 
 def read(connector: FakeConnector, cursor: Any = None, stream: str = "numbers") -> tuple[list[dict[str, Any]], Any]:
     """All records of a stream from a cursor on, and the stream's next cursor."""
-    (found,) = (one for one in connector.streams() if one.name == stream)
-    plan = connector.plan(found, cursor)
-    batches = [batch for part in plan.partitions for batch in connector.read(found, part, part.cursor)]
+    (chosen,) = (candidate for candidate in connector.streams() if candidate.name == stream)
+    plan = connector.plan(chosen, cursor)
+    batches = [batch for part in plan.partitions for batch in connector.read(chosen, part, part.cursor)]
     tables = [batch.to_arrow()[0] for batch in batches if batch.stream is None]
     return [record for table in tables for record in table.to_pylist()], plan.cursor
 
@@ -61,7 +61,7 @@ def test_script_changes_columns_types_and_records() -> None:
     assert [number for number, record in records.items() if record["_deleted_at"]] == [5]
     stream = connector.streams()[0]
     (part,) = connector.plan(stream, None).partitions
-    rejected = [one for batch in connector.read(stream, part, part.cursor) for one in batch.rejected]
+    rejected = [reject for batch in connector.read(stream, part, part.cursor) for reject in batch.rejected]
     assert rejected == [muxly.Rejected("a scripted bad record", record={"id": 6}, place="numbers:6")]
 
 

@@ -1,4 +1,4 @@
-"""The collecting router applies every mode as a destination does; the chaos router fails as it is told."""
+"""The collecting router applies every mode as a destination does; the chaos router fails as scripted."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def test_nothing_is_there_before_a_delivery(place: dict[str, Any]) -> None:
 
 
 def test_repeat_is_left_out_and_another_content_refused(place: dict[str, Any]) -> None:
-    router, one = CollectingRouter(**place), delivery(RECORDS, STREAM)
+    router, sent = CollectingRouter(**place), delivery(RECORDS, STREAM)
     for _ in range(2):
-        router.deliver(one)
+        router.deliver(sent)
     assert router.records() == RECORDS
-    assert router.ids == [one.id]
-    with pytest.raises(muxly.ConflictError, match=f"delivery {one.id} is kept with digest"):
-        router.deliver(delivery(RECORDS[:1], STREAM, id=one.id))
+    assert router.ids == [sent.id]
+    with pytest.raises(muxly.ConflictError, match=f"delivery {sent.id} is kept with digest"):
+        router.deliver(delivery(RECORDS[:1], STREAM, id=sent.id))
 
 
 def test_batches_are_kept_as_they_came(place: dict[str, Any]) -> None:
@@ -67,8 +67,8 @@ def test_overwrite_replaces_what_it_names(place: dict[str, Any]) -> None:
 
 def test_marks_follow_what_is_kept(place: dict[str, Any]) -> None:
     router, marks = CollectingRouter(mark_every=2, **place), list[tuple[int, int]]()
-    one = delivery(RECORDS, batch_records=3, on_mark=lambda count: marks.append((count, len(router.records()))))
-    router.deliver(one)
+    sent = delivery(RECORDS, batch_records=3, on_mark=lambda count: marks.append((count, len(router.records()))))
+    router.deliver(sent)
     assert marks == [(2, 2), (3, 3), (5, 5), (6, 6)]
 
 
@@ -88,14 +88,14 @@ def test_fault_comes_at_the_nth_call_and_again_as_often_as_scripted(place: dict[
 
 
 def test_error_after_the_work_leaves_it_applied(place: dict[str, Any]) -> None:
-    router, one = (
+    router, sent = (
         ChaosRouter(faults=[Fault(method="deliver", action="RetryableError", after=True)], **place),
         delivery(RECORDS),
     )
     with pytest.raises(muxly.RetryableError, match="a scripted fault"):
-        router.deliver(one)
+        router.deliver(sent)
     assert len(router.records()) == 6
-    router.deliver(one)
+    router.deliver(sent)
     assert len(router.records()) == 6
 
 
@@ -103,7 +103,7 @@ def test_refused_records_are_in_the_receipt_and_not_at_the_destination(place: di
     router = ChaosRouter(reject=[1, 4], **place)
     receipt = router.deliver(delivery(RECORDS, batch_records=2))
     assert receipt is not None
-    assert [(one.index, one.reason) for one in receipt.rejected] == [
+    assert [(rejected.index, rejected.reason) for rejected in receipt.rejected] == [
         (1, "id 1 is on the script's list"),
         (4, "id 4 is on the script's list"),
     ]
@@ -119,10 +119,10 @@ def test_refusing_by_error_keeps_nothing(place: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("lie", "seen"), [("forgets", 12), ("loses", 0), ("tears", 6), ("", 6)])
 def test_lies(place: dict[str, Any], lie: str, seen: int) -> None:
-    router, one = ChaosRouter(lie=lie, **place), delivery(RECORDS, batch_records=2)
-    router.deliver(one)
+    router, sent = ChaosRouter(lie=lie, **place), delivery(RECORDS, batch_records=2)
+    router.deliver(sent)
     if lie in {"forgets", ""}:
-        router.deliver(one)
+        router.deliver(sent)
     assert len(router.records()) == seen
 
 
@@ -155,7 +155,7 @@ router.deliver(delivery([{{"id": 1}}], id="0" * 26))
 
 
 def test_token_joins_routers_and_their_absence_keeps_them_apart() -> None:
-    one, other = CollectingRouter(token="joined-by-a-test"), CollectingRouter(token="joined-by-a-test")
-    one.open(muxly.Run("01J", "daily"))
-    assert other.calls == (Call("open"),)
+    first, second = CollectingRouter(token="joined-by-a-test"), CollectingRouter(token="joined-by-a-test")
+    first.open(muxly.Run("01J", "daily"))
+    assert second.calls == (Call("open"),)
     assert CollectingRouter().calls == CollectingRouter().calls == ()

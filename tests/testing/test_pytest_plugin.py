@@ -1,4 +1,4 @@
-"""The fixtures are there for everyone who has Muxly installed, and cost nothing before they are used."""
+"""The fixtures are there for everyone who has muxly-testing installed, and cost nothing until they are used."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def test_home_is_the_tests_own(muxly_home: Path, tmp_path: Path) -> None:
 
 
 def test_deliveries_are_made_with_a_digest_of_their_records(make_delivery: Callable[..., muxly.Delivery]) -> None:
-    one, other = make_delivery([{"id": 1}]), make_delivery([{"id": 1}])
-    assert one.digest == other.digest
-    assert one.id < other.id
-    assert make_delivery([{"id": 2}]).digest != one.digest
+    first, second = make_delivery([{"id": 1}]), make_delivery([{"id": 1}])
+    assert first.digest == second.digest
+    assert first.id < second.id
+    assert make_delivery([{"id": 2}]).digest != first.digest
 
 
 def test_pipeline_of_python_objects_runs(muxly_run: RunPipeline) -> None:

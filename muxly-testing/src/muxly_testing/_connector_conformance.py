@@ -149,7 +149,7 @@ class ConnectorConformance(ComponentConformance):
         return self.connector(tmp_path)
 
     def work(self, component: Component) -> object:
-        """ReadBatch everything; what is kept beside the records is streams and plans."""
+        """Read everything; apart from records, the runner keeps the streams and plans."""
         connector, kept = cast("Connector", component), list[object]()
         for stream, plan in planned(connector):
             all_records(connector, stream, plan)
@@ -226,7 +226,7 @@ class ConnectorConformance(ComponentConformance):
                     expect(not other, f"batches of {stream.name} have the columns of its schema", other)
 
     def test_children_are_shown(self, ready: Connector) -> None:
-        """A batch of another stream needs that stream to say whose child it is."""
+        """A stream that is read along with another must name it as its parent."""
         shown = {stream.name: stream.parent for stream in ready.streams()}
         for stream, _, read in read_all(ready):
             if read.stream != stream.name:
@@ -258,7 +258,7 @@ class ConnectorConformance(ComponentConformance):
                     _expect_rest(ready, stream, part, reads, index)
 
     def _resumable(self, stream: Stream, reads: list[ReadBatch]) -> list[int]:
-        """Where reading may resume: in the middle only of a sorted stream."""
+        """The indices of batches after which reading may resume: in the middle of a sorted stream only."""
         found = [index for index, read in enumerate(reads) if read.batch.cursor is not None]
         if not stream.sorted:
             return found[-1:] if found and found[-1] == len(reads) - 1 else []
@@ -339,7 +339,7 @@ class ConnectorConformance(ComponentConformance):
                 )
 
     def test_one_value_of_the_overwrite_key_lies_in_one_group(self, ready: Connector) -> None:
-        """Otherwise a second delivery would empty what the first one brought."""
+        """Otherwise a second delivery would delete what the first one brought."""
         for stream, plan in planned(ready):
             if stream.overwrite_key:
                 groups = list(_groups(ready, stream, plan))
