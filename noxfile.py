@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -17,6 +21,12 @@ MODULES = {path.parts[0]: path.parts[2] for path in sorted(Path().glob("muxly-*/
 """The import package of every member of the workspace, by the name of its distribution."""
 
 SUPPORTED = ["3.11", "3.12", "3.13", "3.14"]
+
+SCRIPT = Path("docs/examples/fan-out/start-services")
+"""Resolved by itself, at the versions of the project."""
+
+PINNED = "tests/test_repository.py::test_what_is_installed_has_the_version_that_is_written_down"
+"""What does not hold where other versions are tried."""
 
 
 def _sync(session: nox.Session, group: str, *options: str, bytecode: bool = False) -> None:
@@ -67,7 +77,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def packages(session: nox.Session) -> None:
-    """Build every distribution, look into each, and install them as a stranger would."""
+    """Build every distribution, look into each, and install them as a stranger would, at the versions written down."""
     _sync(session, "release", "--no-install-workspace")
     session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
     session.run("validate-pyproject", "pyproject.toml", *(f"{member}/pyproject.toml" for member in MODULES))
@@ -78,12 +88,13 @@ def packages(session: nox.Session) -> None:
     session.run("twine", "check", "--strict", *built)
     for wheel in sorted(folder.glob("*.whl")):
         _look_into(session, wheel)
+    # An environment of its own: the tools of this session would hide a requirement that is missing.
     wheels = (f"{path}[all]" if "/muxly-" in path else path for path in built if path.endswith(".whl"))
-    session.install(*wheels)
-    session.run("python", "-c", "import " + ", ".join(MODULES.values()))
+    commands = _installed(session, folder.with_name("installed"), *wheels) / "bin"
+    session.run(str(commands / "python"), "-c", "import " + ", ".join(MODULES.values()), external=True)
     shutil.rmtree(quickstart := folder.with_name("quickstart"), ignore_errors=True)
     shutil.copytree("docs/examples/quickstart", quickstart, ignore=shutil.ignore_patterns(".muxly", "out"))
-    session.run("muxly", "run", str(quickstart / "muxly.yaml"))
+    session.run(str(commands / "muxly"), "run", str(quickstart / "muxly.yaml"), external=True)
 
 
 @nox.session(default=False)
@@ -103,6 +114,40 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def newest(session: nox.Session) -> None:
+    """The whole suite with the newest of everything: what `pip install` gives a user today."""
+    _test(session, f"--directory={_workspace(session)}", "--upgrade")
+
+
+@nox.session(default=False)
+def oldest(session: nox.Session) -> None:
+    """The whole suite with the oldest version of all that our distributions ask for; the tools stay as they are."""
+    asked = {_name(one): one for member in MODULES for one in _required(member) if _name(one) not in MODULES}
+    del asked["pytest"]  # the suite needs a newer one than the plugins of users
+    groups = nox.project.load_toml("pyproject.toml")["dependency-groups"]
+    tools = {_name(one) for one in groups["test"] if isinstance(one, str)} - asked.keys()
+    pins = [pin for pin in _pins() if _name(pin) in tools]
+    # As overrides, for what tools need of these must not lift them.
+    folder = _workspace(session, pins, sorted(asked.values()))
+    _test(session, f"--directory={folder}", "--upgrade", "--resolution=lowest-direct")
+
+
+@nox.session(default=False)
+def upgrade(session: nox.Session) -> None:
+    """Write down the newest version of everything inside the ranges; then run the default sessions."""
+    folder = _workspace(session)
+    everything = ("--all-packages", "--all-extras", "--all-groups", "--no-emit-workspace")
+    bare = ("--quiet", "--no-header", "--no-annotate", f"--output-file={folder / 'resolved.txt'}")
+    session.run("uv", "export", *everything, *bare, "--no-hashes", f"--directory={folder}", silent=True)
+    pins = _resolved(folder)
+    _write_pins(Path("pyproject.toml"), pins, "")
+    requirements = re.search(r"^# dependencies = \[(.*)\]$", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
+    (folder / "asked.txt").write_text(requirements[1].replace('"', "").replace(", ", "\n") if requirements else "")
+    session.run("uv", "pip", "compile", *bare, "--universal", str(folder / "asked.txt"), silent=True)
+    _write_pins(SCRIPT, _resolved(folder), "# ")
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure Muxly beside its peers, each in an environment of its own; arguments go to benchmarks/bench.py."""
     # The servers that routers deliver to are those of the fan-out example.
@@ -115,24 +160,74 @@ def bench(session: nox.Session) -> None:
     extras = {"muxly_routers": "[duckdb,mysql,postgres,prometheus,s3]"}
     measured = (path for path in wheels.glob("*.whl") if not path.name.startswith("muxly_testing-"))
     built = (f"{path}{extras.get(path.name.split('-')[0], '')}" for path in measured)
-    muxly = _measured(session, folder / "muxly", *built)
+    muxly = _installed(session, folder / "muxly", *built)
     adbc = ("adbc-driver-manager>=1.11,<2", "adbc-driver-postgresql>=1.11,<2")
-    dlt = _measured(session, folder / "dlt", "dlt[filesystem,parquet,postgres]==1.31.*", *adbc)
+    # Muxly comes at the versions that are written down; its peer, at those that its users get.
+    free = f"--directory={_workspace(session)}"
+    dlt = _installed(session, folder / "dlt", "dlt[filesystem,parquet,postgres]==1.31.*", *adbc, free)
     where = (f"--muxly={muxly}", f"--dlt={dlt}", f"--folder={folder / 'work'}")
     session.run("python", "benchmarks/bench.py", *where, *session.posargs)
 
 
-def _measured(session: nox.Session, folder: Path, *requirements: str) -> Path:
-    """An environment with nothing but what is measured, compiled as an installer leaves it."""
-    session.run_install("uv", "venv", "--quiet", "--clear", f"--python={session.python or '3.11'}", str(folder))
+def _installed(session: nox.Session, folder: Path, *requirements: str) -> Path:
+    """An environment with nothing but what is asked for, compiled as an installer leaves it."""
+    folder = folder.absolute()
+    session.run_install("uv", "venv", "--quiet", "--clear", f"--python={session.virtualenv.location}", str(folder))
     python = folder / "bin" / "python"
     session.run_install("uv", "pip", "install", "--quiet", "--compile-bytecode", f"--python={python}", *requirements)
     return folder
 
 
-def _test(session: nox.Session) -> None:
-    _sync(session, "test", bytecode=True)
-    session.run("pytest", "-n2", "--dist=worksteal", *session.posargs)
+def _test(session: nox.Session, *options: str) -> None:
+    """Run the suite, at the versions that are written down or at those that these options of `uv sync` choose."""
+    _sync(session, "test", *options, bytecode=True)
+    chosen = [f"--deselect={PINNED}"] if options else []
+    session.run("pytest", "-n2", "--dist=worksteal", *chosen, *session.posargs)
+
+
+def _name(requirement: str) -> str:
+    """The distribution that a requirement names."""
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
+
+def _required(member: str) -> list[str]:
+    """What one of our distributions asks for, in its extras too."""
+    project: dict[str, Any] = nox.project.load_toml(f"{member}/pyproject.toml")["project"]
+    extras: dict[str, list[str]] = project.get("optional-dependencies", {})
+    return [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
+
+
+def _pins() -> list[str]:
+    """The versions that are written down."""
+    written: list[str] = nox.project.load_toml("pyproject.toml")["tool"]["uv"]["constraint-dependencies"]
+    return written
+
+
+def _workspace(session: nox.Session, pins: Iterable[str] = (), overrides: Iterable[str] = ()) -> Path:
+    """A folder that holds this workspace, with other versions written down."""
+    folder = Path(session.virtualenv.location, "workspace").absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in (*MODULES, "LICENSE", "README.md"):
+        (folder / name).symlink_to(Path(name).absolute())
+    shutil.copy("pyproject.toml", folder)
+    _write_pins(folder / "pyproject.toml", pins, "", f"override-dependencies = {[*overrides]}\n")
+    return folder
+
+
+def _write_pins(file: Path, pins: Iterable[str], comment: str, more: str = "") -> None:
+    """Put another list of versions into a file, whose lines begin with this."""
+    lines = "".join(f'{comment}  "{pin}",\n' for pin in pins)
+    text = file.read_text(encoding="utf-8")
+    written = re.compile(r"^(#? ?constraint-dependencies = \[\n)(?:.*\n)*?(#? ?\]\n)", re.MULTILINE)
+    file.write_text(written.sub(lambda found: found[1] + lines + found[2] + more, text), encoding="utf-8")
+
+
+def _resolved(folder: Path) -> list[str]:
+    """What uv resolved, sorted; markers only where Pythons need different versions of one distribution."""
+    lines = re.findall(r"^(\S+==\S+?)(?: ; (.+))?$", (folder / "resolved.txt").read_text("utf-8"), re.MULTILINE)
+    versions = Counter(_name(pin) for pin, _ in lines)
+    return sorted(f"{pin} ; {marker}" if versions[_name(pin)] > 1 else pin for pin, marker in lines)
 
 
 def _look_into(session: nox.Session, wheel: Path) -> None:

@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fixtures_prometheus",
     "tests.fixtures_s3",
     "tests.fixtures_slack",
+    "tests.skips",
 ]
 
 # A deadline measures the machine, not the code; and a failure is of use only if it can be repeated.

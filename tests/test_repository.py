@@ -8,8 +8,9 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ ALLOWED_NAMES = {
 # Spelt so that this file does not break the rules that it holds.
 UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
 PLACES = re.compile(r"pypi[.]org|pythonhosted[.]org|npmjs[.]org|debian[.]org|(?<![\w./])/(?:work|root|opt)/")
+
+PIN = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*==[0-9][0-9a-z.]*( ; python_full_version [<>=]+ '[0-9.*]+')?")
 
 
 @cache
@@ -154,6 +157,37 @@ def test_distributions_need_each_other_within_one_minor_version(member: str) -> 
 def test_every_requirement_has_a_range(member: str) -> None:
     required = set(requirements(project(member))) - {"muxly[all]"}
     assert [requirement for requirement in required if not re.search(r">=|==", requirement)] == []
+
+
+def pins() -> list[str]:
+    """The versions that are written down, for all Pythons."""
+    written: list[str] = project()["tool"]["uv"]["constraint-dependencies"]
+    return written
+
+
+def test_versions_are_written_down_by_name_alone() -> None:
+    written = pins()
+    assert [one for one in written if not PIN.fullmatch(one)] == []
+    assert written == sorted(set(written))
+    assert {one.partition("==")[0] for one in written} & {"muxly", *MEMBERS} == set()
+    # A version for some Pythons only has another beside it for the others.
+    names = Counter(one.partition("==")[0] for one in written)
+    assert [one for one in written if (" ; " in one) != (names[one.partition("==")[0]] > 1)] == []
+
+
+@pytest.mark.parametrize("member", [".", *MEMBERS])
+def test_every_requirement_has_a_version_that_is_written_down(member: str) -> None:
+    table = {**project(member), "build-system": {"requires": []}}
+    written = {one.partition("==")[0] for one in pins()} | {"muxly", *MEMBERS}
+    assert [one for one in requirements(table) if normalised(re.split(r"[\[<>=]", one)[0]) not in written] == []
+
+
+def test_what_is_installed_has_the_version_that_is_written_down() -> None:
+    written = {tuple(re.split(r"==| ; ", one)[:2]) for one in pins()}
+    names = {name for name, *_ in written}
+    here = {(normalised(one.metadata["Name"]), one.version) for one in distributions()}
+    other = sorted(f"{name} {version}" for name, version in here - written if name in names)
+    assert other == [], "run `uv sync --group dev`; after a change of requirements, `uvx nox -s upgrade`"
 
 
 def test_code_of_every_distribution_is_checked() -> None:
@@ -276,6 +310,16 @@ def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
     assert command.removeprefix("pip install uv && ") in texts()["CONTRIBUTING.md"]
 
 
+def test_contributing_lists_every_session_of_nox() -> None:
+    sessions = {}
+    for node in functions(modules()["noxfile.py"]):
+        found = [one for one in map(ast.unparse, node.decorator_list) if one.startswith("nox.session")]
+        if found:
+            sessions[node.name] = "default=False" not in found[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", texts()["CONTRIBUTING.md"], re.MULTILINE)
+    assert {name: "(not run by default)" not in what for name, what in rows} == sessions
+
+
 # Code
 
 
@@ -343,7 +387,7 @@ def test_public_modules_list_their_names_in_order(name: str) -> None:
 def test_names_imported_on_first_use_are_those_of_type_checkers(package: Path) -> None:
     blocks = [node for node in ast.parse(initial(package)).body if is_type_checking(node)]
     imports = [node for block in blocks for node in ast.walk(block) if isinstance(node, ast.ImportFrom)]
-    homes = {alias.asname or alias.name: node.module for node in imports for alias in node.names}
+    homes = {alias.name: node.module for node in imports for alias in node.names if node.module != package.name}
     module = importlib.import_module(package.name)
     assert dir(module) == list(module.__all__)
     assert sorted(homes) == [name for name in module.__all__ if name != "__version__"]

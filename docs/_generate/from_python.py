@@ -55,19 +55,19 @@ def hooks(kind: str) -> str:
 def error_tree() -> str:
     """The tree as the module draws it."""
     drawn = (errors.__doc__ or "").split("::\n", 1)[1]
-    tree = [line for line in drawn.splitlines() if re.match(r" {4}\S", line)]
+    tree = [line for line in drawn.splitlines() if line.startswith("    ")]
     return "```text\n" + "\n".join(line[4:] for line in tree) + "\n```"
 
 
 def error_list() -> str:
     """A heading for each error, with what it means and what it carries."""
-    return "\n\n".join(f"### `{name}`\n\n{prose(getattr(muxly, name).__doc__)}" for name in _error_names())
+    return "\n\n".join(f"### `{name}`\n\n{prose(error.__doc__)}" for name, error in _errors().items())
 
 
-def _error_names() -> list[str]:
-    known = sorted(name for name in muxly.__all__ if name.endswith("Error"))
-    order = list(errors.__dict__)
-    return sorted(known, key=lambda name: order.index(name) if name in order else len(order))
+def _errors() -> dict[str, type[Exception]]:
+    """All errors of the tree in its order, then those that are defined elsewhere."""
+    tree = {name: error for name, error in vars(errors).items() if name in errors.__all__}
+    return tree | {name: getattr(muxly, name) for name in muxly.__all__ if name.endswith("Error") and name not in tree}
 
 
 def exit_codes() -> str:
@@ -97,14 +97,37 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def layers() -> str:
-    """The layers that import-linter holds, each with what its modules say about themselves."""
+    """The layers of ``muxly`` that import-linter holds, each with what its modules say about themselves."""
+    return _layers("layers", "muxly")
+
+
+def runner_layers() -> str:
+    """The same for the layers of the runner."""
+    return _layers("runner-layers", "muxly._runner")
+
+
+def _layers(contract_id: str, package: str) -> str:
     tools = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
-    (contract,) = [one for one in tools["importlinter"]["contracts"] if one["id"] == "layers"]
+    contracts = tools["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["id"] == contract_id]
     lines = ["| layer | modules | what lives there |", "|---|---|---|"]
-    for number, layer in enumerate(contract["layers"]):
+    for number, layer in enumerate(layers):
         names = re.findall(r"\w+", layer)
         shown = re.sub(r"(\w+)", r"`\1`", layer).replace(" | ", ", ")
-        lines.append(f"| {len(contract['layers']) - number} | {shown} | {'; '.join(map(_purpose, names))} |")
+        purposes = "; ".join(_purpose(f"{package}.{name}") for name in names)
+        lines.append(f"| {len(layers) - number} | {shown} | {purposes} |")
+    return "\n".join(lines)
+
+
+def runner_modules() -> str:
+    """The modules of the runner's wings, each with its first line."""
+    lines = ["| module | what is in it |", "|---|---|"]
+    for wing in ("extract", "deliver", "schema"):
+        folder = ROOT / "muxly-core/src/muxly/_runner" / wing
+        lines += [
+            f"| `{wing}/{path.name}` | {_purpose(f'muxly._runner.{wing}.{path.stem}')} |"
+            for path in sorted(folder.glob("[!_]*.py"))
+        ]
     return "\n".join(lines)
 
 
@@ -115,7 +138,7 @@ def benchmarks() -> str:
 
 
 def _purpose(name: str) -> str:
-    module = importlib.util.find_spec(f"muxly.{name}")
+    module = importlib.util.find_spec(name)
     assert module is not None
     assert module.origin is not None
     doc = ast.get_docstring(ast.parse(Path(module.origin).read_text(encoding="utf-8"))) or "the machinery of runs"
@@ -131,4 +154,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "hooks of components": lambda: hooks("components"),
     "hooks of observers": lambda: hooks("observers"),
     "layers": layers,
+    "runner layers": runner_layers,
+    "runner modules": runner_modules,
 }

@@ -42,10 +42,10 @@ def test_mark_does_not_go_back() -> None:
 
 def test_mark_that_could_not_be_kept_does_not_count() -> None:
     def refuse(count: int) -> None:
-        raise muxly.FencedError("another run holds the lease")
+        raise muxly.errors.FencedError("another run holds the lease")
 
     one = delivery(RECORDS, on_mark=refuse)
-    with pytest.raises(muxly.FencedError, match="holds the lease"):
+    with pytest.raises(muxly.errors.FencedError, match="holds the lease"):
         one.mark(5)
     assert one.delivered == 0
     assert len(numbers(one)) == 10

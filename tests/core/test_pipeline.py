@@ -145,7 +145,7 @@ def test_pipelines_and_results_pickle() -> None:
 
 def _result(state: Any = "succeeded") -> muxly.RunResult:
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    lake = muxly.RouteResult(sealed=5, delivered=4, rejected=1)
+    lake = muxly.pipeline.RouteResult(sealed=5, delivered=4, rejected=1)
     return muxly.RunResult(
         id="01J", pipeline="daily", state=state, started_at=now, finished_at=now, routes={"lake": lake}, error="why"
     )
@@ -167,5 +167,5 @@ WENT = ("delivered", "rejected", "filtered", "dropped", "superseded", "quarantin
 def test_account_balances_when_all_that_came_went(numbers: list[int]) -> None:
     facts: dict[str, Any] = dict(zip((*CAME, *WENT), numbers, strict=True))
     came, went = (sum(facts[name] for name in names) for names in (CAME, WENT))
-    assert muxly.RouteResult(**facts).balanced == (came == went)
-    assert muxly.RouteResult(**{**facts, "pending": facts["pending"] + came - went}).balanced
+    assert muxly.pipeline.RouteResult(**facts).balanced == (came == went)
+    assert muxly.pipeline.RouteResult(**{**facts, "pending": facts["pending"] + came - went}).balanced

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -54,8 +55,13 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(uv, "venv", "--quiet", "--python", sys.executable, folder / "environment", cwd=folder)
     found = next(path for name in ("bin", "Scripts") if (path := folder / "environment" / name).is_dir())
     wheels = sorted((folder / "wheels").glob("*.whl"))
-    # The wheels that were just built, not what an index may offer under their names.
-    run(uv, "pip", "install", "--quiet", "--python", found / "python", *wheels, "pytest>=9.1,<10", cwd=folder)
+    # The wheels that were just built, not what an index may offer under their names, and what they
+    # need as it is installed here: a release of today tells nothing about the change under test.
+    versions = folder / "versions.txt"
+    here = {one.metadata["Name"]: one.version for one in distributions()}
+    versions.write_text("".join(f"{name}=={version}\n" for name, version in here.items() if "muxly" not in name))
+    options = ("--quiet", "--python", found / "python", "--constraints", versions)
+    run(uv, "pip", "install", *options, *wheels, "pytest>=9.1,<10", cwd=folder)
     return found
 
 

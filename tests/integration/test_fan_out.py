@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import socket
 import tempfile
@@ -250,7 +251,10 @@ def test_program_asks_for_the_packages_that_tests_have() -> None:
     project = tomli.loads((ROOT / "pyproject.toml").read_text())
     tested = [one for one in project["dependency-groups"]["test"] if isinstance(one, str)]
     assert set(script["dependencies"]) <= set(tested)
-    assert script["tool"]["uv"]["exclude-newer"] == project["tool"]["uv"]["exclude-newer"]
+    pins = script["tool"]["uv"]["constraint-dependencies"]
+    assert set(pins) <= set(project["tool"]["uv"]["constraint-dependencies"])
+    asked = {re.split(r"[<>=]", one)[0] for one in script["dependencies"]}
+    assert asked <= {pin.partition("==")[0] for pin in pins}
 
 
 def test_example_needs_no_copy_of_the_records() -> None:

@@ -36,12 +36,12 @@ def interrupted(one: muxly.Delivery, act: Callable[[], object]) -> muxly.Deliver
     """The delivery, with something that happens before its last batch is read."""
 
     def source() -> Iterator[pa.RecordBatch]:
-        *first, last = one.source()
+        *first, last = one.all_batches()
         yield from first
         act()
         yield last
 
-    return attrs.evolve(one, source=source)
+    return attrs.evolve(one, source=attrs.evolve(one.source, batches=source))
 
 
 @contextmanager

@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pyarrow.parquet as pq
 import pytest
 
 import muxly
+from muxly.errors import CorruptSegmentError
 from muxly_routers.file import rename
 from muxly_routers.file.folder import Folder
 from muxly_routers.file.staging import Work
@@ -222,14 +224,14 @@ def test_folder_that_goes_in_the_middle_of_a_delivery_is_noticed(opened: Opened,
     one = orders("01A")
 
     def source() -> Iterator[Any]:
-        for number, batch in enumerate(one.source()):
+        for number, batch in enumerate(one.all_batches()):
             if number == 1:
                 root.rename(tmp_path / "moved")
             yield batch
 
     router = opened()
     with pytest.raises(muxly.RouteError, match=r"\(ENOENT\)"):
-        router.deliver(muxly.Delivery(one.id, one.digest, one.stream, one.schema, source=source))
+        router.deliver(attrs.evolve(one, source=attrs.evolve(one.source, batches=source)))
 
 
 @pytest.mark.parametrize("mode", ["append", "overwrite", "replace"])
@@ -277,12 +279,12 @@ def test_error_of_the_records_is_passed_on_and_nothing_stays(opened: Opened, roo
     one = orders()
 
     def source() -> Iterator[Any]:
-        yield next(one.source())
-        raise muxly.CorruptSegmentError("segment 7 is damaged")
+        yield next(one.all_batches())
+        raise CorruptSegmentError("segment 7 is damaged")
 
-    broken = muxly.Delivery(one.id, one.digest, one.stream, one.schema, source=source)
+    broken = attrs.evolve(one, source=attrs.evolve(one.source, batches=source))
     for options in ({}, {"partition_by": ["key"]}, {"format": "csv", "compression": "zstd"}, {"format": "arrow"}):
-        with pytest.raises(muxly.CorruptSegmentError, match="segment 7"):
+        with pytest.raises(CorruptSegmentError, match="segment 7"):
             opened(**options).deliver(broken)
     assert (ids(root), left(root)) == ([], [])
 
@@ -347,13 +349,13 @@ def test_file_that_is_being_written_is_not_swept(opened: Opened, root: Path) -> 
     late = orders("01A")
 
     def source() -> Iterator[Any]:
-        for number, batch in enumerate(late.source()):
+        for number, batch in enumerate(late.all_batches()):
             if number == 1:
                 # Of another content, for which it does not wait until the zombie has encoded its own.
                 opened(run="01Z").deliver(orders("01Z", digest="another"))
             yield batch
 
-    opened(run="01A").deliver(muxly.Delivery(late.id, late.digest, late.stream, late.schema, source=source))
+    opened(run="01A").deliver(attrs.evolve(late, source=attrs.evolve(late.source, batches=source)))
     assert ids(root) == sorted([*range(12), *range(12)])
 
 

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -59,7 +60,8 @@ class Log:
         one = delivery(batches, "orders", state=self.state)
         last, records = known[-1]
         end = len(records) + (offset if len(known) == 1 else 0)
-        one.positions, one.bounds = lambda: [position for position, _ in known], ((known[0][0], offset), (last, end))
+        bounds = ((known[0][0], offset), (last, end))
+        one.source = attrs.evolve(one.source, positions=lambda: [position for position, _ in known], bounds=bounds)
         for _ in range(lost):
             self.router.deliver(one)
         receipt = self.router.deliver(one)
@@ -164,7 +166,7 @@ def test_dead_letter_is_counted_and_is_not_the_newest_value(log: Callable[..., L
     one.deliver([(1, [{"k": "a", "n": 1}])])
     one.deliver([(2, [{"k": "a", "n": 2}])])
     letter = delivery([{"k": "a", "n": 7}], "orders", state=one.state)
-    letter.positions = lambda: [1]
+    letter.source = attrs.evolve(letter.source, positions=lambda: [1])
     one.router.deliver(letter)
     assert shown(one) == {"orders_total": {"a": 10}, "latest": {"a": 2}}
 

@@ -416,10 +416,7 @@ def test_old_positions_send_nothing_without_a_time_and_everything_with_one(
     sending: Callable[..., To], receiver: Receiver
 ) -> None:
     def at_position(position: int, number: int) -> Delivery:
-        one = delivery([{"n": number, "at": NOON + timedelta(seconds=number)}], "orders")
-        one.positions = lambda: [position]
-        one.bounds = ((position, 0), (position, 1))
-        return one
+        return delivery([{"n": number, "at": NOON + timedelta(seconds=number)}], "orders", position=position)
 
     def sent(metric: Metric) -> list[float]:
         receiver.forget()

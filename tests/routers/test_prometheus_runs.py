@@ -14,7 +14,7 @@ import pytest
 
 import muxly
 from muxly import Pipeline, Route
-from muxly._runner.deliver.replay import Replay
+from muxly._runner.options import Replay
 from muxly_routers.prometheus import Metric, Prometheus
 from muxly_testing import CollectingRouter, FakeConnector
 from tests.routers.killed_metrics import RECORDS

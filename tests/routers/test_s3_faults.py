@@ -341,11 +341,11 @@ def test_records_that_break_off_leave_no_upload(lake: Lake) -> None:
     one = large()
 
     def breaking_off() -> Iterator[Any]:
-        yield from one.source()
+        yield from one.all_batches()
         raise muxly.RetryableError("the records broke off")
 
     with pytest.raises(muxly.RetryableError, match="broke off"):
-        lake.router(**PARTS).deliver(attrs.evolve(one, source=breaking_off))
+        lake.router(**PARTS).deliver(attrs.evolve(one, source=attrs.evolve(one.source, batches=breaking_off)))
     assert (lake.keys(), lake.uploads(), lake.notes()) == ([], [], [])
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pyarrow as pa
 import pytest
 
@@ -529,7 +530,7 @@ def test_process_that_dies_between_a_message_and_its_mark_doubles_at_most_that_o
             raise KeyboardInterrupt("killed")
 
     one = numbers(6)
-    one.on_mark = dies
+    one.source = attrs.evolve(one.source, on_mark=dies)
     with pytest.raises(KeyboardInterrupt, match="killed"):
         attempt.once(one, **options)
     attempt.run.end()
@@ -562,7 +563,7 @@ def test_stop_ends_a_delivery_between_messages(attempt: Try) -> None:
         if count == 2:
             attempt.run.stop.set()
 
-    one.on_mark = marked
+    one.source = attrs.evolve(one.source, on_mark=marked)
     with pytest.raises(muxly.StoppedError, match="asked to stop"):
         attempt.once(one)
     assert (one.delivered, len(attempt.texts())) == (2, 2)

@@ -152,7 +152,7 @@ import muxly
 from tests.routers.sql_database import numbered, opened_router
 
 def source(one=numbered(range(1000, 301_000), batch_records=20_000)):
-    for number, batch in enumerate(one.source()):
+    for number, batch in enumerate(one.all_batches()):
         if number == 12:
             print("sent", flush=True)
             os.kill(os.getpid(), 9)
@@ -161,7 +161,8 @@ def source(one=numbered(range(1000, 301_000), batch_records=20_000)):
 import attrs
 with opened_router(sys.argv[1]) as router:
     router.deliver(numbered([1]))
-    router.deliver(attrs.evolve(numbered([2]), source=source))
+    second = numbered([2])
+    router.deliver(attrs.evolve(second, source=attrs.evolve(second.source, batches=source)))
 """
 
 
@@ -178,12 +179,12 @@ def test_error_of_the_records_takes_all_back(path: Path) -> None:
     one = numbered(range(10), batch_records=5)
 
     def source() -> Iterator[pa.RecordBatch]:
-        yield next(iter(one.source()))
+        yield next(iter(one.all_batches()))
         raise muxly.RetryableError("the records broke off")
 
     with opened_router(url(path)) as router:
         with pytest.raises(muxly.RetryableError, match="the records broke off"):
-            router.deliver(attrs.evolve(one, source=source))
+            router.deliver(attrs.evolve(one, source=attrs.evolve(one.source, batches=source)))
         router.deliver(one)
     assert ids(path) == list(range(10))
 

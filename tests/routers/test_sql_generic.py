@@ -59,14 +59,14 @@ def test_what_a_killed_attempt_left_is_swept_by_the_next_run(path: Path) -> None
     one = numbered([1], mode="upsert")
 
     def broken() -> Iterator[pa.RecordBatch]:
-        yield from one.source()
+        yield from one.all_batches()
         raise muxly.RetryableError("broke off")
 
     with (
         opened_router(f"sqlite:///{path}", fast_path=False, token=3) as router,
         pytest.raises(muxly.RetryableError, match="broke off"),
     ):
-        router.deliver(attrs.evolve(one, source=broken))
+        router.deliver(attrs.evolve(one, source=attrs.evolve(one.source, batches=broken)))
     assert [name for name in tables(path) if name.endswith("_t3")]
     with opened_router(f"sqlite:///{path}", fast_path=False, token=4) as router:
         router.deliver(one)

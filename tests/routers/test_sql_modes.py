@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import muxly
+from muxly.router import sequence_number
 from muxly_testing import delivery
 from tests.routers.sql_database import ORDERS, numbered, opened_router
 from tests.routers.sql_targets import KINDS, OnMariaDb, Target, in_file
@@ -93,8 +94,11 @@ def changed(stream: muxly.Stream, position: int, changes: list[Change], only: in
     )
     one = delivery(pa.Table.from_pylist(records, kinds), stream, mode="upsert", batch_records=2)
     if only is None:
-        return attrs.evolve(one, positions=lambda: repeat(position))
-    return attrs.evolve(one, sequences=lambda: [pa.array([muxly.sequence_number(position, only)], pa.int64())])
+        source = attrs.evolve(one.source, positions=lambda: repeat(position))
+    else:
+        numbers = pa.array([sequence_number(position, only)], pa.int64())
+        source = attrs.evolve(one.source, sequences=lambda: [numbers])
+    return attrs.evolve(one, source=source)
 
 
 @pytest.mark.parametrize("deletes", ["soft", "hard"])

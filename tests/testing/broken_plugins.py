@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+import attrs
+
 import muxly
 from muxly_testing import ChaosRouter, CollectingRouter, ConnectorConformance, FakeConnector, Fault, RouterConformance
 from tests.testing.summing_router import AddsToWhatItSees, Summed
@@ -269,7 +271,6 @@ class TestShowsGenerationsEarly(Router):
 
 class UpsertsByArrival(ChaosRouter):
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
-        import attrs
 
         delivery.stream = attrs.evolve(delivery.stream, cursor_field=None)
         return super().deliver(delivery)
@@ -283,7 +284,7 @@ class GoesByArrival(ChaosRouter):
     """Takes of equals what came last."""
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
-        delivery.sequences, delivery.positions = None, lambda: itertools.repeat(0)
+        delivery.source = attrs.evolve(delivery.source, sequences=None, positions=lambda: itertools.repeat(0))
         return super().deliver(delivery)
 
 

@@ -1,4 +1,4 @@
-"""What the annotation of an option means: its type, the choices of a ``Literal``, and the words for a wrong one."""
+"""Annotations of options: their types, the choices of a ``Literal``, and messages for values that do not fit."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import json
 import sys
 import types
 import typing
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from muxly.errors import ConfigurationError, PluginError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from muxly.suggest import suggest
 
 _SHOWN_LETTERS = 60
 
@@ -42,17 +41,17 @@ def resolved(model: type, attribute: attrs.Attribute[Any]) -> Any:
 def _home(model: type, name: str) -> type:
     """The class of the MRO that defines the attribute itself."""
     for base in model.__mro__:
-        for one in base.__dict__.get("__attrs_attrs__", ()):
-            if one.name == name and not one.inherited:
+        for attribute in base.__dict__.get("__attrs_attrs__", ()):
+            if attribute.name == name and not attribute.inherited:
                 return base
     return model
 
 
 @lru_cache(maxsize=2048)
-def _left(model: type, name: str) -> tuple[Any, ...]:
-    """The values that a ``Literal`` leaves to an option, None among them where it may be None; empty = any value.
+def _choices_of(model: type, name: str) -> tuple[Any, ...]:
+    """The values that a ``Literal`` allows, None among them where the option may be None; empty = any value.
 
-    A type that cannot be resolved leaves any value, for in Python nobody else needs to know it.
+    A type that cannot be resolved allows any value, for in Python nobody else needs to know it.
     """
     try:
         return _choices(resolved(model, getattr(attrs.fields(model), name)))
@@ -69,8 +68,8 @@ def _choices(kind: Any) -> tuple[Any, ...]:
     if origin is typing.Annotated:
         return _choices(arguments[0])
     if origin in {typing.Union, types.UnionType}:
-        parts = [_choices(one) for one in arguments]
-        return tuple(one for part in parts for one in part) if all(parts) else ()
+        parts = [_choices(argument) for argument in arguments]
+        return tuple(choice for part in parts for choice in part) if all(parts) else ()
     return _choices(kind.__value__) if hasattr(kind, "__value__") else ()
 
 
@@ -82,24 +81,31 @@ def chosen(instance: object, attribute: attrs.Attribute[Any], value: object) -> 
     if value is attribute.default:
         return
     model: type = type(instance)
-    choices = _left(model, attribute.name)
+    choices = _choices_of(model, attribute.name)
     if choices and value not in choices:
         where = f"{model.__name__}.{attribute.name}"
-        near = [one for one in choices if isinstance(one, str)]
-        words = expected_instead([one_of(choices)], near, value, f", got {shown_value(value)}")
-        raise ConfigurationError(f"{where}: {words}", path=(attribute.name,))
+        near = [choice for choice in choices if isinstance(choice, str)]
+        expected = expected_instead([one_of(choices)], near, value, f", got {shown_value(value)}")
+        raise ConfigurationError(f"{where}: {expected}", path=(attribute.name,))
 
 
-def expected_instead(words: Iterable[str], near: Iterable[str], value: object, got: str) -> str:
-    """What to say of a value that is none of those expected, in Python as in a file."""
-    told = f"expected {' or '.join(words)}"
+def expected_instead(descriptions: Iterable[str], near: Iterable[str], value: object, got: str) -> str:
+    """The message for a value that is none of those expected, in Python as in a file.
+
+    Args:
+        descriptions: What is expected, in words.
+        near: Values that might have been meant.
+        value: The wrong value.
+        got: The end of the message where none of them is near.
+    """
+    expected = f"expected {' or '.join(descriptions)}"
     close = nearest(value, near) if isinstance(value, str) else None
-    return f'{told}; did you mean "{close}"?' if close else told + got
+    return f'{expected}; did you mean "{close}"?' if close else expected + got
 
 
 def one_of(choices: Iterable[object]) -> str:
     """The choices in words."""
-    shown = [one if isinstance(one, str) else quoted(one) for one in choices if one is not None]
+    shown = [choice if isinstance(choice, str) else quoted(choice) for choice in choices if choice is not None]
     return f"one of {', '.join(shown)}" if len(shown) > 1 else "".join(shown)
 
 
@@ -113,12 +119,10 @@ def shown_value(value: object) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was probably meant."""
-    import difflib
-
-    lowered = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
-    return lowered[close[0]] if close else None
+    """The known word that was probably meant, whatever its case."""
+    lowered = {name.lower(): name for name in known}
+    close = suggest(word.lower(), lowered)
+    return None if close is None else lowered[close]
 
 
 def quoted(value: object) -> str:

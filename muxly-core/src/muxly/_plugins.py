@@ -1,24 +1,24 @@
-"""Finding plugins by their metadata, and importing one when a pipeline uses it."""
+"""Plugins: found by their metadata, and imported when a pipeline uses them."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import frozen
 
+from muxly.component import Component
 from muxly.errors import PluginError
+from muxly.suggest import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from importlib.metadata import Distribution, EntryPoint
 
     import pluggy
 
-    from muxly.component import Component
 
 Kind = Literal["connector", "router", "scheduler", "hooks"]
 GROUPS: dict[Kind, str] = {
@@ -59,15 +59,15 @@ class Plugin:
         """
         module, _, attribute = self.value.partition(":")
         try:
-            found = importlib.import_module(module)
+            value = importlib.import_module(module)
             for part in filter(None, attribute.split(".")):
-                found = getattr(found, part)
+                value = getattr(value, part)
         except (Exception, SystemExit) as error:
             raise PluginError(
                 f"the {self.kind} plugin {self.name!r} of {self.distribution} {self.version} cannot be "
                 f"imported: {type(error).__name__}: {error}"
             ) from error
-        return found
+        return value
 
 
 def installed() -> tuple[Plugin, ...]:
@@ -125,7 +125,7 @@ def forget() -> None:
 
 def names(kind: Kind) -> list[str]:
     """The names that can be written as ``type:`` for that kind."""
-    return sorted({one.name for one in installed() if one.kind == kind and one.problem is None})
+    return sorted({plugin.name for plugin in installed() if plugin.kind == kind and plugin.problem is None})
 
 
 def find(kind: Kind, name: str) -> Plugin:
@@ -134,20 +134,21 @@ def find(kind: Kind, name: str) -> Plugin:
     Raises:
         PluginError: None has that name (names the nearest), or several distributions claim it.
     """
-    found = [one for one in installed() if one.kind == kind and one.name == name and one.problem is None]
+    usable = (plugin for plugin in installed() if plugin.kind == kind and plugin.problem is None)
+    found = [plugin for plugin in usable if plugin.name == name]
     if not found:
         raise PluginError(_unknown(kind, name))
     if len(found) > 1:
-        owners = " and ".join(f"{one.distribution} {one.version}" for one in found)
+        owners = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in found)
         raise PluginError(f"{owners} both provide a {kind} named {name!r}; uninstall one of them")
     return found[0]
 
 
 def _unknown(kind: Kind, name: str) -> str:
     known = names(kind)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = suggest(name, known)
     if close:
-        return f'there is no {kind} named {name!r}; did you mean "{close[0]}"?'
+        return f'there is no {kind} named {name!r}; did you mean "{close}"?'
     listing = ", ".join(known) if known else "none"
     return f"there is no {kind} named {name!r}; installed: {listing}; a plugin is installed with pip"
 
@@ -185,13 +186,13 @@ def _component(plugin: Plugin, value: Any) -> type[Component]:
 
 
 def _provided(plugin: Plugin, module: Any) -> Any:
-    found = _called(plugin, module)
-    if len(found) != 1:
+    classes = _called(plugin, module)
+    if len(classes) != 1:
         raise PluginError(
             f"the {plugin.kind} plugin {plugin.name!r} of {plugin.distribution} needs one function "
-            f"muxly_{plugin.kind}() marked @muxly.hookimpl that returns the class; found {len(found)}"
+            f"muxly_{plugin.kind}() marked @muxly.hookimpl that returns the class; found {len(classes)}"
         )
-    return found[0]
+    return classes[0]
 
 
 def _called(plugin: Plugin, module: Any) -> list[Any]:

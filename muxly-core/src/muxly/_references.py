@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from muxly.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from muxly.suggest import suggest
 
 _REFERENCE = re.compile(
     r"\$(?:(?P<dollar>\$)|\{(?P<file>file:)?(?P<name>[^{}]*?)(?::-(?P<default>[^{}]*))?\}|(?P<broken>\{))"
@@ -94,10 +92,8 @@ def _variable(name: str, default: str | None, environ: Mapping[str, str]) -> str
 
 
 def _nearest(name: str, environ: Mapping[str, str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, environ, n=1, cutoff=0.8)
-    return f"; did you mean {close[0]}?" if close else f"; set it, or write ${{{name}:-default}}"
+    close = suggest(name, environ, cutoff=0.8)
+    return f"; did you mean {close}?" if close else f"; set it, or write ${{{name}:-default}}"
 
 
 def _file(path: Path, default: str | None) -> str:

@@ -1,19 +1,23 @@
-"""Objects that all runs of this process share, closed when the last run lets go."""
+"""Objects that all runs of this process share, closed when the last run releases them.
+
+Two locks keep them right. One guards the table of all objects and is held for a moment only. Each object has another,
+held while it is made or closed, which may take long: whoever asks for that object meanwhile waits, and nobody else
+does. An object whose last holder has gone stays in the table until it is closed, so that it is never made again, on
+the same port for example, while the old one is still closing.
+"""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from muxly.errors import StoppedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 T = TypeVar("T")
 
 
-class _Entry:
+class _SharedObject:
     """A shared object and how many runs hold it; its lock makes it once without blocking others."""
 
     def __init__(self) -> None:
@@ -24,15 +28,15 @@ class _Entry:
 
 
 # The one process-wide table: sharing between runs of one process is its purpose.
-_entries: dict[str, _Entry] = {}
+_entries: dict[str, _SharedObject] = {}
 _entries_lock = threading.Lock()
 
 
-class Leases:
+class SharedObjects:
     """The shared objects that one run holds."""
 
     def __init__(self) -> None:
-        self._held: dict[str, _Entry] = {}
+        self._held: dict[str, _SharedObject] = {}
         self._ended = False
         self._lock = threading.Lock()
 
@@ -49,19 +53,19 @@ class Leases:
                 entry.made = True
             return cast("T", entry.value)
 
-    def _entry(self, key: str) -> _Entry:
+    def _entry(self, key: str) -> _SharedObject:
         with self._lock:
             if self._ended:
                 raise StoppedError("the run has ended")
             if key not in self._held:
                 with _entries_lock:
-                    entry = _entries.setdefault(key, _Entry())
+                    entry = _entries.setdefault(key, _SharedObject())
                     entry.holders += 1
                 self._held[key] = entry
             return self._held[key]
 
     def give_back(self) -> None:
-        """Let go of all of them; those that no other run holds are closed, each whatever the others do.
+        """Release all of them; those that no other run holds are closed, each whatever the others do.
 
         Raises:
             Exception: The first error of a ``close``.
@@ -71,14 +75,14 @@ class Leases:
         errors: list[Exception] = []
         for key, entry in held.items():
             try:
-                _let_go(key, entry)
+                _release(key, entry)
             except Exception as error:  # noqa: BLE001 (raised when all are given back)
                 errors.append(error)
         if errors:
             raise errors[0]
 
 
-def _let_go(key: str, entry: _Entry) -> None:
+def _release(key: str, entry: _SharedObject) -> None:
     """Close the object if nobody else holds it; who asks for it meanwhile waits, and gets a new one."""
     with entry.lock:
         with _entries_lock:

@@ -80,6 +80,7 @@ class Batch:
         Returns:
             The table, and the records that do not fit their column, each with its ``record``.
         """
-        from muxly import _from_python
+        from muxly import _arrow_columns
 
-        return _from_python.to_table(self.data, schema)
+        table, misfits = _arrow_columns.to_table(self.data, schema)
+        return table, [Rejected(reason, record=record) for reason, record in misfits]

@@ -1,20 +1,18 @@
-"""What every component has: options, a life, and the run it works for."""
+"""Components: options, a life cycle, and the run that they work for."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from attrs import field, frozen
 
-from muxly import _shared
+from muxly._shared import SharedObjects
 from muxly.errors import StoppedError
 from muxly.options import Options
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["Component", "Notice", "Run"]
 
@@ -84,7 +82,7 @@ class Run:
         self._stop = stop or threading.Event()
         self._on_notice, self._on_measure = on_notice, on_measure
         self._on_wait: Callable[[float], None] = lambda seconds: None
-        self._leases = _shared.Leases()
+        self._shared = SharedObjects()
 
     @property
     def stopping(self) -> bool:
@@ -120,14 +118,14 @@ class Run:
         Raises:
             StoppedError: This run has ended already, and left the caller behind.
         """
-        return self._leases.take(key, make)
+        return self._shared.take(key, make)
 
     def on_route(self, name: str | None, on_wait: Callable[[float], None] = lambda seconds: None) -> Run:
         """The same run as a route's router is given it, or, with None, the connector; called by the runner.
 
         Args:
             name: The route's name.
-            on_wait: Told of each ``sleep``, in seconds.
+            on_wait: Called before each ``sleep`` with its length in seconds.
         """
         seen = copy(self)
         seen.route, seen._on_wait = name, on_wait
@@ -135,11 +133,11 @@ class Run:
 
     def end(self) -> None:
         """Give back the shared objects; called by the runner when the run ends."""
-        self._leases.give_back()
+        self._shared.give_back()
 
 
 class Component(Options):
-    """A connector, router or scheduler: a value with options and a life.
+    """A connector, router or scheduler: a value with options and a life cycle.
 
     The runner opens a private copy, once per run and process: ``open(run)``, then the calls of
     its kind, then ``close()``, also after errors. Only the unopened value is pickled.
@@ -162,4 +160,4 @@ class Component(Options):
         return ()
 
     def close(self) -> None:
-        """Let go of everything; may be called more than once, and after a failed ``open``."""
+        """Release everything; may be called more than once, and after a failed ``open``."""

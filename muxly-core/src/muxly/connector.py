@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from muxly.batch import Batch, Cursor
 from muxly.component import Component
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import pyarrow as pa
 
-    from muxly.batch import Batch, Cursor
-    from muxly.stream import Stream
 
 __all__ = ["Connector", "Partition", "Plan"]
 

@@ -12,10 +12,10 @@
     ├── SpoolError              a file of the spool cannot be written or read
     │   └── CorruptSegmentError a segment's bytes are not the ones that were sealed
     ├── RetryableError          reading or delivering may work when tried again
+    ├── StreamError             reading or delivering this stream stops, the others go on
     ├── ReadError               reading
     │   ├── QuotaError          the source refuses until a known time
     │   ├── StreamUnavailableError  the stream is not there (any more)
-    │   ├── StreamError         this stream stops, the others go on
     │   └── StaleCursorError    the source no longer knows the cursor
     └── DeliveryError           delivering
         ├── RejectedError       some record is bad; the delivery is split until it is found
@@ -27,11 +27,9 @@ Every error pickles, so that it can come back from an executor's worker.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 __all__ = [
     "ConfigurationError",
@@ -149,6 +147,14 @@ class RetryableError(MuxlyError):
         self.retry_after = retry_after
 
 
+class StreamError(MuxlyError):
+    """This stream stops, the others go on.
+
+    Raised by a connector: it is not read any further in this run. Raised by a router, or by the
+    runner while it delivers: its backlog waits on this route for the next run.
+    """
+
+
 class ReadError(MuxlyError):
     """Reading failed in a way that the runner knows how to answer."""
 
@@ -168,10 +174,6 @@ class QuotaError(ReadError):
 
 class StreamUnavailableError(ReadError):
     """The stream is not there: skipped with a notice if a pattern chose it, failed if it was named."""
-
-
-class StreamError(ReadError):
-    """This stream cannot be read on; the other streams go on."""
 
 
 class StaleCursorError(ReadError):

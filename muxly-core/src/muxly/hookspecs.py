@@ -1,4 +1,4 @@
-"""The hooks of Muxly: three that plugins provide components with, five that observe runs.
+"""Hooks: three by which plugins provide components, five that observe runs.
 
 Component hooks live in the entry-point groups ``muxly.connectors``, ``muxly.routers`` and
 ``muxly.schedulers``; the entry point's name is the ``type:`` in the configuration. Observers
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from muxly.component import Notice, Run
+from muxly.connector import Connector
+from muxly.pipeline import RunResult
+from muxly.router import Router
+from muxly.scheduler import Scheduler
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from muxly.component import Notice, Run
-    from muxly.connector import Connector
-    from muxly.pipeline import RunResult
-    from muxly.router import Router
-    from muxly.scheduler import Scheduler
 
 __all__ = [
     "hookimpl",
@@ -74,4 +75,4 @@ def muxly_schema_changed(run: Run, stream: str, before: pa.Schema | None, after:
 
 @_hookspec
 def muxly_notice(run: Run, notice: Notice) -> None:
-    """A component or the runner has told people something."""
+    """A component or the runner has something to tell people."""

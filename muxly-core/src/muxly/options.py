@@ -1,4 +1,4 @@
-"""The options of a component: a class body is the model.
+"""Options of a component: the body of its class is the model.
 
 ::
 
@@ -15,17 +15,15 @@ in the generated reference all come from that line. Names that begin with an und
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform, overload
+from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
 import attrs
 
 from muxly import _references
 from muxly._annotations import chosen
 from muxly.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["Options", "Secret", "option"]
 
@@ -159,9 +157,9 @@ def _in_each(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     def converted(value: Any) -> Any:
         if isinstance(value, list):
-            return [converted(one) for one in value]
+            return [converted(item) for item in value]
         if isinstance(value, dict):
-            return {key: converted(one) for key, one in value.items()}
+            return {key: converted(item) for key, item in value.items()}
         return convert(value)
 
     return converted
@@ -178,32 +176,33 @@ def _converter(annotation: object) -> Callable[[Any], Any] | None:
 
 def _options_only(cls: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Leave out private names, put a class's own options first, convert text to secrets and paths, check choices."""
-    public = [one for one in fields if not one.name.startswith("_")]
-    public.sort(key=lambda one: one.inherited)  # type: ignore[attr-defined]  # missing in the stub of attrs
-    for one in public:
-        _refuse_traps(cls, one)
-    return [_completed(one) for one in public]
+    public = [attribute for attribute in fields if not attribute.name.startswith("_")]
+    public.sort(key=lambda attribute: attribute.inherited)  # type: ignore[attr-defined]  # missing in the stub of attrs
+    for attribute in public:
+        _refuse_traps(cls, attribute)
+    return [_completed(attribute) for attribute in public]
 
 
-def _completed(one: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
-    if one.converter is None:
-        one = one.evolve(converter=_converter(one.type))
-    if one.inherited:  # type: ignore[attr-defined]  # missing in the stub of attrs
-        return one  # its own class has added the validator
-    return one.evolve(validator=chosen if one.validator is None else attrs.validators.and_(chosen, one.validator))
+def _completed(attribute: attrs.Attribute[Any]) -> attrs.Attribute[Any]:
+    if attribute.converter is None:
+        attribute = attribute.evolve(converter=_converter(attribute.type))
+    if attribute.inherited:  # type: ignore[attr-defined]  # missing in the stub of attrs
+        return attribute  # its own class has added the validator
+    own = attribute.validator
+    return attribute.evolve(validator=chosen if own is None else attrs.validators.and_(chosen, own))
 
 
-def _refuse_traps(cls: type, one: attrs.Attribute[Any]) -> None:
-    """Name what would go wrong only later, far from its cause."""
-    where = f"{cls.__name__}.{one.name}"
-    if isinstance(one.default, list | dict | set):
-        kind = type(one.default).__name__
+def _refuse_traps(cls: type, attribute: attrs.Attribute[Any]) -> None:
+    """Refuse what would go wrong only later, far from its cause."""
+    where = f"{cls.__name__}.{attribute.name}"
+    if isinstance(attribute.default, list | dict | set):
+        kind = type(attribute.default).__name__
         raise TypeError(f"{where}: all components would share this {kind}; write option(..., factory={kind})")
     known = {field.name for base in cls.__mro__[1:] for field in getattr(base, "__attrs_attrs__", ())}
-    if one.name not in known and any(one.name in vars(base) for base in cls.__mro__[1:]):
+    if attribute.name not in known and any(attribute.name in vars(base) for base in cls.__mro__[1:]):
         raise TypeError(
             f"{where} is a part of the contract and cannot be an option; give the option another name, or, to set "
-            f"{one.name}, leave its annotation away or make it a ClassVar"
+            f"{attribute.name}, omit its annotation or make it a ClassVar"
         )
 
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
 
 from attrs import field, frozen
 from attrs.validators import ge, gt, optional
 
 from muxly._annotations import chosen
+from muxly.component import Notice
 from muxly.connector import Connector
 from muxly.errors import MuxlyError
 from muxly.retry import Backoff
 from muxly.router import Mode, Router
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
-
-    from muxly.component import Notice
 
 __all__ = [
     "BatchLimits",
@@ -380,9 +376,9 @@ class RunResult:
         heads = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ("route", "stream", *came, *went))
         lines = [
             f"<td>{escape(name)}</td><td>{escape(stream)}</td>"
-            + "".join(f"<td>{getattr(one, key):,}</td>" for key in (*came, *went))
+            + "".join(f"<td>{getattr(counts, key):,}</td>" for key in (*came, *went))
             for name, route in self.routes.items()
-            for stream, one in route.streams.items()
+            for stream, counts in route.streams.items()
         ]
         rows = "".join(f"<tr>{line}</tr>" for line in lines)
         reason = f": {escape(self.error)}" if self.error else ""

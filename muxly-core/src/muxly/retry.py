@@ -1,19 +1,17 @@
-"""How long to wait: full-jitter back-off, and a bucket that keeps calls under a rate."""
+"""Waiting before calls: full-jitter back-off after failures, and a bucket that keeps calls under a rate."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
 from muxly.errors import RetryableError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["Backoff", "Patience", "RateBucket"]
 
@@ -72,7 +70,7 @@ class Patience:
     Args:
         backoff: How often, and how long to wait in between.
         sleep: Waits; ``run.sleep`` in a component, which ends at once when the run stops.
-        tell: Told before each wait why, and for how many seconds.
+        tell: Called before each wait with the reason and the number of seconds.
     """
 
     def __init__(
@@ -144,7 +142,7 @@ class RateBucket:
         self._lock = threading.Lock()
 
     def reserve(self, calls: float = 1) -> float:
-        """Take tokens now, and tell how many seconds to wait before the calls may be made."""
+        """Take tokens now; returns how many seconds to wait before the calls may be made."""
         with self._lock:
             now = self._clock()
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from attrs import define, field, frozen
 
+from muxly.batch import Rejected
 from muxly.component import Component
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     import pyarrow as pa
 
-    from muxly.batch import Rejected
-    from muxly.stream import Stream
-
-__all__ = ["Delivery", "Mode", "Promise", "Receipt", "Router", "sequence_number"]
+__all__ = ["Delivery", "DeliverySource", "Mode", "Promise", "Receipt", "Router", "sequence_number"]
 
 T = TypeVar("T")
 
@@ -56,6 +54,28 @@ class Receipt:
     state: Any = field(default=None, kw_only=True)
 
 
+@frozen(kw_only=True, eq=False)
+class DeliverySource:
+    """The runner's side of a delivery: its records, where they stand in the log, and who keeps its marks.
+
+    Routers use it through the methods of ``Delivery``; tests get one from ``muxly_testing.delivery``.
+
+    Args:
+        batches: Makes all batches of the delivery, from its first record, the same at every call.
+        positions: Makes the position in the stream's log of each of those batches.
+        sequences: Makes the sequence numbers of the records of each of those batches; None = counted
+            through the delivery, from 0 at its position.
+        bounds: As in ``Delivery.bounds``.
+        on_mark: Makes a mark durable; given the number of records delivered in all.
+    """
+
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    positions: Callable[[], Iterable[int]] = lambda: repeat(0)
+    sequences: Callable[[], Iterable[pa.Int64Array]] | None = None
+    bounds: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    on_mark: Callable[[int], None] = lambda count: None
+
+
 @define(eq=False)
 class Delivery:
     """Consecutive segments of one stream handed to one route, under one id.
@@ -74,13 +94,7 @@ class Delivery:
             where no record carries them any more; always tuples, one value per key column.
         state: The state of this route and stream as its last receipt left it.
         delivered: How many records of it are delivered already; ``batches`` starts after them.
-        source: Makes all batches of the delivery, from its first record.
-        positions: Makes the position in the stream's log of each of those batches.
-        sequences: Makes the sequence numbers of the records of each of those batches; None = counted
-            through the delivery, from 0 at its position.
-        bounds: Where in the log it begins and ends, each as a position and a number of records of
-            the segment there, before the route's filter: a segment may be cut.
-        on_mark: Makes a position durable; given the number of records delivered in all.
+        source: The runner's side; a test calls ``muxly_testing.delivery`` instead.
     """
 
     id: str
@@ -92,19 +106,30 @@ class Delivery:
     replaces: tuple[tuple[Any, ...], ...] = field(default=(), kw_only=True)
     state: Any = field(default=None, kw_only=True)
     delivered: int = field(default=0, kw_only=True)
-    source: Callable[[], Iterator[pa.RecordBatch]] = field(kw_only=True, repr=False)
-    positions: Callable[[], Iterable[int]] = field(default=lambda: repeat(0), kw_only=True, repr=False)
-    sequences: Callable[[], Iterable[pa.Int64Array]] | None = field(default=None, kw_only=True, repr=False)
-    bounds: tuple[tuple[int, int], tuple[int, int]] = field(default=((0, 0), (0, 0)), kw_only=True)
-    on_mark: Callable[[int], None] = field(default=lambda count: None, kw_only=True, repr=False)
+    source: DeliverySource = field(kw_only=True, repr=False)
+
+    @property
+    def bounds(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Where in the log it begins and ends, before the route's filter.
+
+        Each is a position and a number of records of the segment there: a segment may be cut.
+        """
+        return self.source.bounds
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The records as Arrow batches; may be called again, and then starts after ``delivered``."""
         return (batch for _position, batch in self.positioned())
 
+    def all_batches(self) -> Iterator[pa.RecordBatch]:
+        """All batches of the delivery, also of records that are delivered already.
+
+        For routers whose requests depend on how the records before them were divided.
+        """
+        return self.source.batches()
+
     def positioned(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """The batches, each with the position of its segment in the stream's log."""
-        for position, batch, skip in self._left(self.positions()):
+        for position, batch, skip in self._left(self.source.positions()):
             yield position, batch.slice(skip) if skip else batch
 
     def sequenced(self) -> Iterator[tuple[pa.Int64Array, pa.RecordBatch]]:
@@ -114,25 +139,29 @@ class Delivery:
         wins, in whatever order deliveries arrive; a replay brings old numbers again. The number is
         ``sequence_number`` of the segment's position and the record's number in the segment.
         """
-        numbers = self._counted() if self.sequences is None else self.sequences()
-        for found, batch, skip in self._left(numbers):
-            yield found.slice(skip), batch.slice(skip)
+        numbers = self._counted() if self.source.sequences is None else self.source.sequences()
+        for sequences, batch, skip in self._left(numbers):
+            yield sequences.slice(skip), batch.slice(skip)
 
-    def _left(self, beside: Iterable[T]) -> Iterator[tuple[T, pa.RecordBatch, int]]:
-        """What stands beside each batch that is not delivered, the batch, and how much of it is."""
+    def _left(self, of_batches: Iterable[T]) -> Iterator[tuple[T, pa.RecordBatch, int]]:
+        """The batches that are not wholly delivered, each with its fact and with how many of its records are.
+
+        Args:
+            of_batches: A fact of every batch, in their order.
+        """
         skip = self.delivered
-        for one, batch in zip(beside, self.source(), strict=False):
+        for fact, batch in zip(of_batches, self.source.batches(), strict=False):
             if skip >= batch.num_rows:
                 skip -= batch.num_rows
                 continue
-            yield one, batch, skip
+            yield fact, batch, skip
             skip = 0
 
     def _counted(self) -> Iterator[pa.Int64Array]:
         import pyarrow as pa
 
         count = 0
-        for position, batch in zip(self.positions(), self.source(), strict=False):
+        for position, batch in zip(self.source.positions(), self.source.batches(), strict=False):
             first = sequence_number(position, count)
             yield pa.arange(first, first + batch.num_rows)
             count += batch.num_rows
@@ -156,7 +185,7 @@ class Delivery:
         """
         if count < self.delivered:
             raise ValueError(f"{count} records marked after {self.delivered}")
-        self.on_mark(count)
+        self.source.on_mark(count)
         self.delivered = count
 
 
@@ -190,6 +219,7 @@ class Router(Component):
         Raises:
             RetryableError: Tried again, same id, with back-off.
             RejectedError: Some record is bad: split until it is found.
+            StreamError: This stream stops on the route, its others go on.
             RouteError: This route stops, the others go on.
             ConflictError: The destination holds this id with other content.
         """

@@ -1,15 +1,14 @@
-"""What a stream is: a named set of records with one schema."""
+"""Streams: named sets of records, each with one schema."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pyarrow as pa
 
 __all__ = ["Stream"]

@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from muxly_testing._router_conformance import RouterConformance as RouterConformance
 
 # The same names for the time of execution; a test compares them with the imports above.
-_MODULES = {
-    "_connector_conformance": ("ConnectorConformance",),
-    "_deliveries": ("delivery",),
-    "_fake_connector": ("FakeConnector",),
-    "_fake_routers": ("ChaosRouter", "CollectingRouter"),
-    "_faults": ("Call", "Fault"),
-    "_router_conformance": ("RouterConformance",),
+_MODULES: dict[str, tuple[str, ...]] = {
+    "muxly_testing._connector_conformance": ("ConnectorConformance",),
+    "muxly_testing._deliveries": ("delivery",),
+    "muxly_testing._fake_connector": ("FakeConnector",),
+    "muxly_testing._fake_routers": ("ChaosRouter", "CollectingRouter"),
+    "muxly_testing._faults": ("Call", "Fault"),
+    "muxly_testing._router_conformance": ("RouterConformance",),
 }
-_HOME = dict(sorted((name, module) for module, names in _MODULES.items() for name in names))
+_MODULE_OF = dict(sorted((name, module) for module, names in _MODULES.items() for name in names))
 
 if not TYPE_CHECKING:  # a type checker goes by the imports above: it cannot evaluate this list
-    __all__ = list(_HOME)
+    __all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'muxly_testing' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"muxly_testing.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return list(_HOME)
+    return list(_MODULE_OF)

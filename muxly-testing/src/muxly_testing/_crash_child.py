@@ -32,7 +32,7 @@ import pyarrow as pa  # once, before all forks
 from attrs import evolve, field, frozen
 
 from muxly.component import Run
-from muxly.router import Delivery, Router
+from muxly.router import Delivery, DeliverySource, Router
 from muxly.stream import Stream
 from muxly_testing._faults import die
 
@@ -247,8 +247,10 @@ class _ChildLedger:
             generation=call.generation,
             state=copy.deepcopy(self.states.get(call.stream.name)),
             delivered=call.delivered,
-            source=lambda: _repeated_batches(call),
-            on_mark=lambda count: self._send_to_parent(("mark", call.id, count)),
+            source=DeliverySource(
+                batches=lambda: _repeated_batches(call),
+                on_mark=lambda count: self._send_to_parent(("mark", call.id, count)),
+            ),
         )
 
     def deliver(self, router: Router, call: RouterCall) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from muxly.batch import Batch
-from muxly.router import Delivery, Mode
+from muxly.router import Delivery, DeliverySource, Mode
 from muxly.stream import Stream
 
 __all__ = ["delivery"]
@@ -49,7 +49,7 @@ def delivery(  # noqa: PLR0913 (a delivery has that many attributes)
         state: As in ``Delivery``.
         delivered: As in ``Delivery``.
         position: Of the segment that holds the delivery, in the stream's log; 0 = no segment holds it.
-        on_mark: As in ``Delivery``.
+        on_mark: Called by ``mark`` with the number of records delivered in all, before it counts.
 
     Raises:
         ValueError: A record does not fit the type of its column.
@@ -65,10 +65,12 @@ def delivery(  # noqa: PLR0913 (a delivery has that many attributes)
         replaces=tuple(value if isinstance(value, tuple) else (value,) for value in replaces),
         state=state,
         delivered=delivered,
-        source=batches.__iter__,
-        positions=lambda: itertools.repeat(position),
-        bounds=((position, 0), (position, sum(batch.num_rows for batch in batches) if position else 0)),
-        on_mark=on_mark,
+        source=DeliverySource(
+            batches=batches.__iter__,
+            positions=lambda: itertools.repeat(position),
+            bounds=((position, 0), (position, sum(batch.num_rows for batch in batches) if position else 0)),
+            on_mark=on_mark,
+        ),
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from muxly.component import Component, Run
 from muxly.errors import ConfigurationError, ConflictError, DeliveryError, MuxlyError, RetryableError
-from muxly.router import Delivery, Router
+from muxly.router import Delivery, DeliverySource, Router
 from muxly.stream import Stream
 from muxly_testing._deliveries import delivery as make_delivery
 from muxly_testing._expectations import WatchedRun, expect, within
@@ -114,7 +114,7 @@ class RouterRepeats(RouterHarness):
     def test_repeat_after_the_records_broke_off(self, made: Component, run: Run) -> None:
         """Reading a segment failed in the middle; nothing of the attempt may be doubled."""
         delivery = self.numbered(range(12))
-        broken = self.again(delivery, source=lambda: _breaking_off(delivery))
+        broken = self.again(delivery, source=_breaking_off(delivery))
         with contextlib.suppress(RetryableError):
             self.deliver_reopened(made, run, broken)
             expect(condition=False, contract="an error of the delivery's own records is passed on")
@@ -144,7 +144,7 @@ class RouterRepeats(RouterHarness):
         router.open(run)
         delivery = self.numbered(range(6))
         with contextlib.suppress(MuxlyError):
-            router.deliver(self.again(delivery, source=lambda: _breaking_off(delivery)))
+            router.deliver(self.again(delivery, source=_breaking_off(delivery)))
         router.close()
         router.open(run)
         self.deliver(router, self.again(delivery))
@@ -152,9 +152,14 @@ class RouterRepeats(RouterHarness):
         self.expect_arrived(range(6), "an attempt after an error", tries=2)
 
 
-def _breaking_off(delivery: Delivery) -> Iterator[pa.RecordBatch]:
-    yield next(delivery.source())
-    raise RetryableError("the records broke off")
+def _breaking_off(delivery: Delivery) -> DeliverySource:
+    """The source of the delivery, failing after its first batch."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield next(delivery.all_batches())
+        raise RetryableError("the records broke off")
+
+    return attrs.evolve(delivery.source, batches=batches)
 
 
 class RouterThrottling(RouterHarness):
@@ -302,7 +307,7 @@ class RouterConformance(RouterRepeats, RouterModes, RouterThrottling, RouterCras
             seen = self.seen()
             early.extend(str(number) for number in range(count) if not seen[self.identity(self.record(number))])
 
-        self.deliver(ready, attrs.evolve(delivery, on_mark=marked))
+        self.deliver(ready, attrs.evolve(delivery, source=attrs.evolve(delivery.source, on_mark=marked)))
         expect(not early, "mark(n) says that n records are durable at the destination", f"not there: {early}")
         expect(delivery.delivered <= 10, "mark counts the records of the delivery", delivery.delivered)
 

@@ -149,7 +149,7 @@ def _router_calls(delivery: Delivery, *, delivered: int = 0) -> list[RouterCall]
         mode=delivery.mode,
         id=delivery.id,
         digest=delivery.digest,
-        batches=tuple(delivery.source()),
+        batches=tuple(delivery.all_batches()),
         delivered=delivered,
     )
     if delivery.mode != "replace":

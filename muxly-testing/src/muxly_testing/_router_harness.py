@@ -129,7 +129,7 @@ class RouterHarness(ComponentConformance):
             return Receipt()
         expect(isinstance(receipt, Receipt), "deliver returns None or a muxly.Receipt", receipt)
         assert isinstance(receipt, Receipt)
-        _expect_receipt(receipt, sum(batch.num_rows for batch in delivery.source()))
+        _expect_receipt(receipt, sum(batch.num_rows for batch in delivery.all_batches()))
         self._states.acknowledge(delivery, receipt)
         return receipt
 

@@ -31,6 +31,12 @@ HOSTILE: dict[str, tuple[str | bytes, str, str]] = {
     "alias inside itself": ("a: &a [*a]", ".yaml", r"muxly.yaml:1:8: \*a stands inside the value that it repeats"),
     "alias of nothing": ("a: *b", ".yaml", r"muxly.yaml:1:4: \*b repeats nothing"),
     "deep flow YAML": ("[" * 5000, ".yaml", "muxly.yaml:1:102: nested more than 100 levels deep"),
+    "deep lines YAML": (
+        "é: 1\nb: '[[['\nc: " + "[\n" * 5000,
+        ".yaml",
+        "muxly.yaml:103:1: nested more than 100 levels deep",
+    ),
+    "deep mapping YAML": ("{a: " * 5000, ".yaml", "muxly.yaml:1:405: nested more than 100 levels deep"),
     "deep block YAML": ("".join(" " * n + "a:\n" for n in range(2000)), ".yaml", "nested more than 100 levels deep"),
     "deep dashes": ("- " * 5000 + "x", ".yaml", "nested more than 100 levels deep"),
     "deep JSON": ('{"a":' + "[" * 200_000, ".json", "muxly.json:1:106: nested more than 100 levels deep"),

@@ -18,8 +18,9 @@ from muxly._ids import new_id
 from muxly.connector import Partition
 from muxly.errors import StreamError
 from muxly.spool import FolderSpool, SegmentWriter, verify
+from muxly.store import accounts, deliveries, plans, positions, retention, seals
 from muxly.store import acknowledge as acknowledging
-from muxly.store import backlog, deliveries, generations, leases, plans, positions, retention, seals
+from muxly.store import ledger as leases
 from muxly.store.ledger import Ledger
 from muxly.store.rows import Letter, StoredDelivery, WrittenGroup, WrittenSegment
 from muxly.store.schema import tables
@@ -94,7 +95,7 @@ class Real:
         """A new process: open what is on disk, take the lease, sweep."""
         self.spool = FolderSpool(self.folder / "spool")
         engine = open_store(self.url)
-        ledger = leases.acquire(engine, PIPELINE, new_id(), holder="a test", spool=self.spool.identity())
+        ledger = leases.acquire_lease(engine, PIPELINE, new_id(), holder="a test", spool=self.spool.identity())
         self.spool.sweep(named=retention.files(ledger), token=ledger.token)
         self.ledger = ledger
 
@@ -204,11 +205,11 @@ class Real:
 
     def supersede(self, stream: str) -> None:
         """What a worker in mode replace does before it delivers."""
-        sealed = generations.of_stream(self.ledger, stream).sealed
+        sealed = positions.generations_of(self.ledger, stream).sealed
         for here in positions.every(self.ledger):
             if here.stream == stream:
                 oldest = max(sealed, here.completed + 1)
-                generations.supersede(self.ledger, here.route, stream, generation=oldest)
+                positions.supersede(self.ledger, here.route, stream, generation=oldest)
 
     def quarantine(self, stream: str, position: int) -> None:
         retention.quarantine(
@@ -231,13 +232,13 @@ class Real:
             "streams": {name: self._stream(name) for name in names},
             "segments": {(one.stream, one.position): (one.records, one.state, one.generation) for one in log},
             "pairs": {(one.route, one.stream): self._pair(one) for one in positions.every(self.ledger)},
-            "pending": backlog.pending(self.ledger),
+            "pending": accounts.pending(self.ledger),
             "accounts": self._accounts(),
             "letters": self._letters(),
         }
 
     def _stream(self, name: str) -> Any:
-        log = generations.of_stream(self.ledger, name)
+        log = positions.generations_of(self.ledger, name)
         plan = plans.unfinished(self.ledger, name, OPTIONS)
         parts = {one.ordinal: (one.cursor, one.done) for one in plan.partitions} if plan else None
         seen = (log.newest, log.sealed) if name == "full" else (0, 0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner.deliver.replay import Replay
+from muxly._runner.options import Replay
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.store import positions

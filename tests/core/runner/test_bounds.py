@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import muxly
 from muxly import Pipeline, Route
-from muxly._runner.deliver.replay import Replay
+from muxly._runner.options import Replay
 from muxly_testing import FakeConnector, delivery
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from muxly import Stream
 from muxly._runner.extract import deduplication
-from muxly._runner.extract.deduplication import Boundary, advance, drop_repeats, joined
-from muxly._runner.extract.record_digests import record_digests
+from muxly._runner.extract.deduplication import Boundary, advance, drop_repeats, joined, record_digests
 from muxly.errors import StreamError
 
 UTC = dt.UTC

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner.deliver.replay import Replay
+from muxly._runner.options import Replay
 from muxly._runner.session import Home, open_session
-from muxly.store import acknowledge, backlog, dead_letters, deliveries, positions, retention
+from muxly.store import accounts, acknowledge, dead_letters, deliveries, positions, retention
 from muxly.store.schema.tables import segments
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_rules_reading import scripted
@@ -246,9 +246,9 @@ def test_concurrent_streams_of_one_route_share_the_limit_of_dead_letters(tmp_pat
 
 def test_route_with_a_store_that_is_away_ends_with_its_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*given: object) -> tuple[int, int]:
-        raise muxly.StoreError("the store is away")
+        raise muxly.errors.StoreError("the store is away")
 
-    monkeypatch.setattr(backlog, "waiting_size", away)
+    monkeypatch.setattr(accounts, "waiting_size", away)
     chosen = pipeline(
         FakeConnector(records=300, batch_seconds=0.1), CollectingRouter(), route={"batch": {"seconds": 9}}
     )

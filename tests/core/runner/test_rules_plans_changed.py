@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import muxly
-from muxly._runner.deliver.replay import Replay
+from muxly._runner.options import Replay
 from muxly_testing import CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import pipeline
 

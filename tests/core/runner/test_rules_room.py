@@ -12,7 +12,7 @@ import muxly
 from muxly._runner.extract import backpressure
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
-from muxly.store import backlog, positions
+from muxly.store import accounts, positions
 from muxly.store.ledger import Ledger
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import every, ids, pipeline
@@ -52,7 +52,7 @@ def test_last_acknowledgement_between_two_looks_does_not_end_reading(
     class Look:
         @staticmethod
         def pending(ledger: Ledger) -> dict[tuple[str, str], int]:
-            return {} if empty and empty.pop() else backlog.pending(ledger)
+            return {} if empty and empty.pop() else accounts.pending(ledger)
 
     monkeypatch.setattr(backpressure, "backlog", Look)
     result = muxly.run(pipeline(FakeConnector(records=3000), CollectingRouter(), **SMALL), home=tmp_path)

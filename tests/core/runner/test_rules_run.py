@@ -11,12 +11,13 @@ import pytest
 from sqlalchemy import event, select, update
 
 import muxly
-from muxly._runner.deliver.replay import Replay
 from muxly._runner.events import EventLog
+from muxly._runner.options import Replay
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.spool import FolderSpool
-from muxly.store import leases, plans, retention, runs
+from muxly.store import ledger as leases
+from muxly.store import plans, retention, runs
 from muxly.store.schema.tables import route_positions
 from muxly.store.schema.tables import segments as segments_table
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
@@ -28,7 +29,7 @@ def steal(home: Path) -> None:
     """Take the lease, as another machine does that believes this one to be dead."""
     engine = Home(folder=home).engine()
     spool = FolderSpool(home / "spool" / "daily").identity()
-    leases.acquire(engine, "daily", "OTHER", holder="another process", spool=spool)
+    leases.acquire_lease(engine, "daily", "OTHER", holder="another process", spool=spool)
     engine.dispose()
 
 
@@ -192,7 +193,7 @@ def test_error_that_ends_a_run_is_not_hidden_by_a_store_that_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*given: Any, **named: Any) -> None:
-        raise muxly.StoreError("the store is away")
+        raise muxly.errors.StoreError("the store is away")
 
     monkeypatch.setattr(runs, "finish", away)
     router = CollectingRouter()
@@ -204,7 +205,7 @@ def test_error_that_ends_a_run_is_not_hidden_by_a_store_that_is_away(
 def test_spool_that_cannot_be_pruned_does_not_hide_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: FolderSpool, names: Any) -> None:
         if names:
-            raise muxly.SpoolError("cannot delete from the spool")
+            raise muxly.errors.SpoolError("cannot delete from the spool")
 
     router = CollectingRouter()
     with monkeypatch.context() as patch:
@@ -223,12 +224,12 @@ def test_shared_object_that_does_not_close_does_not_spoil_the_run(tmp_path: Path
                 raise OSError("the port is busy")
             time.sleep(5)
 
-    class Serving(CollectingRouter):
+    class OpenedRouter(CollectingRouter):
         def open(self, run: muxly.Run) -> None:
             super().open(run)
             run.shared(f"server {tmp_path}", Server)
 
-    chosen = pipeline(FakeConnector(records=10), Serving(), stall_seconds=1.0)
+    chosen = pipeline(FakeConnector(records=10), OpenedRouter(), stall_seconds=1.0)
     result = muxly.run(chosen, home=tmp_path)
     assert (result.state, result.routes["r0"].delivered) == ("succeeded", 10)
     assert [notice.message.startswith("closing what") and said in notice.message for notice in result.notices] == [True]
@@ -299,10 +300,10 @@ def test_full_refresh_with_a_route_that_is_down_keeps_its_backlog_and_balances(t
 def test_account_is_one_look_at_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was left behind may still acknowledge while the result is made."""
     from muxly._runner import result as results
-    from muxly.store import accounts, backlog
+    from muxly.store import accounts
 
     looks: list[object] = []
-    real_sums, real_pending = accounts.of_run_in, backlog.pending_in
+    real_sums, real_pending = accounts.of_run_in, accounts.pending_in
 
     class Sums:
         @staticmethod
@@ -351,8 +352,7 @@ def test_two_runs_in_one_process_refuse_each_other(tmp_path: Path) -> None:
 
 
 def test_events_that_cannot_be_delivered_do_not_spoil_the_run(tmp_path: Path) -> None:
-    from muxly._runner.events import deliver_events
-    from muxly._runner.run import finished_events
+    from muxly._runner.events import deliver_events, finished_events
 
     log = EventLog()
     result = muxly.run(pipeline(FakeConnector(records=5), CollectingRouter()), home=tmp_path, observers=[log])

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly._runner.deliver.replay import Replay
-from muxly._runner.options import RunOptions
-from muxly._runner.run import execute
+from muxly._runner.execution import execute
+from muxly._runner.options import Replay, RunOptions
 from muxly._runner.session import Home
+from muxly.router import sequence_number
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault, delivery
 
 FAST = muxly.Backoff(first_seconds=0.001, limit_seconds=0.01, attempts=3)
@@ -485,7 +485,7 @@ def test_record_stands_at_the_same_place_of_the_log_when_it_is_delivered_again(t
     first = Numbering.stood
     assert list(first) == list(range(0, 400, 7))
     assert list(first.values()) == sorted(first.values())
-    assert (first[21], first[28]) == (muxly.sequence_number(1, 21), muxly.sequence_number(1, 28))
+    assert (first[21], first[28]) == (sequence_number(1, 21), sequence_number(1, 28))
     Numbering.refused, Numbering.stood = set(), {}
     muxly.run(chosen, home=tmp_path, replay=Replay(route="r0", dead_letters=True)).raise_for_status()
     assert Numbering.stood == {21: first[21], 28: first[28]}
@@ -493,9 +493,10 @@ def test_record_stands_at_the_same_place_of_the_log_when_it_is_delivered_again(t
 
 def test_sequence_numbers_grow_along_the_log_and_skip_what_is_delivered() -> None:
     whole = delivery(pa.table({"id": [1, 2, 3]}), batch_records=2)
-    numbers = [one.to_pylist() for one, _batch in attrs.evolve(whole, positions=lambda: [4, 4]).sequenced()]
-    assert numbers == [[muxly.sequence_number(4, 0), muxly.sequence_number(4, 1)], [muxly.sequence_number(4, 2)]]
-    assert max(numbers[-1]) < muxly.sequence_number(5, 0)
+    placed = attrs.evolve(whole, source=attrs.evolve(whole.source, positions=lambda: [4, 4]))
+    numbers = [sequences.to_pylist() for sequences, _batch in placed.sequenced()]
+    assert numbers == [[sequence_number(4, 0), sequence_number(4, 1)], [sequence_number(4, 2)]]
+    assert max(numbers[-1]) < sequence_number(5, 0)
     assert [one.to_pylist() for one, _batch in attrs.evolve(whole, delivered=1).sequenced()] == [[1], [2]]
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import muxly
-from muxly._runner.deliver.replay import Replay
+from muxly._runner.options import Replay
 from muxly._runner.session import Home, open_session
 from muxly.spool import FolderSpool
-from muxly.store import dead_letters, leases, plans, positions, retention, runs
+from muxly.store import dead_letters, ledger, plans, positions, retention, runs
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector, Fault
 from tests.core.runner.test_run import FAST, every, ids, pipeline, reads
 
@@ -125,7 +125,7 @@ def test_lost_lease_stops_the_run_and_writes_nothing_more(tmp_path: Path) -> Non
         def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
             engine = Home(folder=tmp_path).engine()
             spool = FolderSpool(tmp_path / "spool" / "daily").identity()
-            leases.acquire(engine, "daily", "OTHER", holder="another process", spool=spool)
+            ledger.acquire_lease(engine, "daily", "OTHER", holder="another process", spool=spool)
             engine.dispose()
             stolen.set()
             return super().deliver(delivery)
@@ -296,7 +296,7 @@ def test_pending_records_in_another_spool_are_not_taken_for_lost(tmp_path: Path,
     muxly.run(pipeline(FakeConnector(records=50), ChaosRouter(faults=DOWN)), home=here, store=postgres_url)
     router = CollectingRouter()
     mended = pipeline(FakeConnector(records=50), router)
-    with pytest.raises(muxly.StoreError, match="wait in another spool"):
+    with pytest.raises(muxly.errors.StoreError, match="wait in another spool"):
         muxly.run(mended, home=there, store=postgres_url)
     moved = tmp_path / "moved"
     here.rename(moved)

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from muxly._runner.schema import evolution
-from muxly._runner.schema.type_table import canonical, join, joins_losslessly
+from muxly._runner.schema.type_table import canonical, join
 from muxly.errors import StreamError
 from muxly.pipeline import StreamRules
 
@@ -443,19 +443,6 @@ def test_fitting_refuses_what_would_lose_a_value() -> None:
         evolution.fit(table({"a": [2**60]}), schema(a=pa.float64()))
     with pytest.raises(evolution.ConflictingTypesError, match=r"'a' \(int64 and no column\)"):
         evolution.fit(table({"a": [1]}), schema(b=pa.int64()))
-
-
-def test_growth_that_is_checked_by_value_is_not_lossless() -> None:
-    assert evolution.lossless(schema(a=pa.int32()), schema(b=pa.null(), a=pa.float64()))
-    assert not evolution.lossless(schema(a=pa.int64()), schema(a=pa.float64()))
-    assert not evolution.lossless(schema(a=pa.timestamp("us")), schema(a=pa.timestamp("ns")))
-    assert not evolution.lossless(schema(a=pa.int64()), schema(b=pa.int64()))
-
-
-@given(spool_kinds, spool_kinds)
-def test_what_is_called_lossless_is_a_join(one: pa.DataType, other: pa.DataType) -> None:
-    if joins_losslessly(one, other):
-        assert alike(join(one, other), other)
 
 
 def test_a_schema_comes_back_from_its_bytes() -> None:

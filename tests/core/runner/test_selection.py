@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxly import Delivery, Route, Router, Stream
-from muxly._runner.deliver.selection import Selection, check_selection, selection_problems
+from muxly._runner.deliver.selection import Selection, selection_problems
 from muxly._runner.deliver.where import Filter, check_where
 from muxly.errors import ConfigurationError, RouteError, StreamError
 from muxly.router import Mode
@@ -48,6 +48,10 @@ def records(*rows: dict[str, Any], schema: pa.Schema = SCHEMA) -> pa.RecordBatch
     return pa.RecordBatch.from_pylist([*rows], schema=schema)
 
 
+def applied(chosen: Selection, batch: pa.RecordBatch) -> pa.RecordBatch:
+    return chosen.apply(batch, chosen.mask(batch))
+
+
 def problems(mode: Mode = "append", schema: pa.Schema | None = SCHEMA, **options: Any) -> list[ConfigurationError]:
     return list(selection_problems(route(**options), {"deals": (DEALS, schema)}, {"deals": mode}))
 
@@ -61,7 +65,7 @@ def passing(expression: str, columns: dict[str, Any]) -> list[bool]:
 def test_everything_is_the_same_batch_and_stream_keys() -> None:
     whole = selection()
     batch = records({"id": 1})
-    assert whole.apply(batch) is batch
+    assert applied(whole, batch) is batch
     assert whole.schema == SCHEMA
     assert whole.stream.primary_key == ("id",)
     assert whole.stream.schema == SCHEMA
@@ -71,7 +75,7 @@ def test_included_columns_come_in_their_order_and_the_mark_of_deletion_with_them
     chosen = selection(columns={"include": ["name", "id"]})
     assert chosen.schema.names == ["name", "id", "_deleted_at"]
     batch = records({"id": 1, "name": "a", "amount": 2.0})
-    result = chosen.apply(batch)
+    result = applied(chosen, batch)
     assert result.to_pylist() == [{"name": "a", "id": 1, "_deleted_at": None}]
     assert result.column(1).buffers()[1].address == batch.column(0).buffers()[1].address
 
@@ -82,12 +86,12 @@ def test_renamed_keys_are_renamed_in_the_stream_too() -> None:
     assert chosen.stream.primary_key == ("deal_id",)
     assert chosen.stream.cursor_field == "changed_at"
     assert chosen.stream.overwrite_key == ("day",)
-    assert chosen.apply(records({"id": 7})).to_pylist()[0]["deal_id"] == 7
+    assert applied(chosen, records({"id": 7})).to_pylist()[0]["deal_id"] == 7
 
 
 def test_two_columns_can_swap_their_names() -> None:
     chosen = selection(columns={"include": ["id", "name"], "rename": {"id": "name", "name": "id"}})
-    assert chosen.apply(records({"id": 1, "name": "a"})).to_pylist() == [{"name": 1, "id": "a", "_deleted_at": None}]
+    assert applied(chosen, records({"id": 1, "name": "a"})).to_pylist() == [{"name": 1, "id": "a", "_deleted_at": None}]
 
 
 def test_a_key_that_is_left_out_is_no_key_for_the_router() -> None:
@@ -125,7 +129,7 @@ def test_a_column_that_the_mode_needs_cannot_be_left_out(
     [problem] = problems(mode, schema, columns=columns)
     assert problem.path == path
     with pytest.raises(ConfigurationError, match=f"column {said}"):
-        check_selection(route(columns=columns), schema, DEALS, mode)
+        raise problem
 
 
 @pytest.mark.parametrize("mode", ["append", "replace"])
@@ -178,12 +182,12 @@ def test_the_digest_part_changes_with_what_is_selected_only() -> None:
 def test_the_filter_sees_columns_that_are_not_delivered_and_keeps_the_order() -> None:
     chosen = selection(where="amount > 100", columns={"include": ["id"], "exclude": ["_deleted_at"]})
     batch = records(*({"id": place, "amount": amount} for place, amount in enumerate([500.0, None, 50.0, 101.0])))
-    assert chosen.apply(batch).to_pylist() == [{"id": 0}, {"id": 3}]
+    assert applied(chosen, batch).to_pylist() == [{"id": 0}, {"id": 3}]
 
 
 def test_a_batch_that_passes_whole_is_not_copied() -> None:
     batch = records({"amount": 5.0})
-    assert selection(where="amount > 1").apply(batch) is batch
+    assert applied(selection(where="amount > 1"), batch) is batch
 
 
 def test_what_is_null_in_the_filter_is_counted_as_left_out() -> None:
@@ -191,7 +195,7 @@ def test_what_is_null_in_the_filter_is_counted_as_left_out() -> None:
     mask = chosen.mask(records({"id": 1}, {"id": 2, "amount": 500.0}))
     assert mask is not None
     assert (mask.true_count, mask.false_count) == (1, 1)
-    assert chosen.apply(records({"id": 1})).num_rows == 0
+    assert applied(chosen, records({"id": 1})).num_rows == 0
 
 
 def test_threads_filter_at_the_same_time() -> None:
@@ -205,8 +209,8 @@ def test_threads_filter_at_the_same_time() -> None:
 def test_tombstones_pass_the_filter_of_an_upsert_only() -> None:
     gone = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
     batch = records({"id": 1, "_deleted_at": gone}, {"id": 2, "amount": 5.0}, {"id": 3, "amount": 500.0})
-    assert selection("upsert", where="amount > 100").apply(batch)["id"].to_pylist() == [1, 3]
-    assert selection("append", where="amount > 100").apply(batch)["id"].to_pylist() == [3]
+    assert applied(selection("upsert", where="amount > 100"), batch)["id"].to_pylist() == [1, 3]
+    assert applied(selection("append", where="amount > 100"), batch)["id"].to_pylist() == [3]
 
 
 @pytest.mark.parametrize(
@@ -320,8 +324,8 @@ HOSTILE = {
     "current_date > changed": "current_date is not the same on each call",
     "today() > changed": "not the same on each call",
     "localtimestamp > changed": "localtimestamp is not the same on each call",
-    "current_localtimestamp() > changed": "not taken",
-    "age(changed) > interval 1 day": "age is not taken",
+    "current_localtimestamp() > changed": "current_localtimestamp is not the same on each call",
+    "age(changed) > interval 1 day": "age is not the same on each call",
     "ago(interval 1 day) > changed": "ago is not taken",
     "nextval('s') = 1": "not the same on each call",
     "getvariable('x') = 1": "not the same on each call",

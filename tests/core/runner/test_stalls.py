@@ -52,8 +52,10 @@ def test_whatever_a_stalled_router_does_later_does_not_count(tmp_path: Path) -> 
     slow = FakeConnector(records=400, batch_records=50, batch_seconds=0.7)
     names = {way: f"r{number}" for number, way in enumerate(WAYS)}
 
-    def watch(active: Any) -> None:
-        stalled = {name for (name, _stream), error in list(active.failed.items()) if "stalled" in str(error)}
+    def watch(context: Any) -> None:
+        stalled = {
+            name for (name, _stream), error in list(context.failures.deliveries.items()) if "stalled" in str(error)
+        }
         for way, name in names.items():
             if name in stalled:
                 GATES[way].set()

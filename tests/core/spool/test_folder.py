@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import muxly
-from muxly.errors import CorruptSegmentError, LeaseHeldError
+from muxly.errors import CorruptSegmentError, LeaseHeldError, SpoolError
 from muxly.spool import FolderSpool, SpoolLock
 
 
@@ -66,9 +65,9 @@ def test_draft_is_synced_once_and_a_failure_is_not_believed_later(
     failing = spool.draft(1)
     with monkeypatch.context() as patch:
         patch.setattr("muxly.spool.folder.os.fsync", broken)
-        with pytest.raises(muxly.SpoolError, match="Input/output error"):
+        with pytest.raises(SpoolError, match="Input/output error"):
             failing.sync()
-    with pytest.raises(muxly.SpoolError, match="cannot write to the spool"):
+    with pytest.raises(SpoolError, match="cannot write to the spool"):
         spool.put(failing)
     assert not failing.path.exists()
     draft.discard()
@@ -76,7 +75,7 @@ def test_draft_is_synced_once_and_a_failure_is_not_believed_later(
 
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(muxly.SpoolError, match=r"cannot write to the spool .*file/spool: Not a directory"):
+    with pytest.raises(SpoolError, match=r"cannot write to the spool .*file/spool: Not a directory"):
         FolderSpool(tmp_path / "file" / "spool").draft(1)
 
 
@@ -135,7 +134,7 @@ def test_sweep_of_a_spool_that_is_not_there_is_nothing(spool: FolderSpool) -> No
 
 def test_delete_that_is_refused_names_the_spool(spool: FolderSpool) -> None:
     (spool.folder / "folder.arrow").mkdir(parents=True)
-    with pytest.raises(muxly.SpoolError, match="cannot delete from the spool"):
+    with pytest.raises(SpoolError, match="cannot delete from the spool"):
         spool.delete(["folder.arrow"])
 
 
@@ -155,7 +154,7 @@ def test_lock_is_held_by_one_and_names_the_holder(tmp_path: Path) -> None:
 def test_lock_in_a_place_that_is_no_folder_says_what_to_look_at(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
     lock = SpoolLock(tmp_path / "home" / "spool" / "daily.lock", pipeline="daily", holder="a")
-    with pytest.raises(muxly.SpoolError, match=r"cannot write to the spool .*/home/spool: Not a directory; .*`home:`"):
+    with pytest.raises(SpoolError, match=r"cannot write to the spool .*/home/spool: Not a directory; .*`home:`"):
         lock.acquire()
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from muxly.store.schema import migrate, revision
-from tests.core.store.upgrading import LATER, TODAY
+from muxly.store.schema import migrate
+from tests.core.store.schema.upgrading import LATER, TODAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,6 @@ def later_release(later_scripts: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     def become(body: str = RECREATE) -> None:
         (later_scripts / "versions" / "later.py").write_text(_script(body))
         monkeypatch.setattr(migrate, "SCRIPTS", later_scripts)
-        monkeypatch.setattr(revision, "HEAD", LATER)
+        monkeypatch.setattr(migrate, "HEAD", LATER)
 
     return become

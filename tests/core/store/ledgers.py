@@ -9,7 +9,8 @@ from sqlalchemy import Engine
 
 from muxly._ids import new_id
 from muxly.connector import Partition
-from muxly.store import acknowledge, deliveries, leases, plans, positions, runs, seals
+from muxly.store import acknowledge, deliveries, plans, positions, runs, seals
+from muxly.store import ledger as leases
 from muxly.store.ledger import Ledger
 from muxly.store.rows import StoredDelivery, StoredPlan, StoredSegment, WrittenGroup, WrittenSegment
 
@@ -18,7 +19,7 @@ ROUTES = ("lake", "warehouse")
 
 def opened(engine: Engine, routes: tuple[str, ...] = ROUTES) -> Ledger:
     """A ledger whose lease is held, with the stream ``s`` and its routes."""
-    ledger = leases.acquire(engine, "daily", new_id(), holder="a test", spool="here")
+    ledger = leases.acquire_lease(engine, "daily", new_id(), holder="a test", spool="here")
     runs.start(ledger, holder="a test", command="test", params={})
     positions.register(ledger, {"s": routes}, {"s": {"primary_key": ["id"]}})
     return ledger

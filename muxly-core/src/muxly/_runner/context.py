@@ -1,9 +1,21 @@
-"""A run that is under way: what its threads share."""
+"""The context of one run: what its threads share, and the few objects in it that change.
+
+A run has one thread that reads the source's partitions together with a pool, one that commits, and some
+for each route. They share a ``RunContext``, which never changes itself. What does change has one owner:
+
+- ``SealedLog``: what is sealed, by stream. The committer adds, routes look.
+- ``SpoolBudget``: the bytes that routes still need. The reader asks, and waits.
+- ``Failures``: what failed, and what is tried again. Everybody reports, the result looks.
+- ``Observers``: notices, measures and the observers' hooks.
+
+``ProgressSignal`` is the one condition that all of them wait on and wake.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +23,293 @@ from attrs import frozen
 
 from muxly.component import Notice, Run
 from muxly.errors import FencedError, MuxlyError
+from muxly.pipeline import Pipeline
 from muxly.retry import RETRY_AFTER_LIMIT_SECONDS
+from muxly.spool import FolderSpool
+from muxly.store.ledger import Ledger
+from muxly.store.rows import StoredSegment
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pluggy
 
-    from muxly._runner.options import RunOptions
-    from muxly.pipeline import Pipeline
-    from muxly.spool import FolderSpool
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import StoredSegment
-    from muxly.stream import Stream
+
+@frozen(eq=False, kw_only=True)
+class RunContext:
+    """The objects that the threads of one run share; no attribute is ever replaced.
+
+    Args:
+        pipeline: What runs.
+        ledger: The right to write its rows.
+        spool: Where its segments are.
+        run: What components are given.
+        stop: Set when the run was asked to stop, or has lost its lease.
+        progress: Wakes threads that wait for each other.
+        observers: Notices, measures, and who is told.
+        log: The sealed segments.
+        budget: How much of the spool routes still need.
+        failures: Failures, pending retries, and the routes that still deliver.
+    """
+
+    pipeline: Pipeline
+    ledger: Ledger
+    spool: FolderSpool
+    run: Run
+    stop: threading.Event
+    progress: ProgressSignal
+    observers: Observers
+    log: SealedLog
+    budget: SpoolBudget
+    failures: Failures
+
+    @classmethod
+    def of(
+        cls,
+        pipeline: Pipeline,
+        ledger: Ledger,
+        spool: FolderSpool,
+        hooks: pluggy.PluginManager,
+        *,
+        params: Mapping[str, Any] | None = None,
+        guarded: bool = False,
+        stop: threading.Event | None = None,
+        on_change: Callable[[RunContext], None] = lambda context: None,
+    ) -> RunContext:
+        """The context of a run that begins.
+
+        Args:
+            pipeline: What runs.
+            ledger: The right to write its rows.
+            spool: Where its segments are.
+            hooks: The observers.
+            params: What the trigger passed.
+            guarded: As ``Run.guarded``.
+            stop: Set from outside to stop the run.
+            on_change: Called with the context when there is progress to show.
+        """
+        stop = stop or threading.Event()
+        progress = ProgressSignal()
+        observers = Observers(hooks, progress)
+        run = Run(
+            ledger.run,
+            pipeline.name,
+            token=ledger.token,
+            params=params,
+            guarded=guarded,
+            stop=stop,
+            on_notice=observers.keep_notice,
+            on_measure=observers.keep_measure,
+        )
+        budget = SpoolBudget(pipeline, ledger, progress)
+        context = cls(
+            pipeline=pipeline,
+            ledger=ledger,
+            spool=spool,
+            run=run,
+            stop=stop,
+            progress=progress,
+            observers=observers,
+            log=SealedLog(budget, progress),
+            budget=budget,
+            failures=Failures(stop, progress),
+        )
+        observers.begin(run, lambda: on_change(context))
+        return context
+
+    def was_asked_for(self, seconds: float) -> bool:
+        """Whether a component that waits so long was asked to by the other side.
+
+        A loop that polls waits for shorter times; if nothing else happens, it is a stall.
+        """
+        return self.pipeline.stall_seconds / 2 <= seconds <= RETRY_AFTER_LIMIT_SECONDS
+
+
+class ProgressSignal:
+    """The condition that the threads of a run wait on, and the callback that shows progress."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.show: Callable[[], None] = lambda: None
+
+    def notify(self) -> None:
+        """Wake whoever waits, and show that there is progress."""
+        with self.changed:
+            self.changed.notify_all()
+        self.show()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a change, but not longer."""
+        with self.changed:
+            self.changed.wait(seconds)
+
+
+class Observers:
+    """The notices and measures of a run, and the observers that are told of what happens.
+
+    Args:
+        hooks: The observers.
+        progress: The run's.
+    """
+
+    def __init__(self, hooks: pluggy.PluginManager, progress: ProgressSignal) -> None:
+        self._hooks, self._progress = hooks, progress
+        self._run: Run | None = None
+        self._on_change: Callable[[], None] = lambda: None
+        self.notices: list[Notice] = []
+        self.measures: dict[str, float] = {}
+
+    def begin(self, run: Run, on_change: Callable[[], None]) -> None:
+        """Begin to observe.
+
+        Args:
+            run: What observers are given as ``run``.
+            on_change: Called when there is progress.
+        """
+        self._run, self._on_change = run, on_change
+        self._progress.show = self._show
+
+    def keep_notice(self, notice: Notice) -> None:
+        """Keep a notice, and tell observers of it."""
+        self._add(notice)
+        self.call("muxly_notice", notice=notice)
+        self._show()
+
+    def keep_measure(self, name: str, value: float, stream: str | None) -> None:
+        """Add to a measure."""
+        key = name if stream is None else f"{name}[{stream}]"
+        with self._progress.changed:
+            self.measures[key] = self.measures.get(key, 0) + value
+
+    def call(self, hook: str, **facts: Any) -> None:
+        """Call an observers' hook; an observer that raises never breaks a run."""
+        for implementation in getattr(self._hooks.hook, hook).get_hookimpls():
+            known = {"run": self._run, **facts}
+            wanted = {name: known[name] for name in implementation.argnames}
+            try:
+                implementation.function(**wanted)
+            except Exception as error:  # noqa: BLE001 - whatever an observer raises stays its own affair
+                message = f"the observer {implementation.plugin_name} raised {type(error).__name__}: {error}"
+                self._add(Notice("observer_failed", message))
+
+    def _show(self) -> None:
+        """Call whoever watches; one that raises is not called any more."""
+        try:
+            self._on_change()
+        except Exception as error:  # noqa: BLE001 - whatever a watcher raises stays its own affair
+            self._on_change = lambda: None
+            message = f"showing progress raised {type(error).__name__}: {error}; no more is shown"
+            self._add(Notice("observer_failed", message))
+
+    def _add(self, notice: Notice) -> None:
+        with self._progress.changed:
+            self.notices.append(notice)
+
+
+class SealedLog:
+    """The sealed segments of a run: each stream, and the position of its newest segment.
+
+    Args:
+        budget: Grows with what is sealed.
+        progress: The run's.
+    """
+
+    def __init__(self, budget: SpoolBudget, progress: ProgressSignal) -> None:
+        self._budget, self._progress = budget, progress
+        self.streams: dict[str, Stream] = {}
+        """All streams that this run or an earlier one has had, by name."""
+        self.heads: dict[str, int] = {}
+        """The newest position of each stream that the ledger has positions of."""
+        self.complete = False
+        """Whether nothing more will be sealed in this run."""
+        self.bytes = 0
+        self._keys: set[str] = set()
+
+    def add(self, segments: list[StoredSegment]) -> None:
+        """Make sealed segments known to the routes."""
+        with self._progress.changed:
+            for segment in segments:
+                self.heads[segment.stream] = max(self.heads.get(segment.stream, 0), segment.position)
+                self._keys.add(segment.key)
+                self.bytes += segment.length
+                self._budget.add(segment.length)
+        self._progress.notify()
+
+    def head(self, stream: str) -> int:
+        """The newest position of a stream; 0 = none."""
+        return self.heads.get(stream, 0)
+
+    def is_from_here(self, key: str) -> bool:
+        """Whether this process has sealed the segment, and so knows its bytes to be right."""
+        return key in self._keys
+
+    def finish(self) -> None:
+        """Nothing more will be sealed in this run."""
+        with self._progress.changed:
+            self.complete = True
+            self._progress.changed.notify_all()
+
+    def reopen(self) -> None:
+        """More will be sealed after all: the backlog came first, now reading begins."""
+        self.complete = False
+
+
+class SpoolBudget:
+    """The bytes of the spool that routes still need, against the pipeline's ``spool_bytes``.
+
+    Args:
+        pipeline: Sets the budget.
+        ledger: Knows what is pending.
+        progress: The run's.
+    """
+
+    def __init__(self, pipeline: Pipeline, ledger: Ledger, progress: ProgressSignal) -> None:
+        self._limit_bytes, self._ledger, self._progress = pipeline.spool_bytes, ledger, progress
+        self._pending_bytes: int | None = None
+        self._waiting = 0
+
+    def add(self, length: int) -> None:
+        """Count what was sealed; the caller holds the condition."""
+        if self._pending_bytes is not None:
+            self._pending_bytes += length
+
+    def is_full(self) -> bool:
+        """Whether routes still need as many bytes of the spool as its budget, or more.
+
+        The ledger is asked only when the bytes known then and all that was sealed since reach
+        the budget: its answer costs time for each pending segment.
+        """
+        if self._pending_bytes is not None and self._pending_bytes < self._limit_bytes:
+            return False
+        return self.pending_bytes() >= self._limit_bytes
+
+    def pending_bytes(self) -> int:
+        """Bytes of the spool that routes still need, from the ledger."""
+        from muxly.store import accounts
+
+        with self._progress.changed:  # what is sealed while the ledger answers must not be forgotten
+            self._pending_bytes = pending = accounts.pending_bytes(self._ledger)
+        return pending
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether reading waits for room in the spool."""
+        return self._waiting > 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let routes know, while the block lasts, that reading waits for them."""
+        with self._progress.changed:
+            self._waiting += 1
+            self._progress.changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._progress.changed:
+                self._waiting -= 1
 
 
 @frozen
-class Waiting:
+class PendingRetry:
     """Something that failed, and is tried again.
 
     Args:
@@ -41,135 +323,34 @@ class Waiting:
     seconds: float
 
 
-class ActiveRun:
-    """What the reading, sealing and delivering threads of one run share.
+class Failures:
+    """The failures of a run, its pending retries, and the routes that still deliver.
 
     Args:
-        pipeline: What runs.
-        ledger: The right to write its rows.
-        spool: Where its segments are.
-        hooks: The observers.
-        options: How this run differs from others.
+        stop: Set when the lease is lost.
+        progress: The run's.
     """
 
-    def __init__(
-        self, pipeline: Pipeline, ledger: Ledger, spool: FolderSpool, hooks: pluggy.PluginManager, options: RunOptions
-    ) -> None:
-        self.pipeline, self.ledger, self.spool, self.hooks = pipeline, ledger, spool, hooks
-        self.stop = options.stop or threading.Event()
-        self.run = Run(
-            ledger.run,
-            pipeline.name,
-            token=ledger.token,
-            params=options.params,
-            guarded=options.guarded,
-            stop=self.stop,
-            on_notice=self._keep_notice,
-            on_measure=self._keep_measure,
-        )
-        self.changed = threading.Condition()
-        self.reading_done = False
-        self.heads: dict[str, int] = {}
-        self.streams: dict[str, Stream] = {}
-        self.failed: dict[tuple[str, str], BaseException] = {}
-        self.unread: dict[str, BaseException] = {}
-        """Why streams could not be read; "" = why none could."""
-        self.waiting: dict[tuple[str, str], Waiting] = {}
-        """What was last tried in vain, by route and stream; route "" = reading, stream "" = learning the streams."""
-        self.notices: list[Notice] = []
-        self.measures: dict[str, float] = {}
-        self.sealed_here: set[str] = set()
-        self.sealed_bytes = 0
+    def __init__(self, stop: threading.Event, progress: ProgressSignal) -> None:
+        self._stop, self._progress = stop, progress
         self.fenced: FencedError | None = None
-        self._on_change = options.on_change
+        """Why nothing may be written any more."""
+        self.source: BaseException | None = None
+        """Why no stream could be read."""
+        self.streams: dict[str, BaseException] = {}
+        """Why a stream could not be read to its end."""
+        self.deliveries: dict[tuple[str, str], BaseException] = {}
+        """Why a route delivers nothing more of a stream, by route and stream."""
+        self.retries: dict[tuple[str | None, str | None], PendingRetry] = {}
+        """What was last tried in vain, by route and stream; no route = reading, no stream = listing the streams."""
         self._serving: dict[str, object] = {}
-        self._crowd = 0
-        self._pending_bytes: int | None = None
-
-    def _keep_notice(self, notice: Notice) -> None:
-        with self.changed:
-            self.notices.append(notice)
-        self.tell("muxly_notice", notice=notice)
-        self.show()
-
-    def _keep_measure(self, name: str, value: float, stream: str | None) -> None:
-        key = name if stream is None else f"{name}[{stream}]"
-        with self.changed:
-            self.measures[key] = self.measures.get(key, 0) + value
-
-    def tell(self, hook: str, **facts: Any) -> None:
-        """Call an observers' hook; an observer that raises never breaks a run."""
-        for implementation in getattr(self.hooks.hook, hook).get_hookimpls():
-            known = {"run": self.run, **facts}
-            wanted = {name: known[name] for name in implementation.argnames}
-            try:
-                implementation.function(**wanted)
-            except Exception as error:  # noqa: BLE001 - whatever an observer raises stays its own affair
-                message = f"the observer {implementation.plugin_name} raised {type(error).__name__}: {error}"
-                with self.changed:
-                    self.notices.append(Notice("observer_failed", message))
-
-    def show(self) -> None:
-        """Tell whoever watches that there is progress; one that raises is not told any more."""
-        try:
-            self._on_change(self)
-        except Exception as error:  # noqa: BLE001 - whatever a watcher raises stays its own affair
-            self._on_change = lambda active: None
-            message = f"showing progress raised {type(error).__name__}: {error}; no more is shown"
-            with self.changed:
-                self.notices.append(Notice("observer_failed", message))
-
-    def sealed(self, found: list[StoredSegment]) -> None:
-        """Make sealed segments known to the routes."""
-        with self.changed:
-            for one in found:
-                self.heads[one.stream] = max(self.heads.get(one.stream, 0), one.position)
-                self.sealed_here.add(one.key)
-                self.sealed_bytes += one.length
-                if self._pending_bytes is not None:
-                    self._pending_bytes += one.length
-            self.changed.notify_all()
-        self.show()
-
-    def acknowledged(self) -> None:
-        """Make progress of a route known to a reader that waits for room."""
-        with self.changed:
-            self.changed.notify_all()
-        self.show()
-
-    def waits(self, route: str, stream: str, error: Exception, seconds: float) -> None:
-        """Something failed and is tried again; whoever watches may say what is waited for."""
-        self.waiting[route, stream] = Waiting(error, time.time() + seconds, seconds)
-        self.show()
-
-    def serves(self, route: str, worker: object) -> None:
-        """A route's worker has begun."""
-        with self.changed:
-            self._serving[route] = worker
-
-    def leaves(self, route: str, worker: object) -> None:
-        """A route's worker delivers nothing more in this run."""
-        with self.changed:
-            if self._serving.get(route) is worker:
-                del self._serving[route]
-            self.changed.notify_all()
-
-    def hopeless(self, pair: tuple[str, str]) -> bool:
-        """Whether a route delivers nothing more of a stream in this run."""
-        return pair in self.failed or pair[0] not in self._serving
-
-    def finish_reading(self) -> None:
-        """Nothing more will be sealed in this run."""
-        with self.changed:
-            self.reading_done = True
-            self.changed.notify_all()
 
     def fence(self, error: FencedError) -> None:
         """The lease is lost: everything stops, and nothing more is written."""
-        with self.changed:
+        with self._progress.changed:
             self.fenced = self.fenced or error
-            self.stop.set()
-            self.changed.notify_all()
+            self._stop.set()
+            self._progress.changed.notify_all()
 
     @contextmanager
     def fencing(self) -> Iterator[None]:
@@ -179,52 +360,26 @@ class ActiveRun:
         except FencedError as error:
             self.fence(error)
 
-    @property
-    def crowded(self) -> bool:
-        """Whether reading waits for room in the spool."""
-        return self._crowd > 0
+    def retry(self, route: str | None, stream: str | None, error: Exception, seconds: float) -> None:
+        """Something failed and is tried again after that many seconds."""
+        self.retries[route, stream] = PendingRetry(error, time.time() + seconds, seconds)
+        self._progress.show()
 
-    @contextmanager
-    def crowding(self) -> Iterator[None]:
-        """Let routes know, while the block lasts, that reading waits for them."""
-        with self.changed:
-            self._crowd += 1
-            self.changed.notify_all()
-        try:
-            yield
-        finally:
-            with self.changed:
-                self._crowd -= 1
+    def route_begins(self, route: str, worker: object) -> None:
+        """A route's worker begins to deliver."""
+        with self._progress.changed:
+            self._serving[route] = worker
 
-    def is_full(self) -> bool:
-        """Whether routes still need as many bytes of the spool as its budget, or more.
+    def route_ends(self, route: str, worker: object) -> None:
+        """A route's worker delivers nothing more in this run."""
+        with self._progress.changed:
+            if self._serving.get(route) is worker:
+                del self._serving[route]
+            self._progress.changed.notify_all()
 
-        The ledger is asked only when the bytes known then and all that was sealed since reach
-        the budget: its answer costs time for each pending segment.
-        """
-        if self._pending_bytes is not None and self._pending_bytes < self.pipeline.spool_bytes:
-            return False
-        return self.pending_bytes() >= self.pipeline.spool_bytes
-
-    def pending_bytes(self) -> int:
-        """Bytes of the spool that routes still need."""
-        from muxly.store import backlog
-
-        with self.changed:  # what is sealed while the ledger answers must not be forgotten
-            self._pending_bytes = found = backlog.pending_bytes(self.ledger)
-        return found
-
-    def was_asked_for(self, seconds: float) -> bool:
-        """Whether a component that waits so long was asked to by the other side.
-
-        A loop that polls waits for shorter times; if nothing else happens, it is a stall.
-        """
-        return self.pipeline.stall_seconds / 2 <= seconds <= RETRY_AFTER_LIMIT_SECONDS
-
-    def wait(self, seconds: float) -> None:
-        """Wait for a change, but not longer."""
-        with self.changed:
-            self.changed.wait(seconds)
+    def are_final(self, route: str, stream: str) -> bool:
+        """Whether a route delivers nothing more of a stream in this run."""
+        return (route, stream) in self.deliveries or route not in self._serving
 
 
 def sentence(error: BaseException) -> str:

@@ -1,30 +1,27 @@
-"""Rehearsals: runs with a throw-away ledger, for ``--limit`` and ``--dry-run``."""
+"""Runs with a temporary ledger, for ``--limit`` and ``--dry-run``."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from attrs import evolve
 
+from muxly._runner.options import RunOptions
 from muxly._runner.session import Home
 from muxly._runner.streams import mode_of
+from muxly.component import Notice, Run
 from muxly.errors import ConfigurationError, RouteError
 from muxly.pipeline import Pipeline, Route, RunResult, StreamRules
 from muxly.router import Delivery, Mode, Receipt, Router
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from muxly._runner.options import RunOptions
-    from muxly.component import Notice, Run
-    from muxly.stream import Stream
+from muxly.stream import Stream
 
 _DESTRUCTIVE = ("overwrite", "replace")
 
 
-class Understudy(Router):
+class DryRunRouter(Router):
     """Stands in for a router in a dry run: checks it, reads the records, delivers nothing."""
 
     modes: ClassVar[frozenset[str]] = frozenset({"append", "upsert", "overwrite", "replace"})
@@ -58,7 +55,7 @@ class Understudy(Router):
         """Nothing."""
 
 
-def rehearse(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunResult:
+def run_with_temporary_ledger(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunResult:
     """Run a pipeline from the start of its streams, keeping no cursor and no position.
 
     Args:
@@ -70,7 +67,7 @@ def rehearse(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunRe
         ConfigurationError: A route would replace at its destination what a part of the
             records cannot replace.
     """
-    from muxly._runner.run import execute
+    from muxly._runner.execution import execute
 
     if options.replay is not None:
         raise ConfigurationError(
@@ -79,13 +76,13 @@ def rehearse(pipeline: Pipeline, options: RunOptions, *, dry_run: bool) -> RunRe
     if not dry_run:
         _refuse_destructive(pipeline, options.routes)
     with tempfile.TemporaryDirectory(prefix="muxly-") as folder:
-        rehearsed = _with_understudies(pipeline) if dry_run else pipeline
-        return execute(rehearsed, Home(folder=Path(folder)), options)
+        tried = _with_dry_run_routers(pipeline) if dry_run else pipeline
+        return execute(tried, Home(folder=Path(folder)), options)
 
 
-def _with_understudies(pipeline: Pipeline) -> Pipeline:
+def _with_dry_run_routers(pipeline: Pipeline) -> Pipeline:
     routes = [
-        evolve(route, mode=_mode(pipeline, route), router=Understudy(actor=route.router)) for route in pipeline.routes
+        evolve(route, mode=_mode(pipeline, route), router=DryRunRouter(actor=route.router)) for route in pipeline.routes
     ]
     return evolve(pipeline, routes=routes)
 

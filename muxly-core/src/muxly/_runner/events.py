@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from muxly._runner.context import sentence
+from muxly._runner.execution import execute
+from muxly._runner.options import RunOptions
+from muxly._runner.session import Home
 from muxly.batch import Batch
+from muxly.component import Notice, Run
 from muxly.connector import Connector, Partition, Plan
+from muxly.errors import LeaseHeldError
 from muxly.hookspecs import hookimpl
 from muxly.pipeline import Pipeline, Route, RunResult
+from muxly.retry import Backoff, Patience
 from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from datetime import datetime
-
     import pyarrow as pa
 
-    from muxly._runner.session import Home
-    from muxly.component import Notice, Run
 
 STREAM = "run_events"
 
@@ -67,7 +72,7 @@ class EventLog:
     def muxly_run_finished(self, run: Run, result: RunResult) -> None:
         """Keep how it ended."""
         level = {"succeeded": "info", "failed": "error"}.get(result.state, "warning")
-        records = sum(one.sealed for one in result.streams.values())
+        records = sum(stream.sealed for stream in result.streams.values())
         self._add(run, result.state, level=level, message=result.error, records=records)
         if result.state == "succeeded" and result.previous not in (None, "succeeded"):
             self._add(run, "recovered", message=f"the run before was {result.previous}")
@@ -125,12 +130,27 @@ def deliver_events(log: EventLog, pipeline: str, routes: Mapping[str, Route], ho
     Returns:
         What was delivered; None if nothing happened.
     """
-    from muxly._runner.options import RunOptions
-    from muxly._runner.run import execute
-
     if not log.records:
         return None
     connector = _Events()
     connector._records = log.records
     events = Pipeline(f"{pipeline[:55]}.events", connector, routes=tuple(routes.values()))
     return execute(events, home, RunOptions())
+
+
+def finished_events(log: EventLog, pipeline: str, routes: Mapping[str, Route], home: Home) -> list[Notice]:
+    """Deliver a run's events; whatever is wrong with that is a notice, for the run itself is over.
+
+    Args:
+        log: What happened.
+        pipeline: The pipeline's name.
+        routes: Where to, by name.
+        home: Where the store and the spool are.
+    """
+    patience = Patience(Backoff(first_seconds=0.2, limit_seconds=2.0), time.sleep)
+    try:  # another run of the pipeline may hold the lease just now, to deliver its own
+        patience.call(lambda: deliver_events(log, pipeline, routes, home), after=LeaseHeldError)
+    except Exception as error:  # noqa: BLE001 - an event that nobody hears never breaks a run
+        message = f"the run's events were not delivered: {sentence(error)}"
+        return [Notice("events_failed", message, level="error")]
+    return []

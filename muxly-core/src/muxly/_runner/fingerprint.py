@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from muxly.options import Options, Secret
 from muxly.store import json_codec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 def of_options(component: Options) -> str:
@@ -29,7 +27,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Secret):
         return value.reference
     if isinstance(value, Options) or attrs.has(type(value)):
-        return {one.name: _plain(getattr(value, one.name)) for one in attrs.fields(type(value))}
+        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,18 +1,14 @@
-"""How one run differs from another of the same pipeline."""
+"""The options of one run: which streams and routes, how much, and what is replayed."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from attrs import field, frozen
 
-from muxly._runner.deliver.replay import Replay
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from muxly._runner.context import ActiveRun
+from muxly._runner.context import RunContext
 
 
 def _names(value: Sequence[str] | str) -> tuple[str, ...]:
@@ -21,6 +17,28 @@ def _names(value: Sequence[str] | str) -> tuple[str, ...]:
 
 def _objects(value: Sequence[object]) -> tuple[object, ...]:
     return tuple(value)
+
+
+@frozen(kw_only=True)
+class Replay:
+    """A request to deliver again from the spool.
+
+    Args:
+        route: The route's name.
+        streams: Names or globs; all by default.
+        after: The position after which everything is delivered again; 0 = from the first, or, for
+            a detached route, from where it was detached.
+        partial: Whether to begin at the first segment that the spool still keeps.
+        dead_letters: Whether the route's dead letters are delivered again, and nothing else.
+        force: Whether old dead letters may go into ``overwrite`` or ``replace``.
+    """
+
+    route: str
+    streams: tuple[str, ...] = ("*",)
+    after: int = 0
+    partial: bool = False
+    dead_letters: bool = False
+    force: bool = False
 
 
 @frozen(kw_only=True)
@@ -39,5 +57,5 @@ class RunOptions:
     full_refresh: bool = False
     replay: Replay | None = None
     observers: tuple[object, ...] = field(default=(), converter=_objects)
-    on_change: Callable[[ActiveRun], None] = lambda active: None
+    on_change: Callable[[RunContext], None] = lambda context: None
     guarded: bool = False

@@ -1,31 +1,26 @@
-"""What a run did, from the ledger's account."""
+"""The result of a run, from the account of the ledger."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 from attrs import asdict
 
-from muxly._runner.context import sentence
+from muxly._runner.context import RunContext, sentence
+from muxly._runner.deliver.route_worker import RouteWorker
+from muxly._runner.extract.extraction import Outcomes
 from muxly._runner.streams import matches
 from muxly.errors import MuxlyError
-from muxly.pipeline import RouteResult, RunResult, StreamResult
-from muxly.store import accounts, backlog
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from muxly._runner.context import ActiveRun
-    from muxly._runner.deliver.route_worker import RouteWorker
-    from muxly._runner.extract.outcomes import Outcomes
-    from muxly.pipeline import Pipeline, Route, RunState
+from muxly.pipeline import Pipeline, Route, RouteResult, RunResult, RunState, StreamResult
+from muxly.store import accounts
 
 _COUNTED = tuple(name for name in asdict(RouteResult()) if name not in ("error", "required", "streams"))
 
 
 def summarise(
-    active: ActiveRun,
+    context: RunContext,
     outcomes: Outcomes | None,
     workers: Mapping[str, RouteWorker],
     *,
@@ -35,32 +30,32 @@ def summarise(
     """The run's result; the account of each route and stream is checked.
 
     Args:
-        active: The run, at its end.
+        context: The run, at its end.
         outcomes: What was read; None = nothing could be.
         workers: The routes' workers, by name.
         finished_at: Now.
         error: Why reading could not begin.
     """
-    with active.ledger.read() as connection:  # one look: a worker that was left behind may still acknowledge
-        sums = accounts.of_run_in(connection, active.ledger)
-        pending = backlog.pending_in(connection, active.ledger)
+    with context.ledger.read() as connection:  # one look: a worker that was left behind may still acknowledge
+        sums = accounts.of_run_in(connection, context.ledger)
+        pending = accounts.pending_in(connection, context.ledger)
     routes = {
-        route.name: _route(active, route, workers.get(route.name), sums, pending) for route in active.pipeline.routes
+        route.name: _route(context, route, workers.get(route.name), sums, pending) for route in context.pipeline.routes
     }
     streams = _streams(outcomes, sums)
-    state, reason = _state(active, outcomes, workers, routes, error)
+    state, reason = _state(context, outcomes, workers, routes, error)
     return RunResult(
-        id=active.run.id,
-        pipeline=active.pipeline.name,
+        id=context.run.id,
+        pipeline=context.pipeline.name,
         state=state,
-        started_at=active.run.started_at,
+        started_at=context.run.started_at,
         finished_at=finished_at,
         routes=routes,
         streams=streams,
         resume_at=None if outcomes is None else outcomes.resume_at,
         error=reason,
-        notices=tuple(active.notices),
-        measures=dict(active.measures),
+        notices=tuple(context.observers.notices),
+        measures=dict(context.observers.measures),
     )
 
 
@@ -78,7 +73,7 @@ def _streams(outcomes: Outcomes | None, sums: Mapping[tuple[str, str], Mapping[s
 
 
 def _route(
-    active: ActiveRun,
+    context: RunContext,
     route: Route,
     worker: RouteWorker | None,
     sums: Mapping[tuple[str, str], Mapping[str, int]],
@@ -87,13 +82,13 @@ def _route(
     streams: dict[str, RouteResult] = {}
     for name, stream in sorted(pending):
         if name == route.name:
-            streams[stream] = _route_stream(active, route, stream, sums, pending[name, stream])
-    total: dict[str, Any] = {name: sum(getattr(one, name) for one in streams.values()) for name in _COUNTED}
-    return RouteResult(**total, error=_route_error(active, route, worker), required=route.required, streams=streams)
+            streams[stream] = _route_stream(context, route, stream, sums, pending[name, stream])
+    total: dict[str, Any] = {name: sum(getattr(stream, name) for stream in streams.values()) for name in _COUNTED}
+    return RouteResult(**total, error=_route_error(context, route, worker), required=route.required, streams=streams)
 
 
 def _route_stream(
-    active: ActiveRun,
+    context: RunContext,
     route: Route,
     stream: str,
     sums: Mapping[tuple[str, str], Mapping[str, int]],
@@ -102,37 +97,37 @@ def _route_stream(
     mine: dict[str, Any] = dict(sums.get((route.name, stream), {}))
     if matches(stream, route.streams):
         mine["sealed"] = sums.get(("", stream), {}).get("sealed", 0)
-    failed = active.failed.get((route.name, stream))
+    failed = context.failures.deliveries.get((route.name, stream))
     return RouteResult(
         **mine, pending=pending, error=None if failed is None else sentence(failed), required=route.required
     )
 
 
-def _route_error(active: ActiveRun, route: Route, worker: RouteWorker | None) -> str | None:
+def _route_error(context: RunContext, route: Route, worker: RouteWorker | None) -> str | None:
     if worker is not None and worker.error is not None:
         return sentence(worker.error)
-    mine = [error for (name, _stream), error in active.failed.items() if name == route.name]
+    mine = [error for (name, _stream), error in context.failures.deliveries.items() if name == route.name]
     return sentence(mine[0]) if mine else None
 
 
 def _state(
-    active: ActiveRun,
+    context: RunContext,
     outcomes: Outcomes | None,
     workers: Mapping[str, RouteWorker],
     routes: Mapping[str, RouteResult],
     error: BaseException | None,
 ) -> tuple[RunState, str | None]:
     """The run's state, and the first reason if it is not ``succeeded``."""
-    if active.fenced is not None:
-        return "failed", sentence(active.fenced)
+    if context.failures.fenced is not None:
+        return "failed", sentence(context.failures.fenced)
     if error is not None:
-        return ("stopped" if active.stop.is_set() else "failed"), sentence(error)
+        return ("stopped" if context.stop.is_set() else "failed"), sentence(error)
     if (unbalanced := _unbalanced(routes)) is not None:
         return "failed", unbalanced
-    if (bug := _bug(active, outcomes)) is not None:
+    if (bug := _bug(context, outcomes)) is not None:
         return "failed", sentence(bug)
-    if (reason := _behind(active.pipeline, outcomes, routes)) is not None:
-        return ("stopped" if active.stop.is_set() else "partial"), reason
+    if (reason := _behind(context.pipeline, outcomes, routes)) is not None:
+        return ("stopped" if context.stop.is_set() else "partial"), reason
     return "succeeded", None
 
 
@@ -147,12 +142,12 @@ def _unbalanced(routes: Mapping[str, RouteResult]) -> str | None:
     return None
 
 
-def _bug(active: ActiveRun, outcomes: Outcomes | None) -> BaseException | None:
+def _bug(context: RunContext, outcomes: Outcomes | None) -> BaseException | None:
     """An error nobody raised on purpose, in reading or on a required route."""
-    required = {route.name for route in active.pipeline.routes if route.required}
+    required = {route.name for route in context.pipeline.routes if route.required}
     reading = list(outcomes.errors.values()) if outcomes is not None else []
-    delivering = [error for (route, _stream), error in active.failed.items() if route in required]
-    return next((one for one in [*reading, *delivering] if not isinstance(one, MuxlyError)), None)
+    delivering = [error for (route, _stream), error in context.failures.deliveries.items() if route in required]
+    return next((error for error in [*reading, *delivering] if not isinstance(error, MuxlyError)), None)
 
 
 def _behind(pipeline: Pipeline, outcomes: Outcomes | None, routes: Mapping[str, RouteResult]) -> str | None:

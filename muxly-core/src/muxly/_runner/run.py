@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
-from muxly import _plugins
-from muxly._runner.context import ActiveRun, sentence
-from muxly._runner.execution import Execution
-from muxly._runner.options import RunOptions
-from muxly._runner.session import Home, open_session
-from muxly.component import Notice
-from muxly.errors import ConfigurationError, FencedError, LeaseHeldError
-from muxly.pipeline import Pipeline, RunResult
-from muxly.retry import Backoff, Patience
+from muxly._runner.context import RunContext
+from muxly._runner.execution import execute
+from muxly._runner.options import Replay, RunOptions
+from muxly._runner.session import Home
+from muxly.errors import ConfigurationError
+from muxly.options import Secret
+from muxly.pipeline import Pipeline, Route, RunResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from os import PathLike
-
-    from muxly._runner.deliver.replay import Replay
-    from muxly._runner.events import EventLog
     from muxly.config import Configuration
-    from muxly.options import Secret
-    from muxly.pipeline import Route
 
 
 def run(  # noqa: PLR0913 - every one is an option of its own
@@ -47,7 +39,7 @@ def run(  # noqa: PLR0913 - every one is an option of its own
     full_refresh: bool = False,
     replay: Replay | None = None,
     observers: Sequence[object] = (),
-    on_change: Callable[[ActiveRun], None] = lambda active: None,
+    on_change: Callable[[RunContext], None] = lambda context: None,
 ) -> RunResult:
     """Run a pipeline once: deliver what waits, read what is new, deliver that.
 
@@ -59,7 +51,7 @@ def run(  # noqa: PLR0913 - every one is an option of its own
             file's folder, or at the working folder for a ``Pipeline``.
         store: URL of the store; None = a SQLite file in ``home``.
         profile: Which profile of the file.
-        sets: Values to put in place of the file's, as ``"pipelines.daily.parallel=8"``.
+        sets: Values to put in resolved_home of the file's, as ``"pipelines.daily.parallel=8"``.
         dry_run: Read, but deliver nothing and keep nothing; routers are only checked.
         params: Given to components as ``run.params``; JSON values.
         stop: Set it, from any thread, to stop the run at the end of a group.
@@ -91,44 +83,26 @@ def run(  # noqa: PLR0913 - every one is an option of its own
         observers=observers,
         on_change=on_change,
     )
-    pipeline, place, events = _resolve(pipeline_or_path, name, home=home, store=store, profile=profile, sets=sets)
+    pipeline, resolved_home, events = _resolve(
+        pipeline_or_path, name, home=home, store=store, profile=profile, sets=sets
+    )
     if options.limit is not None or dry_run:
-        from muxly._runner.dry_run import rehearse
+        from muxly._runner.dry_run import run_with_temporary_ledger
 
-        return rehearse(pipeline, options, dry_run=dry_run)
+        return run_with_temporary_ledger(pipeline, options, dry_run=dry_run)
     if not events:
-        return execute(pipeline, place, options)
-    from muxly._runner.events import EventLog
+        return execute(pipeline, resolved_home, options)
+    from muxly._runner.events import EventLog, finished_events
 
     log = EventLog()
     observed = evolve(options, observers=(*options.observers, log))
     try:
-        result = execute(pipeline, place, observed)
+        result = execute(pipeline, resolved_home, observed)
     except BaseException:
-        finished_events(log, pipeline.name, events, place)
+        finished_events(log, pipeline.name, events, resolved_home)
         raise
-    told = finished_events(log, pipeline.name, events, place)
-    return evolve(result, notices=(*result.notices, *told))
-
-
-def finished_events(log: EventLog, pipeline: str, routes: Mapping[str, Route], home: Home) -> list[Notice]:
-    """Deliver a run's events; whatever is wrong with that is a notice, for the run itself is over.
-
-    Args:
-        log: What happened.
-        pipeline: The pipeline's name.
-        routes: Where to, by name.
-        home: Where the store and the spool are.
-    """
-    from muxly._runner.events import deliver_events
-
-    patience = Patience(Backoff(first_seconds=0.2, limit_seconds=2.0), time.sleep)
-    try:  # another run of the pipeline may hold the lease just now, to deliver its own
-        patience.call(lambda: deliver_events(log, pipeline, routes, home), after=LeaseHeldError)
-    except Exception as error:  # noqa: BLE001 - an event that nobody hears never breaks a run
-        message = f"the run's events were not delivered: {sentence(error)}"
-        return [Notice("events_failed", message, level="error")]
-    return []
+    undelivered = finished_events(log, pipeline.name, events, resolved_home)
+    return evolve(result, notices=(*result.notices, *undelivered))
 
 
 def _resolve(
@@ -166,33 +140,3 @@ def only_name(names: Sequence[str]) -> str:
             f"say which pipeline: {', '.join(names)}" if names else "the configuration has no pipeline"
         )
     return names[0]
-
-
-def execute(pipeline: Pipeline, home: Home, options: RunOptions) -> RunResult:
-    """Run a pipeline in a home; see ``run``."""
-    _check_names(pipeline, [*options.routes, *([options.replay.route] if options.replay else [])])
-    hooks, broken = _plugins.observers(options.observers)
-    fences: list[Callable[[FencedError], None]] = []
-    with open_session(
-        home,
-        pipeline.name,
-        command="replay" if options.replay else "run",
-        params=options.params,
-        on_fenced=lambda error: fences[0](error),  # noqa: PLW0108 - the list is filled later
-    ) as session:
-        active = ActiveRun(pipeline, session.ledger, session.spool, hooks, options)
-        fences.append(active.fence)
-        for error in broken:
-            active.run.notice(Notice("observer_unavailable", str(error)))
-        return Execution(active, options).run()
-
-
-def _check_names(pipeline: Pipeline, routes: Sequence[str]) -> None:
-    import difflib
-
-    names = [route.name for route in pipeline.routes]
-    for name in routes:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(names)}"
-            raise ConfigurationError(f"the pipeline {pipeline.name!r} has no route {name!r}; {hint}")

@@ -1,13 +1,21 @@
-"""A session: the right to write one pipeline's ledger and spool, held from beginning to end."""
+"""A session: the right to write one pipeline's ledger and spool, held from beginning to end.
+
+Two things hold it. The operating system's lock on the spool keeps out other processes of this machine,
+and is gone at once when its holder dies. The lease in the store keeps out other machines: it has a
+fencing token, which every transaction of the ledger compares, and runs out when its heartbeat stops.
+A process that was frozen and wakes up after its lease was taken over finds another token and writes
+nothing: it is *fenced*.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from attrs import frozen
@@ -16,18 +24,15 @@ from muxly._ids import new_id
 from muxly.errors import FencedError, MuxlyError
 from muxly.options import Secret
 from muxly.spool import FolderSpool, SpoolLock
-from muxly.store import leases, runs
-from muxly.store.database.engine import Engine, open_engine, sqlite_url
-from muxly.store.ledger import Ledger
-from muxly.store.schema.upgrade import ensure_current
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from muxly.store import runs
+from muxly.store.database.engine import Engine, sqlite_url
+from muxly.store.ledger import LEASE_SECONDS, Ledger, acquire_lease, release_lease, renew_lease
+from muxly.store.schema.upgrade import open_store
 
 
 @frozen(kw_only=True)
 class Home:
-    """Where a pipeline's store and spool are.
+    """The place of a pipeline's store and spool.
 
     Args:
         folder: The folder ``.muxly``.
@@ -48,9 +53,7 @@ class Home:
         Raises:
             StoreError: It cannot be used as it is.
         """
-        engine = open_engine(self.url())
-        ensure_current(engine)
-        return engine
+        return open_store(self.url())
 
     def spool(self, pipeline: str) -> FolderSpool:
         """The pipeline's spool."""
@@ -63,7 +66,7 @@ class Home:
 
 
 @frozen(kw_only=True)
-class Session:
+class LedgerSession:
     """The right to write, while the ``with`` block of ``open_session`` lasts.
 
     Args:
@@ -85,7 +88,7 @@ def open_session(
     command: str,
     params: Mapping[str, Any] | None = None,
     on_fenced: Callable[[FencedError], None] = lambda error: None,
-) -> Iterator[Session]:
+) -> Iterator[LedgerSession]:
     """Take the pipeline's lock and lease, and keep them alive.
 
     Args:
@@ -107,11 +110,11 @@ def open_session(
         engine = home.engine()
         try:
             spool = home.spool(pipeline)
-            ledger = leases.acquire(engine, pipeline, run, holder=holder, spool=spool.identity())
+            ledger = acquire_lease(engine, pipeline, run, holder=holder, spool=spool.identity())
             try:
                 with _heartbeat(ledger, on_fenced):
                     runs.start(ledger, holder=holder, command=command, params=params or {})
-                    yield Session(ledger=ledger, spool=spool, holder=holder)
+                    yield LedgerSession(ledger=ledger, spool=spool, holder=holder)
             finally:
                 _let_go(ledger)
         finally:
@@ -123,7 +126,7 @@ def open_session(
 def _let_go(ledger: Ledger) -> None:
     """Release the lease; if the store is away it runs out by itself."""
     with suppress(MuxlyError):
-        leases.release(ledger)
+        release_lease(ledger)
 
 
 @contextmanager
@@ -131,9 +134,9 @@ def _heartbeat(ledger: Ledger, on_fenced: Callable[[FencedError], None]) -> Iter
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(leases.TTL_SECONDS / 3):
+        while not ended.wait(LEASE_SECONDS / 3):
             try:
-                leases.renew(ledger)
+                renew_lease(ledger)
             except FencedError as error:
                 on_fenced(error)
                 return

@@ -1,33 +1,29 @@
-"""Watching over a run that is under way: what hangs is left behind."""
+"""Watching a run: whoever makes no progress is abandoned."""
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from muxly._runner.context import RunContext
+from muxly._runner.deliver.route_worker import RouteWorker
+from muxly._runner.extract.extraction import Extraction
 from muxly.errors import RouteError
-
-if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable
-
-    from muxly._runner.context import ActiveRun
-    from muxly._runner.deliver.route_worker import RouteWorker
-    from muxly._runner.extract.extraction import Extraction
 
 _LOOK_SECONDS = 0.2
 
 
-class Oversight:
+class StallWatch:
     """Waits for the reading and the routes of one run.
 
     Args:
-        active: The run.
+        context: The run.
         meanwhile: Called again and again while it waits.
     """
 
-    def __init__(self, active: ActiveRun, meanwhile: Callable[[], None]) -> None:
-        self._active, self._pipeline, self._meanwhile = active, active.pipeline, meanwhile
+    def __init__(self, context: RunContext, meanwhile: Callable[[], None]) -> None:
+        self._context, self._pipeline, self._meanwhile = context, context.pipeline, meanwhile
         self.workers: dict[str, RouteWorker] = {}
         self.extraction: Extraction | None = None
 
@@ -38,9 +34,9 @@ class Oversight:
             reader: The thread that reads; None = nothing is read.
         """
         until: float | None = None
-        while (reader is not None and reader.is_alive()) or any(one.alive for one in self.workers.values()):
-            self._active.wait(_LOOK_SECONDS)
-            if self._active.stop.is_set() and until is None:
+        while (reader is not None and reader.is_alive()) or any(worker.alive for worker in self.workers.values()):
+            self._context.progress.wait(_LOOK_SECONDS)
+            if self._context.stop.is_set() and until is None:
                 until = time.monotonic() + self._pipeline.grace_seconds
             if until is not None and time.monotonic() > until:
                 self.leave_behind("did not end within the grace time")
@@ -59,7 +55,7 @@ class Oversight:
         if extraction.stalled_seconds() <= self._pipeline.stall_seconds:
             return reader
         extraction.abandon(self._stalled("the source"))
-        self._active.finish_reading()
+        self._context.log.finish()
         return None
 
     def _stalled(self, other_side: str) -> str:
@@ -73,5 +69,5 @@ class Oversight:
         for name, worker in self.workers.items():
             if worker.alive:
                 worker.abandon(RouteError(f"route {name!r} {why}"))
-        if self.extraction is not None and not self._active.reading_done:
+        if self.extraction is not None and not self._context.log.complete:
             self.extraction.abandon(why)

@@ -1,21 +1,22 @@
-"""Which streams are read under which rules, and which routes deliver them in which mode."""
+"""The streams of a run: which are read under which rules, and which routes deliver them in which mode."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import evolve
 
+from muxly._runner.context import RunContext
+from muxly.component import Notice
 from muxly.errors import ConfigurationError
-from muxly.pipeline import StreamRules
+from muxly.pipeline import Pipeline, Route, StreamRules
+from muxly.router import Mode
+from muxly.store import accounts, positions
+from muxly.store.ledger import Ledger
 from muxly.stream import Stream
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from muxly.pipeline import Pipeline, Route
-    from muxly.router import Mode
+from muxly.suggest import suggest
 
 _KEYS = ("primary_key", "overwrite_key", "cursor_field", "parent")
 
@@ -64,14 +65,14 @@ def chosen(pipeline: Pipeline, offered: Sequence[Stream], select: Sequence[str])
         ConfigurationError: A stream that is named, not matched by a glob, is not offered.
     """
     found: dict[str, Stream] = {}
-    for one in offered:
-        rules = rules_of(pipeline, one.name)
-        names = [one.name] if one.parent is None else [one.name, one.parent]
+    for candidate in offered:
+        rules = rules_of(pipeline, candidate.name)
+        names = [candidate.name] if candidate.parent is None else [candidate.name, candidate.parent]
         if rules is not None and (not select or any(matches(name, select) for name in names)):
-            stream = ruled(one, rules)
-            found[one.name] = evolve(stream, columns=needed_columns(pipeline, stream))
-    _refuse_unknown(pipeline, [one.name for one in offered], select)
-    _refuse_orphans(found, {one.name for one in offered})
+            stream = ruled(candidate, rules)
+            found[candidate.name] = evolve(stream, columns=needed_columns(pipeline, stream))
+    _refuse_unknown(pipeline, [candidate.name for candidate in offered], select)
+    _refuse_orphans(found, {candidate.name for candidate in offered})
     return found
 
 
@@ -86,13 +87,11 @@ def _refuse_orphans(found: Mapping[str, Stream], offered: set[str]) -> None:
 
 
 def _refuse_unknown(pipeline: Pipeline, offered: Sequence[str], select: Sequence[str]) -> None:
-    import difflib
-
     for name in (*pipeline.streams, *select):
-        known = matches(name, offered) or any(fnmatchcase(one, name) for one in offered)
+        known = matches(name, offered) or any(fnmatchcase(stream, name) for stream in offered)
         if not known and not is_pattern(name):
-            close = difflib.get_close_matches(name, offered, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(sorted(offered)) or 'none'}"
+            near = suggest(name, offered)
+            hint = f'did you mean "{near}"?' if near else f"it has {', '.join(sorted(offered)) or 'none'}"
             raise ConfigurationError(f"the connector has no stream {name!r}; {hint}", path=("streams", name))
 
 
@@ -102,9 +101,11 @@ def needed_columns(pipeline: Pipeline, stream: Stream) -> tuple[str, ...] | None
     A filter may look at any column, so a route with one needs all.
     """
     routes = [route for route in pipeline.routes if matches(stream.name, route.streams)]
-    if not routes or any(one.where is not None or one.columns is None or one.columns.include is None for one in routes):
+    if not routes or any(
+        route.where is not None or route.columns is None or route.columns.include is None for route in routes
+    ):
         return None
-    wanted = [name for one in routes if one.columns for name in one.columns.include or ()]
+    wanted = [name for route in routes if route.columns for name in route.columns.include or ()]
     cursor = (stream.cursor_field,) if stream.cursor_field is not None else ()
     return tuple(dict.fromkeys([*stream.primary_key, *stream.overwrite_key, *cursor, *wanted]))
 
@@ -171,7 +172,7 @@ def check_modes(pipeline: Pipeline, stream: Stream, rules: StreamRules) -> dict[
             modes[route.name] = mode = mode_of(route, stream, rules)
             _check_mode(route, stream, rules, mode)
     if "replace" in modes.values() and "append" in modes.values():
-        full, other = (next(name for name, mode in modes.items() if mode == one) for one in ("replace", "append"))
+        full, other = (next(name for name, mode in modes.items() if mode == kind) for kind in ("replace", "append"))
         raise ConfigurationError(
             f"stream {stream.name!r} is read in full each run for route {full!r} (replace), which would "
             f"append it again and again on route {other!r}; give {other!r} the mode replace, or read the "
@@ -184,7 +185,7 @@ def check_modes(pipeline: Pipeline, stream: Stream, rules: StreamRules) -> dict[
 
 def _check_apart(pipeline: Pipeline, stream: Stream, modes: Mapping[str, Mode]) -> None:
     """Refuse two routes that replace the same records at the same place: each would take away the other's."""
-    replacing = [one for one in pipeline.routes if modes.get(one.name) in ("replace", "overwrite")]
+    replacing = [route for route in pipeline.routes if modes.get(route.name) in ("replace", "overwrite")]
     for number, route in enumerate(replacing):
         for other in replacing[:number]:
             if type(route.router) is type(other.router) and route.router == other.router:
@@ -222,3 +223,69 @@ def _check_mode(route: Route, stream: Stream, rules: StreamRules, mode: Mode) ->
             f"stream {stream.name!r} none; use append or upsert",
             path=path,
         )
+
+
+def refuse_removed(pipeline: Pipeline, ledger: Ledger) -> None:
+    """Forget what routes do not deliver any more; refuse the run if records still wait there.
+
+    Raises:
+        ConfigurationError: Says how many records wait, and what can be done with them.
+    """
+    routes = {route.name: route for route in pipeline.routes}
+    waiting: dict[str, int] = {}
+    for (name, stream), count in accounts.pending(ledger).items():
+        if name in routes and matches(stream, routes[name].streams):
+            continue
+        if not count:
+            positions.forget(ledger, name, [stream])
+        elif name in routes:
+            raise ConfigurationError(
+                f"route {name!r} does not deliver stream {stream!r} any more, and {count} of its records wait; "
+                f"put it back, or `muxly routes discard {name} --stream {stream}` gives them up",
+                path=("routes", name, "streams"),
+            )
+        else:
+            waiting[name] = waiting.get(name, 0) + count
+    if waiting:
+        route, count = min(waiting.items())
+        raise ConfigurationError(
+            f"route {route!r} is not in the pipeline {pipeline.name!r} any more, and {count} records wait "
+            f"for it; `muxly routes rename {route} NEW` gives them to another route, "
+            f"`muxly routes discard {route}` gives them up",
+            path=("routes",),
+        )
+
+
+def register(
+    context: RunContext, streams: Mapping[str, Stream], known: frozenset[str], *, replayed: str | None
+) -> None:
+    """Give each route a position in each of its streams; a new one begins at the head, with a notice.
+
+    Args:
+        context: The run; its streams are those of earlier runs too.
+        streams: The streams that the connector shows.
+        known: Streams that earlier runs have had.
+        replayed: A route that is about to be set back: it does not begin at the head.
+    """
+    names = {**context.log.streams, **streams}
+    before = positions.definitions(context.ledger)
+    late = positions.register(
+        context.ledger,
+        {name: routes_of(context.pipeline, name) for name in names},
+        {name: _definition(context.pipeline, stream, known, before.get(name, {})) for name, stream in streams.items()},
+    )
+    for position in late:
+        if position.route != replayed:
+            message = (
+                f"route {position.route!r} begins with what is read from now on; "
+                f"`muxly replay --route {position.route}` delivers what the spool keeps of stream {position.stream!r}"
+            )
+            context.run.notice(Notice("route_added", message, level="info", stream=position.stream))
+
+
+def _definition(pipeline: Pipeline, stream: Stream, known: frozenset[str], before: Mapping[str, Any]) -> dict[str, Any]:
+    marks = {
+        "refused": is_refused(pipeline, stream.name, known),
+        "narrowed": is_narrowed(before) or stream.columns is not None,
+    }
+    return {**definition(stream), **{mark: True for mark, here in marks.items() if here}}

@@ -1,14 +1,12 @@
-"""Threads of this process that never keep it alive, so that a reading that hangs can be left behind."""
+"""Daemon threads that never keep the process alive, so that a call that hangs can be abandoned."""
 
 from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any
 
 _Task = tuple["Future[Any]", "Callable[[], Any]"]
 

@@ -17,7 +17,7 @@ from muxly.store.ledger import Ledger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from muxly._runner.session import Home, Session
+    from muxly._runner.session import Home, LedgerSession
     from muxly.cli._error_locations import Project
 
 _EVENTS = ".events"
@@ -45,7 +45,7 @@ def looking(home: Home, pipeline: str) -> Iterator[Ledger | None]:
 
 
 @contextmanager
-def writing(project: Project, pipeline: str, command: str) -> Iterator[Session]:
+def writing(project: Project, pipeline: str, command: str) -> Iterator[LedgerSession]:
     """The right to write one pipeline's ledger and spool; the command is listed among its runs.
 
     Raises:

@@ -15,7 +15,7 @@ from muxly.cli._ledgers import looking
 from muxly.component import Notice, Run
 from muxly.errors import ConfigurationError, MuxlyError
 from muxly.pipeline import StreamRules
-from muxly.store import backlog, json_codec, plans, positions
+from muxly.store import accounts, json_codec, plans, positions
 from muxly.store import dead_letters as letters
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class _Planner:
         self._pipeline, self._connector, self._ledger, self._chosen = pipeline, connector, ledger, streams
         self._known = positions.definitions(ledger) if ledger is not None else {}
         self._positions = positions.every(ledger) if ledger is not None else []
-        self._pending = backlog.pending(ledger) if ledger is not None else {}
+        self._pending = accounts.pending(ledger) if ledger is not None else {}
         self._dead = letters.count(ledger) if ledger is not None else {}
 
     def refused(self) -> str | None:

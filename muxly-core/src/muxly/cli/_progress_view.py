@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from muxly._runner.context import ActiveRun, Waiting
+    from muxly._runner.context import PendingRetry, RunContext
     from muxly.cli._errors import Level, Messages
     from muxly.pipeline import RunResult
 
@@ -83,54 +83,58 @@ def _count(number: int) -> str:
     return f"{number:,}"
 
 
-def progress_of(active: ActiveRun) -> Progress:
+def progress_of(context: RunContext) -> Progress:
     """Look at a run that is under way; everything comes from the ledger, so it is durable."""
-    from muxly.store import accounts, backlog
+    from muxly.store import accounts
 
-    sums, pending = accounts.of_run(active.ledger), backlog.pending(active.ledger)
+    sums, pending = accounts.of_run(context.ledger), accounts.pending(context.ledger)
     names = sorted({stream for route, stream in sums if not route} | {stream for _route, stream in pending})
     return Progress(
         streams={
-            name: StreamProgress(read=sums.get(("", name), {}).get("sealed", 0), planned=_planned(active, name))
+            name: StreamProgress(read=sums.get(("", name), {}).get("sealed", 0), planned=_planned(context, name))
             for name in names
         },
-        routes={route.name: _route(active, route.name, sums, pending) for route in active.pipeline.routes},
+        routes={route.name: _route(context, route.name, sums, pending) for route in context.pipeline.routes},
     )
 
 
-def _planned(active: ActiveRun, stream: str) -> int | None:
+def _planned(context: RunContext, stream: str) -> int | None:
     """How many records the stream's plan holds, if the connector knew of each partition."""
     from muxly._runner import fingerprint
     from muxly._runner.streams import rules_of
     from muxly.pipeline import StreamRules
     from muxly.store import plans
 
-    rules = rules_of(active.pipeline, stream) or StreamRules()
-    digest = fingerprint.of_plan(active.pipeline.connector, rules.read)
-    plan = plans.unfinished(active.ledger, stream, digest)
+    rules = rules_of(context.pipeline, stream) or StreamRules()
+    digest = fingerprint.of_plan(context.pipeline.connector, rules.read)
+    plan = plans.unfinished(context.ledger, stream, digest)
     counts = [one.records for one in plan.partitions] if plan is not None else []
     return sum(one for one in counts if one is not None) if counts and None not in counts else None
 
 
 def _route(
-    active: ActiveRun,
+    context: RunContext,
     route: str,
     sums: Mapping[tuple[str, str], Mapping[str, int]],
     pending: Mapping[tuple[str, str], int],
 ) -> RouteProgress:
     mine = [account for (name, _stream), account in sums.items() if name == route]
-    errors = [str(error) for (name, _stream), error in list(active.failed.items()) if name == route]
+    errors = [str(error) for (name, _stream), error in list(context.failures.deliveries.items()) if name == route]
     return RouteProgress(
         delivered=sum(one[key] for one in mine for key in ("delivered", "rejected", "filtered")),
         pending=sum(count for (name, _stream), count in pending.items() if name == route),
         error=errors[0] if errors else None,
-        again_at=_again_at(active, route),
+        again_at=_again_at(context, route),
     )
 
 
-def _again_at(active: ActiveRun, route: str) -> str | None:
+def _again_at(context: RunContext, route: str) -> str | None:
     now = time.time()
-    found = [one.until for (name, _stream), one in list(active.waiting.items()) if name == route and one.until > now]
+    found = [
+        one.until
+        for (name, _stream), one in list(context.failures.retries.items())
+        if name == route and one.until > now
+    ]
     return _clock(min(found)) if found else None
 
 
@@ -138,7 +142,7 @@ def _clock(moment: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(moment))
 
 
-def waiting_text(route: str, stream: str, one: Waiting) -> str:
+def waiting_text(route: str | None, stream: str | None, one: PendingRetry) -> str:
     """Says what a run waits for, and how to end that."""
     what = f"route {route!r} cannot deliver stream {stream!r}" if route else f"stream {stream!r} cannot be read"
     what = what if stream else "the source does not answer"
@@ -199,9 +203,9 @@ class Watch:
         self._ended = threading.Event()
         self._noted: deque[tuple[Level, str]] = deque()
         self._told = 0
-        self._told_waiting: set[tuple[str, str]] = set()
+        self._told_waiting: set[tuple[str | None, str | None]] = set()
         self._thread = threading.Thread(target=self._look_often, name="muxly-progress", daemon=True)
-        self.active: ActiveRun | None = None
+        self.context: RunContext | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -215,9 +219,9 @@ class Watch:
         self._view.close()
         self._say_noted()
 
-    def changed(self, active: ActiveRun) -> None:
+    def changed(self, context: RunContext) -> None:
         """There is something to see; called often, and from any thread."""
-        self.active = active
+        self.context = context
 
     def note(self, message: str) -> None:
         """Say something soon; may be called where nothing may be locked, as in a signal handler."""
@@ -241,22 +245,22 @@ class Watch:
     def _say_noted(self) -> None:
         while self._noted:
             self._messages.say(*self._noted.popleft(), pipeline=self._name)
-        notices = list(self.active.notices) if self.active is not None else []
+        notices = list(self.context.observers.notices) if self.context is not None else []
         for one in notices[self._told :]:
             self._messages.say(one.level, one.message, code=one.code, stream=one.stream, pipeline=self._name)
         self._told = max(self._told, len(notices))
 
     def _say_waiting(self) -> None:
         """Say once of each route and stream that it is tried again: it may take a minute, or as long as was asked."""
-        for key, one in list(self.active.waiting.items()) if self.active is not None else ():
+        for key, one in list(self.context.failures.retries.items()) if self.context is not None else ():
             if one.seconds >= _WORTH_TELLING_SECONDS and key not in self._told_waiting:
                 self._told_waiting.add(key)
                 self._messages.say("warning", waiting_text(*key, one), pipeline=self._name)
 
     def _look(self) -> None:
-        if self.active is None:
+        if self.context is None:
             return
         try:
-            self._view.show(progress_of(self.active))
+            self._view.show(progress_of(self.context))
         except MuxlyError:
             return  # the store is away for a moment, or closed already; the run itself says so

@@ -91,8 +91,8 @@ class Runs:
                 **self._options,
             )
         watch.finish(result)
-        if watch.active is not None:
-            errors = [*watch.active.unread.values(), *watch.active.failed.values()]
+        if watch.context is not None:
+            errors = [*watch.context.failures.streams.values(), *watch.context.failures.deliveries.values()]
             self._unexpected = tuple(error for error in errors if not isinstance(error, MuxlyError))
         return self._with_places(result, watch)
 
@@ -100,7 +100,7 @@ class Runs:
         """The result, with the place in the file of each option that turned out to be wrong."""
         import attrs
 
-        failed = dict(watch.active.failed) if watch.active is not None else {}
+        failed = dict(watch.context.failures.deliveries) if watch.context is not None else {}
         routes = dict(result.routes)
         for (route, _stream), error in failed.items():
             if isinstance(error, ConfigurationError) and route in routes:

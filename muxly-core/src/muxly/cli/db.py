@@ -14,7 +14,7 @@ from muxly.cli._output import write, write_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from muxly.store.schema.revision import Revision
+    from muxly.store.schema.migrate import Revision
 
 
 @click.group(
@@ -92,7 +92,7 @@ def check(ctx: click.Context, /, where: Where, store: str | None, as_json: bool)
 
     It reads all of a SQLite file. The exit code is 1 if something is wrong.
     """
-    from muxly.store.schema import check as checking
+    from muxly.store.schema import upgrade as checking
 
     problems = checking.check(_url(where, store))
     if as_json:

@@ -45,7 +45,7 @@ def command(ctx: click.Context, /, where: Where, **given: Any) -> None:
     The spool keeps delivered records as long as its retention says. If something that is asked for
     is gone, nothing is delivered, and the message names the first missing position.
     """
-    from muxly._runner.deliver.replay import Replay
+    from muxly._runner.options import Replay
     from muxly.cli._run_view import Runs
 
     if given["dead_letters"] and (given["after"] or given["partial"]):

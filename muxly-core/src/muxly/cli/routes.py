@@ -11,7 +11,7 @@ from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._ledgers import ask, known, ledger_name, listed, looking, routes_of, writing, yes
 from muxly.cli._output import write_listing
 from muxly.errors import ConfigurationError
-from muxly.store import backlog, dead_letters, generations, positions
+from muxly.store import accounts, dead_letters, positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,13 +46,13 @@ def list_routes(where: Where, as_json: bool) -> None:
 
     def rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
         configured = routes_of(project, ledger.pipeline)
-        waiting, dead = backlog.pending(ledger), dead_letters.count(ledger)
+        waiting, dead = accounts.pending(ledger), dead_letters.count(ledger)
         for one in positions.every(ledger):
             yield {
                 "route": one.route,
                 "stream": one.stream,
                 "position": one.position,
-                "head": generations.of_stream(ledger, one.stream).head,
+                "head": positions.generations_of(ledger, one.stream).head,
                 "waits": waiting.get((one.route, one.stream), 0),
                 "dead_letters": dead.get((one.route, one.stream), 0),
                 "state": _state(one, configured),
@@ -110,7 +110,7 @@ def discard(where: Where, route: str, streams: tuple[str, ...], sure: bool) -> N
     name = ledger_name(project)
     with looking(project.home, name) as ledger:
         served = positions.every(ledger) if ledger is not None else []
-        waiting = backlog.pending(ledger) if ledger is not None else {}
+        waiting = accounts.pending(ledger) if ledger is not None else {}
     known(route, {one.route for one in served}, "route")
     for stream in streams:
         known(stream, {one.stream for one in served if one.route == route}, "stream")

@@ -12,7 +12,7 @@ from muxly.cli._error_locations import Where, as_json, located
 from muxly.cli._ledgers import ask, known, ledger_name, listed, looking, matching, writing, yes
 from muxly.cli._output import short_json, write_listing
 from muxly.errors import ConfigurationError, StoreError
-from muxly.store import generations, json_codec, plans, positions, retention
+from muxly.store import json_codec, plans, positions, retention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def show(where: Where, as_json: bool) -> None:
 def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
     for stream, definition in sorted(positions.definitions(ledger).items()):
         cursor = plans.stream_cursor(ledger, stream)
-        log = generations.of_stream(ledger, stream)
+        log = positions.generations_of(ledger, stream)
         plan = plans.unfinished(ledger, stream)
         left = sum(not one.done for one in plan.partitions) if plan is not None else 0
         yield {

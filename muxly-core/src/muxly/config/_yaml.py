@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from muxly.config._lines import Text
 from muxly.config._nodes import Budget, Entry, Node, add_entry, integer, real
 
 if TYPE_CHECKING:
-    from muxly.config._lines import Limits, Text
+    from muxly.config._lines import Limits
     from muxly.config._location import Problems, UnreadableError
 
 _WORDS = {
@@ -46,13 +47,22 @@ def read_yaml(text: Text, limits: Limits, problems: Problems) -> Node:
     try:
         return composer.document()
     except yaml.YAMLError as error:
-        raise _located(error, text) from None
+        index, message = _said(error)
+        if "maximum nesting depth" in message and index < len(text.text):
+            # Since PyYAML 6.0.4 the scanner, which reads ahead, may stop first. Of what stands
+            # before that, the composer finds the place where our own limit, the lower one, is met.
+            return read_yaml(Text(text.file, text.text[:index]), limits, problems)
+        raise _located(index, message, text) from None
 
 
-def _located(error: yaml.YAMLError, text: Text) -> UnreadableError:
+def _said(error: yaml.YAMLError) -> tuple[int, str]:
+    """Where PyYAML stopped, and why."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     index = mark.index if mark is not None else getattr(error, "position", 0)
-    message = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return index, getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+
+
+def _located(index: int, message: str, text: Text) -> UnreadableError:
     if text.text[index : index + 1] == "\t":
         message = "a tab may not indent or begin a value; use spaces"
     elif "mapping values are not allowed" in message:

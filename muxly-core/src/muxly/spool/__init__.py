@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from muxly.spool.folder import Draft, FolderSpool, SpoolLock
-from muxly.spool.mapped import MappedSegment
+from muxly.spool.folder import FolderSpool, MappedSegment, SpoolDraft, SpoolLock
 from muxly.spool.segments import SegmentBytes, SegmentWriter, read_segment, verify
 
 __all__ = [
-    "Draft",
+    "SpoolDraft",
     "FolderSpool",
     "MappedSegment",
     "SegmentBytes",

@@ -1,28 +1,39 @@
-"""A spool in a folder: five operations, each durable when it returns."""
+"""A spool in a folder: its files, from a draft to a mapping into memory, and the lock on it.
+
+A file gets its name only when its bytes are on the disk, and the name counts only when the folder's entry is: ``put``
+syncs the bytes and then links the name, ``sync_folder`` makes the names durable. A crash before that leaves a draft, or
+a file that no row of the ledger names; ``sweep`` deletes both. Nothing is ever written under a name that exists, so who
+has a file open, or mapped, never sees it change.
+"""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from attrs import frozen
+
 from muxly._ids import new_id
 from muxly.errors import CorruptSegmentError, LeaseHeldError, SpoolError
-from muxly.spool.mapped import MappedSegment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    import pyarrow as pa
+
 
 _SUFFIX = ".arrow"
 _IDENTITY = ".identity"
 _DRAFT = re.compile(r"\.(?P<token>\d+)-[0-9A-Z]{26}\.tmp\Z")
 
 
-class Draft:
+class SpoolDraft:
     """A file being written in the spool's folder under a temporary name.
 
     Args:
@@ -105,7 +116,7 @@ class FolderSpool:
         try:
             self._make()
             name = new_id()
-            draft = Draft(self.folder / f".0-{name}.tmp")
+            draft = SpoolDraft(self.folder / f".0-{name}.tmp")
             draft.write(name.encode())
             draft.sync()
             draft.path.replace(file)
@@ -118,12 +129,12 @@ class FolderSpool:
         """Make the folder, and its name durable in the one above, up to the first that was there."""
         if self.folder.is_dir():
             return
-        made = [self.folder, *(one for one in self.folder.parents if not one.exists())]
+        created = [self.folder, *(parent for parent in self.folder.parents if not parent.exists())]
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for one in made:
-            _sync(one.parent)
+        for folder in created:
+            _sync(folder.parent)
 
-    def draft(self, token: int) -> Draft:
+    def draft(self, token: int) -> SpoolDraft:
         """A new temporary file.
 
         Raises:
@@ -131,11 +142,11 @@ class FolderSpool:
         """
         try:
             self._make()
-            return Draft(self.folder / f".{token}-{new_id()}.tmp")
+            return SpoolDraft(self.folder / f".{token}-{new_id()}.tmp")
         except OSError as error:
             raise failed("write to", self.folder, error) from error
 
-    def put(self, draft: Draft) -> str:
+    def put(self, draft: SpoolDraft) -> str:
         """Publish a draft under a name of its own that never existed before.
 
         Durable when it returns: the bytes, then the name, then the folder's entry; the entry
@@ -196,7 +207,7 @@ class FolderSpool:
     def list(self) -> set[str]:
         """The names of all published files."""
         try:
-            return {one.name for one in self.folder.iterdir() if one.suffix == _SUFFIX}
+            return {path.name for path in self.folder.iterdir() if path.suffix == _SUFFIX}
         except FileNotFoundError:
             return set()
 
@@ -214,7 +225,7 @@ class FolderSpool:
         """
         leftovers = [name for name in self.list() if name not in named]
         if self.folder.exists():
-            leftovers += [one.name for one in self.folder.iterdir() if self._is_older(one.name, token)]
+            leftovers += [path.name for path in self.folder.iterdir() if self._is_older(path.name, token)]
         self.delete(leftovers)
         return len(leftovers)
 
@@ -247,7 +258,7 @@ class SpoolLock:
 
     Args:
         path: The lock file, beside the spool's folder.
-        holder: What others are told, written into the file.
+        holder: The name that others are given, written into the file.
     """
 
     def __init__(self, path: Path, *, pipeline: str, holder: str) -> None:
@@ -280,7 +291,59 @@ class SpoolLock:
         self._file = file
 
     def release(self) -> None:
-        """Let go; may be repeated."""
+        """Release the lock; may be repeated."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+@frozen(eq=False)
+class MappedSegment:
+    """A part of a file that never changes.
+
+    Args:
+        buffer: Its bytes, mapped; valid for as long as anybody holds them.
+    """
+
+    buffer: pa.Buffer
+
+    @classmethod
+    def of(cls, path: Path, offset: int, length: int) -> MappedSegment:
+        """Map a part of a file.
+
+        Raises:
+            CorruptSegmentError: The file is shorter.
+            OSError: It cannot be opened.
+        """
+        import pyarrow as pa
+
+        # Unlike Python's own mapping this one holds no descriptor: a delivery may have a thousand segments.
+        with pa.memory_map(str(path), "r") as file:
+            if file.size() < offset + length:
+                raise CorruptSegmentError(f"the spool file {path} is {file.size()} bytes long, not {offset + length}")
+            file.seek(offset)
+            return cls(file.read_buffer(length))
+
+    def forget(self, length: int) -> None:
+        """Give back the memory of its first bytes: routes that are apart must not fill it with segments.
+
+        The bytes stay readable; the system fetches them again from the file.
+
+        Args:
+            length: How many bytes.
+        """
+        address = self.buffer.address
+        start, end = (edge // mmap.PAGESIZE * mmap.PAGESIZE for edge in (address, address + length))
+        if start < end:
+            # Only advice: if it is refused, the memory is given back with the mapping.
+            _madvise()(start, end - start, mmap.MADV_DONTNEED)
+
+
+@cache
+def _madvise() -> Any:
+    """The system's own function: Python has it only for mappings that it made itself."""
+    import ctypes
+
+    function = ctypes.CDLL(None).madvise
+    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return function

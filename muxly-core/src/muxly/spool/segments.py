@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from muxly.errors import CorruptSegmentError
+from muxly.spool.folder import MappedSegment, SpoolDraft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import pyarrow as pa
 
-    from muxly.spool.folder import Draft
-    from muxly.spool.mapped import MappedSegment
 
 SPILL_BYTES = 1 << 20
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -40,7 +38,7 @@ class SegmentBytes:
     length: int
     digest: str
     chunks: tuple[Any, ...] = ()
-    draft: Draft | None = None
+    draft: SpoolDraft | None = None
 
 
 class SegmentWriter:
@@ -51,12 +49,12 @@ class SegmentWriter:
         new_draft: Makes a draft in the spool.
     """
 
-    def __init__(self, schema: pa.Schema, new_draft: Callable[[], Draft]) -> None:
+    def __init__(self, schema: pa.Schema, new_draft: Callable[[], SpoolDraft]) -> None:
         self.schema = schema
         self.records = 0
         self.bytes = 0
         self._new_draft = new_draft
-        self._draft: Draft | None = None
+        self._draft: SpoolDraft | None = None
         self._chunks: list[Any] = []
         self._length = 0
         self._digest = hashlib.sha256(usedforsecurity=False)
@@ -125,13 +123,26 @@ def verify(segment: MappedSegment, digest: str, name: str) -> None:
         raise CorruptSegmentError(f"the segment {name} is not what was sealed: its digest differs")
 
 
-def read_segment(segment: MappedSegment) -> Iterator[pa.RecordBatch]:
-    """The batches of a segment, without copying them; the memory of each is given back after it."""
+def read_segment(segment: MappedSegment, first: int = 0, last: int | None = None) -> Iterator[pa.RecordBatch]:
+    """The batches of a segment, without copying them; the memory of each is given back after it.
+
+    Args:
+        segment: Opened.
+        first: The number of the first record to read.
+        last: The number of the record to stop before; None = read to the end.
+    """
     import pyarrow as pa
 
     source = pa.BufferReader(segment.buffer)
+    start = 0
     with pa.ipc.open_stream(source) as reader:
         for batch in reader:
-            yield batch
+            begin = max(first - start, 0)
+            end = batch.num_rows if last is None else min(last - start, batch.num_rows)
+            if begin < end:
+                yield batch if end - begin == batch.num_rows else batch.slice(begin, end - begin)
             # Also what came before: whoever kept a batch may have looked at it again.
             segment.forget(source.tell())
+            start += batch.num_rows
+            if last is not None and start >= last:
+                return

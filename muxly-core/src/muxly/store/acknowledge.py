@@ -1,22 +1,23 @@
-"""Acknowledging: a delivery that is durable at its destination ends, and the route moves on."""
+"""Acknowledging: a delivery that is durable at its destination ends, and the route's position moves past it.
+
+All of it is one transaction: the delivery's row goes, the position moves, the sums grow, the dead letters and the
+receipt's state are kept. A crash before its commit leaves the delivery open, so it comes again under the same id and
+the destination recognises the repeat; a crash after it leaves nothing to do. There is no moment in which records count
+as delivered that the position does not cover, or the other way round, and so the accounts of a run always balance.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from muxly.errors import FencedError, StoppedError
 from muxly.store import accounts, dead_letters, json_codec, positions
+from muxly.store.ledger import Ledger
+from muxly.store.rows import Letter, StoredDelivery
 from muxly.store.schema.tables import deliveries, route_positions, segments
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy import Connection
-
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import Letter, StoredDelivery
 
 STATE_LIMIT_BYTES = 1 << 20
 
@@ -59,7 +60,7 @@ def acknowledge(
             dead_letters.mark_replayed(connection, ledger, delivery.letters)
         else:
             _refuse_detached(connection, ledger, delivery)
-            moved |= _end(connection, ledger, delivery)
+            moved |= _behind(connection, ledger, delivery)
             _count_damaged(connection, ledger, delivery)
         if moved:
             positions.change(connection, ledger, delivery.route, delivery.stream, **moved)
@@ -87,7 +88,7 @@ def _refuse_detached(connection: Connection, ledger: Ledger, delivery: StoredDel
         raise StoppedError(f"route {delivery.route!r} was detached while it delivered stream {delivery.stream!r}")
 
 
-def _end(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> dict[str, int]:
+def _behind(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> dict[str, int]:
     """The position behind a delivery; a segment that is wholly delivered is passed."""
     query = select(segments.c.records).where(
         segments.c.pipeline == ledger.pipeline,
@@ -109,9 +110,8 @@ def _count_damaged(connection: Connection, ledger: Ledger, delivery: StoredDeliv
     )
     count = 0
     for row in connection.execute(query):
-        start = delivery.first_offset if row.position == delivery.first_position else 0
-        end = delivery.last_offset if row.position == delivery.last_position else row.records
-        count += end - start
+        begin, end = delivery.part_of(row.position, row.records)
+        count += end - begin
     accounts.add(connection, ledger, delivery.route, delivery.stream, quarantined=-count)
 
 

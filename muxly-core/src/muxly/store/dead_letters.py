@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 from attrs import frozen
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from muxly._ids import new_id
 from muxly.store import json_codec
-from muxly.store.rows import Letter
+from muxly.store.ledger import Ledger
+from muxly.store.rows import Letter, columns_of, value_of
 from muxly.store.schema.tables import dead_letters
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
-
-    from sqlalchemy import Connection
-
-    from muxly.store.ledger import Ledger
-
 
 _RECORDS = 500  # far below what a database takes in one statement
 
@@ -43,26 +36,22 @@ class StoredLetter:
     letter: Letter
 
 
-def store(connection: Connection, ledger: Ledger, route: str, found: Iterable[Letter], now: datetime) -> None:
+def store(connection: Connection, ledger: Ledger, route: str, letters: Iterable[Letter], now: datetime) -> None:
     """Store dead letters in the transaction that accounts for them; the order of their ids is theirs."""
-    letters = list(found)
+    letters = list(letters)
     ids = sorted(new_id() for _ in letters)  # those of one millisecond are random
     rows = [
-        {
-            "id": id,
-            "pipeline": ledger.pipeline,
-            "route": route,
-            "stream": one.stream,
-            "run": ledger.run,
-            "position": one.position,
-            "number": one.number,
-            "place": None if one.place is None else json_codec.readable(one.place),
-            "reason": json_codec.readable(one.reason),
-            "record": one.record,
-            "format": one.format,
-            "created_at": now,
-        }
-        for id, one in zip(ids, letters, strict=True)
+        columns_of(
+            letter,
+            id=id,
+            pipeline=ledger.pipeline,
+            route=route,
+            run=ledger.run,
+            place=None if letter.place is None else json_codec.readable(letter.place),
+            reason=json_codec.readable(letter.reason),
+            created_at=now,
+        )
+        for id, letter in zip(ids, letters, strict=True)
     ]
     if rows:
         connection.execute(insert(dead_letters), rows)
@@ -86,24 +75,7 @@ def waiting(
         query = query.where(dead_letters.c.id.in_(ids))
     with ledger.read() as connection:
         rows = connection.execute(query.order_by(dead_letters.c.id).limit(limit)).all()
-    return [
-        StoredLetter(
-            id=row.id,
-            route=row.route,
-            run=row.run,
-            created_at=row.created_at,
-            letter=Letter(
-                stream=row.stream,
-                reason=row.reason,
-                position=row.position,
-                number=row.number,
-                place=row.place,
-                record=row.record,
-                format=row.format,
-            ),
-        )
-        for row in rows
-    ]
+    return [value_of(StoredLetter, row, letter=value_of(Letter, row)) for row in rows]
 
 
 def unread_before(ledger: Ledger, stream: str, records: Sequence[bytes]) -> set[tuple[str | None, bytes]]:

@@ -1,28 +1,119 @@
-"""Deliveries: chosen from the log, and stored before their first attempt."""
+"""Deliveries: chosen from the log behind a route's position, and stored before their first attempt.
+
+A delivery is stored under its id before a router sees it, with the bounds and the options it was made with. So after a
+crash, wherever it happened, the same records come again under the same id, and the destination can tell a repeat from
+new records. For the same reason a delivery is never changed: to find a bad record it is replaced by parts with ids of
+their own, in one transaction, before any part is tried. It ends in ``acknowledge``, which also moves the position.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from attrs import evolve
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from muxly._ids import new_id
 from muxly.errors import FencedError
 from muxly.store import accounts, json_codec, log, positions
-from muxly.store.ranges import choose
-from muxly.store.rows import StoredDelivery, StoredSegment
+from muxly.store.ledger import Ledger
+from muxly.store.rows import LogRange, RoutePosition, StoredDelivery, StoredSegment, columns_of, value_of
 from muxly.store.schema.tables import deliveries, segments
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from sqlalchemy import Connection, Row
-
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import RoutePosition
-
 _LOOK_AHEAD = 500
+
+
+def choose(
+    waiting: Sequence[StoredSegment],
+    offset: int,
+    *,
+    records: int | None,
+    bytes: int,
+    whole_groups: bool,
+) -> LogRange | None:
+    """The records that the next delivery takes, or None if the next segment cannot be delivered.
+
+    It depends on its arguments alone: it reads no clock and no database.
+
+    Args:
+        waiting: Segments behind the position, in order and without dropped ones at the start.
+        offset: Records of the first one that are delivered already.
+        records: At most so many records; None = no limit.
+        bytes: At most so many bytes in memory; a first segment that is larger is cut.
+        whole_groups: Whether groups must stay whole, whatever their size.
+    """
+    if not waiting or waiting[0].state == "quarantined":
+        return None
+    if whole_groups:
+        return _whole_group(waiting, offset)
+    first = waiting[0]
+    taken = [_cut(first, offset, records, bytes)]
+    room_records = None if records is None else records - taken[0].records
+    room_bytes = bytes - first.bytes
+    if taken[0].last_offset == first.records:
+        for segment in waiting[1:]:
+            if not _joins(first, segment) or not _fits(segment, room_records, room_bytes):
+                break
+            room_records = None if room_records is None else room_records - segment.records
+            room_bytes -= segment.bytes
+            taken.append(_cut(segment, 0, None, segment.bytes))
+    return _joined(taken)
+
+
+def _whole_group(waiting: Sequence[StoredSegment], offset: int) -> LogRange | None:
+    """What is left of the first group, without what was dropped; None while a part of it is quarantined.
+
+    Half a group would replace values by half of their records, and the other half would replace those.
+    """
+    group = [segment for segment in waiting if segment.group == waiting[0].group]
+    if any(segment.state == "quarantined" for segment in group):
+        return None
+    return _joined(
+        [
+            _cut(segment, offset if segment is group[0] else 0, None, segment.bytes)
+            for segment in group
+            if segment.state == "sealed"
+        ]
+    )
+
+
+def _joined(taken: Sequence[LogRange]) -> LogRange:
+    return LogRange(
+        first_position=taken[0].first_position,
+        first_offset=taken[0].first_offset,
+        last_position=taken[-1].last_position,
+        last_offset=taken[-1].last_offset,
+        records=sum(part.records for part in taken),
+        generation=taken[0].generation,
+    )
+
+
+def _joins(first: StoredSegment, segment: StoredSegment) -> bool:
+    """Whether one more segment may follow; a delivery has one schema."""
+    same_schema = segment.schema_version == first.schema_version
+    return segment.state == "sealed" and segment.generation == first.generation and same_schema
+
+
+def _fits(segment: StoredSegment, room_records: int | None, room_bytes: int) -> bool:
+    return segment.bytes <= room_bytes and (room_records is None or segment.records <= room_records)
+
+
+def _cut(segment: StoredSegment, offset: int, records: int | None, bytes: int) -> LogRange:
+    """As much of one segment as fits; at least one record."""
+    left = segment.records - offset
+    if records is not None:
+        left = min(left, records)
+    if segment.bytes > bytes:
+        left = min(left, max(1, segment.records * bytes // segment.bytes))
+    return LogRange(
+        first_position=segment.position,
+        first_offset=offset,
+        last_position=segment.position,
+        last_offset=offset + left,
+        records=left,
+        generation=segment.generation,
+    )
 
 
 def following(
@@ -58,14 +149,14 @@ def following(
         here = positions.get(connection, ledger, route, stream)
         if here.detached:
             return None
-        if found := _open(connection, ledger, route, stream):
-            _refuse_quarantined(connection, ledger, found)
-            return found
+        if delivery := _open(connection, ledger, route, stream):
+            _refuse_quarantined(connection, ledger, delivery)
+            return delivery
         waiting = _waiting(connection, ledger, here, whole_groups=whole_groups)
-        if not waiting:
-            return None
-        if waiting[0].state == "quarantined":
-            raise log.quarantined(stream, waiting[0].position)
+    if not waiting:
+        return None
+    if waiting[0].state == "quarantined":
+        raise log.quarantined(stream, waiting[0].position)
     check()
     with ledger.write() as connection:
         waiting, offset = _pass_dropped(connection, ledger, here, waiting)
@@ -73,32 +164,21 @@ def following(
         if chosen is None:
             _refuse_damaged_group(waiting)
             return None
-        delivery = StoredDelivery(
-            id=new_id(),
-            route=route,
-            stream=stream,
-            first_position=chosen.first_position,
-            first_offset=chosen.first_offset,
-            last_position=chosen.last_position,
-            last_offset=chosen.last_offset,
-            records=chosen.records,
-            generation=chosen.generation,
-            options=options,
-        )
+        delivery = StoredDelivery(id=new_id(), route=route, stream=stream, options=options, **columns_of(chosen))
         _insert(connection, ledger, delivery)
         return delivery
 
 
 def _refuse_damaged_group(waiting: Sequence[StoredSegment]) -> None:
-    damaged = (one for one in waiting if one.group == waiting[0].group and one.state == "quarantined")
-    for one in damaged:
-        raise log.quarantined(one.stream, one.position)
+    for segment in waiting:
+        if segment.group == waiting[0].group and segment.state == "quarantined":
+            raise log.quarantined(segment.stream, segment.position)
 
 
 def _open(connection: Connection, ledger: Ledger, route: str, stream: str) -> StoredDelivery | None:
     query = (
         select(deliveries)
-        .where(*_is(ledger, route, stream), deliveries.c.letters.is_(None))
+        .where(*_this_log(ledger, route, stream), deliveries.c.letters.is_(None))
         .order_by(deliveries.c.first_position, deliveries.c.first_offset)
         .limit(1)
     )
@@ -119,7 +199,7 @@ def _refuse_quarantined(connection: Connection, ledger: Ledger, delivery: Stored
         raise log.quarantined(delivery.stream, position)
 
 
-def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
+def _this_log(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
     return (
         deliveries.c.pipeline == ledger.pipeline,
         deliveries.c.route == route,
@@ -144,7 +224,7 @@ def _pass_dropped(
     connection: Connection, ledger: Ledger, here: RoutePosition, waiting: list[StoredSegment]
 ) -> tuple[list[StoredSegment], int]:
     """Move the position over segments that were dropped before it."""
-    count = next((n for n, one in enumerate(waiting) if one.state != "dropped"), len(waiting))
+    count = next((n for n, segment in enumerate(waiting) if segment.state != "dropped"), len(waiting))
     if count == 0:
         return waiting, here.offset
     last = waiting[count - 1].position
@@ -153,41 +233,23 @@ def _pass_dropped(
 
 
 def _delivery(row: Row[Any]) -> StoredDelivery:
-    return StoredDelivery(
-        id=row.id,
-        route=row.route,
-        stream=row.stream,
-        first_position=row.first_position,
-        first_offset=row.first_offset,
-        last_position=row.last_position,
-        last_offset=row.last_offset,
-        records=row.records,
-        generation=row.generation,
+    return value_of(
+        StoredDelivery,
+        row,
         options=json_codec.decode(row.options),
         letters=tuple(json_codec.decode(row.letters)) if row.letters else (),
-        marked=row.marked,
     )
 
 
-def _insert(connection: Connection, ledger: Ledger, one: StoredDelivery) -> None:
-    connection.execute(
-        insert(deliveries).values(
-            id=one.id,
-            pipeline=ledger.pipeline,
-            route=one.route,
-            stream=one.stream,
-            first_position=one.first_position,
-            first_offset=one.first_offset,
-            last_position=one.last_position,
-            last_offset=one.last_offset,
-            records=one.records,
-            generation=one.generation,
-            options=json_codec.encode(dict(one.options)),
-            letters=json_codec.encode(list(one.letters)) if one.letters else None,
-            marked=one.marked,
-            created_at=ledger.now(connection),
-        )
+def _insert(connection: Connection, ledger: Ledger, delivery: StoredDelivery) -> None:
+    columns = columns_of(
+        delivery,
+        pipeline=ledger.pipeline,
+        options=json_codec.encode(dict(delivery.options)),
+        letters=json_codec.encode(list(delivery.letters)) if delivery.letters else None,
+        created_at=ledger.now(connection),
     )
+    connection.execute(insert(deliveries).values(columns))
 
 
 def mark(ledger: Ledger, delivery: StoredDelivery, count: int) -> None:
@@ -197,8 +259,8 @@ def mark(ledger: Ledger, delivery: StoredDelivery, count: int) -> None:
 
 
 def _change(connection: Connection, delivery: StoredDelivery, **changes: Any) -> None:
-    found = connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(**changes))
-    if found.rowcount != 1:
+    changed = connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(**changes))
+    if changed.rowcount != 1:
         raise FencedError(f"the delivery {delivery.id} was ended by somebody else")
 
 
@@ -208,7 +270,7 @@ def withdraw(ledger: Ledger, delivery: StoredDelivery) -> None:
     One of several parts stays: they came of an attempt.
     """
     with ledger.write() as connection:
-        same = (*_is(ledger, delivery.route, delivery.stream), deliveries.c.letters.is_(None))
+        same = (*_this_log(ledger, delivery.route, delivery.stream), deliveries.c.letters.is_(None))
         ids = connection.execute(select(deliveries.c.id).where(*same)).scalars().all()
         if ids == [delivery.id] and not delivery.marked:
             connection.execute(deliveries.delete().where(deliveries.c.id == delivery.id))
@@ -222,12 +284,12 @@ def split(ledger: Ledger, delivery: StoredDelivery, parts: Sequence[StoredDelive
         delivery: The delivery that a destination rejected.
         parts: Consecutive ranges that cover it; their ids are made here.
     """
-    named = [evolve(one, id=new_id()) for one in parts]
+    named = [evolve(part, id=new_id()) for part in parts]
     with ledger.write() as connection:
         if connection.execute(deliveries.delete().where(deliveries.c.id == delivery.id)).rowcount != 1:
             raise FencedError(f"the delivery {delivery.id} was ended by somebody else")
-        for one in named:
-            _insert(connection, ledger, one)
+        for part in named:
+            _insert(connection, ledger, part)
     return named
 
 

@@ -1,6 +1,6 @@
 """Cursors and other small values as JSON text, and back, equal and of the same type.
 
-What JSON has no word for is written as an object with one key that begins with ``$``::
+Types that JSON does not have are written as an object with one key that begins with ``$``::
 
     date        {"$date": "2026-11-23"}
     datetime    {"$datetime": ["2026-11-23T01:02:03.000004+01:00", 0]}                (fold)
@@ -19,23 +19,21 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from muxly.errors import PluginError, StoreError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-
-__all__ = ["decode", "digest", "encode"]
+__all__ = ["decode", "decode_optional", "digest", "encode", "encode_optional"]
 
 # What the readers below raise for content that `encode` never writes.
 _UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, OSError)
 _DEPTH = 100
+_QUOTE = '"'
 _SHOWN = 80
 _TINY_OFFSET = re.compile(r"[+-]00:00:00\.(\d{6})$")
 _ALLOWED = "None, bool, int, float, str, bytes, date, datetime, Decimal, and list, tuple or dict of these"
@@ -83,6 +81,16 @@ def decode(text: str) -> Any:
             f"the stored value {_shown(text)} is not what Muxly writes ({type(cause).__name__}: {cause}); "
             "the store was changed by something else or is damaged: run `muxly db check`"
         ) from cause
+
+
+def encode_optional(value: Any) -> str | None:
+    """As `encode`; None is no text."""
+    return None if value is None else encode(value)
+
+
+def decode_optional(text: str | None) -> Any:
+    """As `decode`; no text is None."""
+    return None if text is None else decode(text)
 
 
 def digest(value: Any, name: str = "value") -> str:
@@ -217,19 +225,16 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-_QUOTE = '"'
-
-
 def readable(text: str) -> str:
     """The text for people to read; what no database takes is written as an escape."""
     return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
-def stored(name: str) -> str:
-    """A name of any characters as text that ``given`` turns back into the same name."""
+def encode_name(name: str) -> str:
+    """A name of any characters as text that ``decode_name`` turns back into the same name."""
     return name if readable(name) == name and not name.startswith(_QUOTE) else json.dumps(name)
 
 
-def given(text: str) -> str:
-    """The name that ``stored`` was given."""
+def decode_name(text: str) -> str:
+    """The name that ``encode_name`` was given."""
     return str(json.loads(text)) if text.startswith(_QUOTE) else text

@@ -1,21 +1,16 @@
-"""The log of a stream: its segments in the order of their positions."""
+"""The log of a stream: its segments in the order of their positions, and the versions of its schema."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, func, select
 
 from muxly.errors import StreamError
 from muxly.store import json_codec
-from muxly.store.rows import StoredSegment
-from muxly.store.schema.tables import segments
-
-if TYPE_CHECKING:
-    from sqlalchemy import Row
-
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import RoutePosition, StoredDelivery
+from muxly.store.ledger import Ledger
+from muxly.store.rows import RoutePosition, StoredDelivery, StoredSegment, value_of
+from muxly.store.schema.tables import schema_versions, segments
 
 
 def segments_of(ledger: Ledger, delivery: StoredDelivery) -> list[StoredSegment]:
@@ -36,22 +31,7 @@ def segments_of(ledger: Ledger, delivery: StoredDelivery) -> list[StoredSegment]
 
 def segment_of(row: Row[Any]) -> StoredSegment:
     """A segment's row as a value."""
-    return StoredSegment(
-        stream=row.stream,
-        position=row.position,
-        key=row.key,
-        group=row.group,
-        generation=row.generation,
-        schema_version=row.schema_version,
-        records=row.records,
-        bytes=row.bytes,
-        file=row.file,
-        offset=row.offset,
-        length=row.length,
-        digest=row.digest,
-        replaces=tuple(json_codec.decode(row.replaces)) if row.replaces else (),
-        state=row.state,
-    )
+    return value_of(StoredSegment, row, replaces=tuple(json_codec.decode(row.replaces)) if row.replaces else ())
 
 
 def behind(ledger: Ledger, here: RoutePosition) -> tuple[Any, Any, Any]:
@@ -69,3 +49,38 @@ def quarantined(stream: str, position: int, why: str = "") -> StreamError:
         f"{why}{'; it' if why else f'the segment {position} of stream {stream!r}'} is quarantined and holds the "
         f"stream up: `muxly segments drop {stream} {position}` gives it up, `muxly state set` reads it again"
     )
+
+
+def schema_of(ledger: Ledger, stream: str, version: int) -> bytes | None:
+    """The Arrow IPC bytes of one version of a stream's schema."""
+    with ledger.read() as connection:
+        query = select(schema_versions.c.schema).where(
+            schema_versions.c.pipeline == ledger.pipeline,
+            schema_versions.c.stream == stream,
+            schema_versions.c.version == version,
+        )
+        return connection.execute(query).scalar()
+
+
+def newest_schema(ledger: Ledger, stream: str) -> tuple[int, bytes] | None:
+    """The number and Arrow IPC bytes of the stream's newest schema."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(schema_versions.c.version, schema_versions.c.schema)
+            .where(schema_versions.c.pipeline == ledger.pipeline, schema_versions.c.stream == stream)
+            .order_by(schema_versions.c.version.desc())
+            .limit(1)
+        ).one_or_none()
+    return None if row is None else (row.version, row.schema)
+
+
+def schema_numbers(ledger: Ledger) -> dict[str, int]:
+    """The number of each stream's newest schema, by stream."""
+    query = (
+        select(schema_versions.c.stream, func.max(schema_versions.c.version).label("newest"))
+        .where(schema_versions.c.pipeline == ledger.pipeline)
+        .group_by(schema_versions.c.stream)
+        .order_by(schema_versions.c.stream)
+    )
+    with ledger.read() as connection:
+        return {row.stream: row.newest for row in connection.execute(query)}

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from muxly._ids import new_id
+from muxly.batch import Cursor
+from muxly.connector import Partition
 from muxly.store import json_codec
-from muxly.store.rows import StoredPartition, StoredPlan
+from muxly.store.ledger import Ledger
+from muxly.store.rows import StoredPartition, StoredPlan, value_of
 from muxly.store.schema.tables import partitions, plans, segments, streams
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from sqlalchemy import Connection
-
-    from muxly.batch import Cursor
-    from muxly.connector import Partition
-    from muxly.store.ledger import Ledger
 
 
 def stream_cursor(ledger: Ledger, stream: str) -> Cursor:
     """How far the stream has been read; None = never, or reset."""
     with ledger.read() as connection:
-        text = connection.execute(select(streams.c.cursor).where(*_is(ledger, stream))).scalar()
-    return None if text is None else json_codec.decode(text)
+        text = connection.execute(select(streams.c.cursor).where(*_this_stream(ledger, stream))).scalar()
+    return json_codec.decode_optional(text)
 
 
 def boundary(ledger: Ledger, stream: str) -> Any:
     """What is kept to recognise repeats at the cursor; None = nothing."""
     with ledger.read() as connection:
-        text = connection.execute(select(streams.c.boundary).where(*_is(ledger, stream))).scalar()
-    return None if text is None else json_codec.decode(text)
+        text = connection.execute(select(streams.c.boundary).where(*_this_stream(ledger, stream))).scalar()
+    return json_codec.decode_optional(text)
 
 
 def own_boundaries(ledger: Ledger, plan: str, ordinal: int) -> Mapping[str, Any]:
     """What is kept, by stream, to recognise what a partition of a plan has sealed itself."""
     query = select(partitions.c.boundaries).where(partitions.c.plan == plan, partitions.c.ordinal == ordinal)
     with ledger.read() as connection:
-        return _decoded(connection.execute(query).scalar()) or {}
+        return json_codec.decode_optional(connection.execute(query).scalar()) or {}
 
 
 def unfinished(ledger: Ledger, stream: str, options_digest: str | None = None) -> StoredPlan | None:
@@ -51,28 +46,27 @@ def unfinished(ledger: Ledger, stream: str, options_digest: str | None = None) -
         row = connection.execute(query).one_or_none()
         if row is None:
             return None
-        found = connection.execute(
+        parts = connection.execute(
             select(partitions).where(partitions.c.plan == row.id).order_by(partitions.c.ordinal)
         ).all()
-    return StoredPlan(
-        id=row.id,
-        stream=stream,
-        generation=row.generation,
-        cursor=_decoded(row.cursor),
-        boundaries=_decoded(row.boundaries) or {},
-        schema=row.schema,
-        partitions=tuple(
-            StoredPartition(
-                ordinal=one.ordinal,
-                id=json_codec.given(one.partition),
-                start=_decoded(one.start),
-                cursor=_decoded(one.cursor),
-                payload=_decoded(one.payload),
-                records=one.records,
-                done=bool(one.done),
-            )
-            for one in found
-        ),
+    return value_of(
+        StoredPlan,
+        row,
+        cursor=json_codec.decode_optional(row.cursor),
+        boundaries=json_codec.decode_optional(row.boundaries) or {},
+        partitions=tuple(_partition(part) for part in parts),
+    )
+
+
+def _partition(row: Row[Any]) -> StoredPartition:
+    return value_of(
+        StoredPartition,
+        row,
+        id=json_codec.decode_name(row.partition),
+        start=json_codec.decode_optional(row.start),
+        cursor=json_codec.decode_optional(row.cursor),
+        payload=json_codec.decode_optional(row.payload),
+        done=bool(row.done),
     )
 
 
@@ -99,46 +93,54 @@ def store(
         children: Streams whose records come with this one's.
         schema: Arrow IPC bytes of the schema, if known.
     """
-    planned, children = list(partitions_planned), list(children)
+    children = list(children)
+    planned = tuple(_unread(number, partition) for number, partition in enumerate(partitions_planned))
     with ledger.write() as connection:
-        now = ledger.now(connection)
         _discard_unfinished(connection, ledger, stream)
-        generation = _generation(connection, ledger, stream, children, from_start)
-        boundaries = _boundaries(connection, ledger, [stream, *children])
         plan = StoredPlan(
             id=new_id(),
             stream=stream,
-            generation=generation,
+            generation=_generation(connection, ledger, stream, children, from_start),
             cursor=cursor,
-            boundaries=boundaries,
+            boundaries=_boundaries(connection, ledger, [stream, *children]),
             schema=schema,
-            partitions=tuple(
-                StoredPartition(
-                    ordinal=number, id=one.id, start=one.cursor, cursor=one.cursor,
-                    payload=one.payload, records=one.records,
-                )
-                for number, one in enumerate(planned)
-            ),
-        )  # fmt: skip
-        connection.execute(
-            insert(plans).values(
-                id=plan.id,
-                pipeline=ledger.pipeline,
-                stream=stream,
-                generation=generation,
-                options_digest=options_digest,
-                cursor=_encoded(cursor),
-                boundaries=_encoded(boundaries or None),
-                schema=schema,
-                state="open",
-                created_at=now,
-            )
+            partitions=planned,
         )
-        if plan.partitions:
-            connection.execute(insert(partitions), [_partition_row(plan.id, one) for one in plan.partitions])
-        else:
+        _insert(connection, ledger, plan, options_digest)
+        if not planned:
             finish(connection, ledger, plan.id)
     return plan
+
+
+def _unread(number: int, partition: Partition) -> StoredPartition:
+    """A partition of which nothing has been read."""
+    return StoredPartition(
+        ordinal=number,
+        id=partition.id,
+        start=partition.cursor,
+        cursor=partition.cursor,
+        payload=partition.payload,
+        records=partition.records,
+    )
+
+
+def _insert(connection: Connection, ledger: Ledger, plan: StoredPlan, options_digest: str) -> None:
+    connection.execute(
+        insert(plans).values(
+            id=plan.id,
+            pipeline=ledger.pipeline,
+            stream=plan.stream,
+            generation=plan.generation,
+            options_digest=options_digest,
+            cursor=json_codec.encode_optional(plan.cursor),
+            boundaries=json_codec.encode_optional(plan.boundaries or None),
+            schema=plan.schema,
+            state="open",
+            created_at=ledger.now(connection),
+        )
+    )
+    if plan.partitions:
+        connection.execute(insert(partitions), [_partition_row(plan.id, part) for part in plan.partitions])
 
 
 def _boundaries(connection: Connection, ledger: Ledger, family: list[str]) -> dict[str, Any]:
@@ -150,16 +152,16 @@ def _boundaries(connection: Connection, ledger: Ledger, family: list[str]) -> di
     return {name: json_codec.decode(text) for name, text in connection.execute(query)}
 
 
-def _partition_row(plan: str, one: StoredPartition) -> dict[str, Any]:
-    start = _encoded(one.start)
+def _partition_row(plan: str, part: StoredPartition) -> dict[str, Any]:
+    start = json_codec.encode_optional(part.start)
     return {
         "plan": plan,
-        "ordinal": one.ordinal,
-        "partition": json_codec.stored(one.id),
+        "ordinal": part.ordinal,
+        "partition": json_codec.encode_name(part.id),
         "start": start,
         "cursor": start,
-        "payload": _encoded(one.payload),
-        "records": one.records,
+        "payload": json_codec.encode_optional(part.payload),
+        "records": part.records,
         "done": 0,
     }
 
@@ -168,8 +170,8 @@ def _generation(connection: Connection, ledger: Ledger, stream: str, children: I
     """The generation of a new plan; a plan from the start begins the next one."""
     family = [stream, *children, *_children(connection, ledger, stream)]
     mine = streams.c.pipeline == ledger.pipeline
-    found = connection.execute(select(streams.c.generation).where(mine, streams.c.stream.in_(family))).scalars()
-    generation = max(found, default=0)
+    known = connection.execute(select(streams.c.generation).where(mine, streams.c.stream.in_(family))).scalars()
+    generation = max(known, default=0)
     if from_start:
         generation += 1
         connection.execute(
@@ -194,13 +196,13 @@ def finish(connection: Connection, ledger: Ledger, plan: str) -> None:
         .where(partitions.c.plan == plan)
         .order_by(partitions.c.ordinal)
     ).all()
-    cursor = row.cursor if row.cursor is not None else _reached([(one.partition, one.cursor) for one in parts])
+    cursor = row.cursor if row.cursor is not None else _reached([(part.partition, part.cursor) for part in parts])
     change: dict[str, Any] = {"sealed_generation": row.generation, "updated_at": ledger.now(connection)}
     family = {row.stream, *_children(connection, ledger, row.stream)}
     mine = streams.c.pipeline == ledger.pipeline
     connection.execute(update(streams).where(mine, streams.c.stream.in_(family)).values(**change))
     if cursor is not None:
-        connection.execute(update(streams).where(*_is(ledger, row.stream)).values(cursor=cursor))
+        connection.execute(update(streams).where(*_this_stream(ledger, row.stream)).values(cursor=cursor))
     connection.execute(update(plans).where(plans.c.id == plan).values(state="done"))
     _forget_older(connection, ledger, row.stream, plan)
 
@@ -214,7 +216,7 @@ def _reached(parts: list[tuple[str, str | None]]) -> str | None:
     """The stream's cursor where the plan names none, encoded."""
     if len(parts) == 1:
         return parts[0][1]
-    cursors = {json_codec.given(name): json_codec.decode(text) for name, text in parts if text is not None}
+    cursors = {json_codec.decode_name(name): json_codec.decode(text) for name, text in parts if text is not None}
     return json_codec.encode(cursors) if cursors else None
 
 
@@ -234,7 +236,11 @@ def set_cursor(ledger: Ledger, stream: str, cursor: Cursor) -> None:
     """Set the stream's cursor by hand; its unfinished plan is discarded, its boundary forgotten."""
     with ledger.write() as connection:
         _discard_unfinished(connection, ledger, stream)
-        connection.execute(update(streams).where(*_is(ledger, stream)).values(cursor=_encoded(cursor), boundary=None))
+        connection.execute(
+            update(streams)
+            .where(*_this_stream(ledger, stream))
+            .values(cursor=json_codec.encode_optional(cursor), boundary=None)
+        )
 
 
 def reset(ledger: Ledger, names: Iterable[str]) -> None:
@@ -259,16 +265,8 @@ def cursor_before(ledger: Ledger, stream: str, position: int) -> Cursor:
                 segments.c.position == position,
             )
         ).scalar()
-    return _decoded(text)
+    return json_codec.decode_optional(text)
 
 
-def _is(ledger: Ledger, stream: str) -> tuple[Any, Any]:
+def _this_stream(ledger: Ledger, stream: str) -> tuple[Any, Any]:
     return streams.c.pipeline == ledger.pipeline, streams.c.stream == stream
-
-
-def _encoded(value: Any) -> str | None:
-    return None if value is None else json_codec.encode(value)
-
-
-def _decoded(text: str | None) -> Any:
-    return None if text is None else json_codec.decode(text)

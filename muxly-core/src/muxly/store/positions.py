@@ -1,22 +1,23 @@
-"""Positions: how far each route has come in the log of each stream."""
+"""Positions: how far each route has come in the log of each stream.
+
+A position begins with ``register``, or with ``add_stream`` where a stream is first seen while it is sealed. Four
+functions move it from there, each in the transaction that also counts the records it passes:
+``acknowledge.acknowledge`` past what was delivered, ``deliveries.following`` past segments that were dropped,
+``supersede`` past full reads that a newer one replaces, and ``replay`` back to where delivering begins again.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
-from muxly.store import accounts, backlog, json_codec
-from muxly.store.rows import RoutePosition
-from muxly.store.schema.tables import deliveries, route_positions, streams
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
-
-    from sqlalchemy import Connection, Row
-
-    from muxly.store.ledger import Ledger
+from muxly.store import accounts, json_codec
+from muxly.store.ledger import Ledger
+from muxly.store.rows import RoutePosition, StreamGenerations, value_of
+from muxly.store.schema.tables import deliveries, route_positions, segments, streams
 
 
 def register(
@@ -30,7 +31,7 @@ def register(
     Args:
         ledger: The ledger of this run.
         subscriptions: The routes of each stream.
-        definitions: What is known of each stream: ``parent`` and the keys; kept so that a
+        definitions: The definition of each stream: ``parent`` and the keys; kept so that a
             backlog can be delivered while the source is away.
 
     Returns:
@@ -40,7 +41,7 @@ def register(
     with ledger.write() as connection:
         now = ledger.now(connection)
         known = _heads(connection, ledger)
-        served = {(one.route, one.stream) for one in _all(connection, ledger)}
+        served = {(position.route, position.stream) for position in _all(connection, ledger)}
         for stream, routes in subscriptions.items():
             if stream not in known:
                 parent = definitions.get(stream, {}).get("parent")
@@ -67,7 +68,7 @@ def _define(connection: Connection, ledger: Ledger, definitions: Mapping[str, Ma
 
 
 def definitions(ledger: Ledger) -> dict[str, dict[str, Any]]:
-    """What is known of every stream of the ledger."""
+    """The definition of every stream of the ledger, by stream, as ``register`` was given it."""
     with ledger.read() as connection:
         rows = connection.execute(
             select(streams.c.stream, streams.c.definition).where(streams.c.pipeline == ledger.pipeline)
@@ -130,31 +131,26 @@ def _all(connection: Connection, ledger: Ledger) -> list[RoutePosition]:
 
 def get(connection: Connection, ledger: Ledger, route: str, stream: str) -> RoutePosition:
     """One route's position in one stream; the row exists."""
-    row = connection.execute(select(route_positions).where(*_is(ledger, route, stream))).one()
+    row = connection.execute(select(route_positions).where(*_this_route(ledger, route, stream))).one()
     return _position(row)
 
 
 def _position(row: Row[Any]) -> RoutePosition:
-    return RoutePosition(
-        route=row.route,
-        stream=row.stream,
-        position=row.position,
-        offset=row.offset,
-        begun=row.begun,
-        completed=row.completed,
-        state=None if row.state is None else json_codec.decode(row.state),
-        detached=row.detached_at is not None,
+    return value_of(
+        RoutePosition, row, state=json_codec.decode_optional(row.state), detached=row.detached_at is not None
     )
 
 
 def change(connection: Connection, ledger: Ledger, route: str, stream: str, **changes: Any) -> None:
     """Change columns of one route's position."""
     connection.execute(
-        update(route_positions).where(*_is(ledger, route, stream)).values(updated_at=ledger.now(connection), **changes)
+        update(route_positions)
+        .where(*_this_route(ledger, route, stream))
+        .values(updated_at=ledger.now(connection), **changes)
     )
 
 
-def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
+def _this_route(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
     return (
         route_positions.c.pipeline == ledger.pipeline,
         route_positions.c.route == route,
@@ -163,17 +159,17 @@ def _is(ledger: Ledger, route: str, stream: str) -> tuple[Any, Any, Any]:
 
 
 def detach(ledger: Ledger, route: str, names: Iterable[str]) -> None:
-    """Let the route's backlog go: counted as dropped, and kept in the spool only by retention."""
+    """Give up the route's backlog: counted as dropped, and kept in the spool only by retention."""
     with ledger.write() as connection:
         for stream in names:
-            waiting = backlog.pending_in(connection, ledger, route, stream).get((route, stream), 0)
-            letters = backlog.letters_in(connection, ledger, route, stream).get((route, stream), 0)
+            waiting = accounts.pending_in(connection, ledger, route, stream).get((route, stream), 0)
+            letters = accounts.letters_in(connection, ledger, route, stream).get((route, stream), 0)
             accounts.add(connection, ledger, route, stream, dropped=waiting - letters)
             change(connection, ledger, route, stream, detached_at=ledger.now(connection))
 
 
 def detached(connection: Connection, ledger: Ledger, stream: str) -> list[str]:
-    """The routes that let the stream's records go."""
+    """The routes that are detached from the stream."""
     query = select(route_positions.c.route).where(
         route_positions.c.pipeline == ledger.pipeline,
         route_positions.c.stream == stream,
@@ -193,7 +189,7 @@ def replay(ledger: Ledger, route: str, stream: str, after: int) -> int:
     """
     with ledger.write() as connection:
         here = get(connection, ledger, route, stream)
-        before = backlog.pending_in(connection, ledger, route, stream).get((route, stream), 0)
+        before = accounts.pending_in(connection, ledger, route, stream).get((route, stream), 0)
         changes: dict[str, Any] = {"position": after, "detached_at": None}
         if not (here.detached and here.position == after):
             changes["offset"] = 0
@@ -201,7 +197,7 @@ def replay(ledger: Ledger, route: str, stream: str, after: int) -> int:
         if here.completed > here.begun:
             changes["completed"] = 0  # it joined late and has seen no full read; now it gets one
         change(connection, ledger, route, stream, **changes)
-        count = backlog.pending_in(connection, ledger, route, stream).get((route, stream), 0) - before
+        count = accounts.pending_in(connection, ledger, route, stream).get((route, stream), 0) - before
         accounts.add(connection, ledger, route, stream, replayed=count)
     return count
 
@@ -245,7 +241,7 @@ def forget(ledger: Ledger, route: str, names: Iterable[str] | None = None) -> in
         How many records were waiting.
     """
     with ledger.write() as connection:
-        waiting = backlog.pending_in(connection, ledger, route)
+        waiting = accounts.pending_in(connection, ledger, route)
         chosen = [stream for _route, stream in waiting] if names is None else list(names)
         for stream in chosen:
             accounts.add(connection, ledger, route, stream, dropped=waiting.get((route, stream), 0))
@@ -253,3 +249,51 @@ def forget(ledger: Ledger, route: str, names: Iterable[str] | None = None) -> in
             here = (table.c.pipeline == ledger.pipeline, table.c.route == route, table.c.stream.in_(chosen))
             connection.execute(table.delete().where(*here))
     return sum(waiting.get((route, stream), 0) for stream in chosen)
+
+
+def generations_of(ledger: Ledger, stream: str) -> StreamGenerations:
+    """Which full reads of a stream are in its log."""
+    with ledger.read() as connection:
+        row = connection.execute(
+            select(streams.c.generation, streams.c.sealed_generation, streams.c.head).where(
+                streams.c.pipeline == ledger.pipeline, streams.c.stream == stream
+            )
+        ).one_or_none()
+    if row is None:
+        return StreamGenerations(newest=0, sealed=0, head=0)
+    return StreamGenerations(newest=row.generation, sealed=row.sealed_generation, head=row.head)
+
+
+def supersede(ledger: Ledger, route: str, stream: str, *, generation: int) -> int:
+    """Pass over what an older generation left undelivered, because a newer one is whole.
+
+    Returns:
+        How many records were superseded.
+    """
+    with ledger.write() as connection:
+        here = get(connection, ledger, route, stream)
+        if here.detached:
+            return 0
+        old = (
+            select(segments.c.position, segments.c.records, segments.c.state)
+            .where(
+                segments.c.pipeline == ledger.pipeline,
+                segments.c.stream == stream,
+                segments.c.position > here.position,
+                segments.c.generation < generation,
+            )
+            .order_by(segments.c.position)
+        )
+        rows = connection.execute(old).all()
+        if not rows:
+            return 0
+        waiting = [
+            row.records - (here.offset if row.position == here.position + 1 else 0)
+            for row in rows
+            if row.state == "sealed"
+        ]
+        count = int(sum(waiting))
+        give_up_deliveries(connection, ledger, route, stream)
+        change(connection, ledger, route, stream, position=rows[-1].position, offset=0, rejected=0)
+        accounts.add(connection, ledger, route, stream, superseded=count)
+        return count

@@ -1,25 +1,24 @@
-"""Retention: pruning what nobody needs, and setting aside what is damaged."""
+"""Retention: pruning what nobody needs, and setting aside what is damaged.
+
+A segment's row goes before its file, never the other way round. Between the two, and after a crash there, the spool
+holds a file that no row names: nobody looks for it, and the next run's sweep deletes it. In the other order a crash
+would leave a row whose file is gone, which is a damaged segment that holds its stream up. A file may hold several
+segments, so it goes only when no row names it any more, which is asked in the transaction that deletes the rows.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
-from muxly.store import accounts, backlog
+from muxly.store import accounts
+from muxly.store.ledger import Ledger
 from muxly.store.log import segment_of
+from muxly.store.rows import StoredSegment
 from muxly.store.schema.tables import deliveries, route_positions, segments
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
-
-    from sqlalchemy import ColumnElement, Connection
-
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import StoredSegment
-
 
 T = TypeVar("T")
 _NAMES = 1000  # far below what a database takes in one statement
@@ -83,18 +82,18 @@ def _delete(connection: Connection, ledger: Ledger, going: Sequence[Any]) -> Non
     for row in going:
         gone.setdefault(row.stream, []).append(row.position)
     for stream, chosen in gone.items():
-        for some in _in_pieces(chosen):
+        for chunk in _chunks(chosen):
             here = (segments.c.pipeline == ledger.pipeline, segments.c.stream == stream)
-            connection.execute(segments.delete().where(*here, segments.c.position.in_(some)))
+            connection.execute(segments.delete().where(*here, segments.c.position.in_(chunk)))
 
 
-def _in_pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The values in pieces that fit into one statement."""
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The values in parts that fit into one statement."""
     for start in range(0, len(values), _NAMES):
         yield values[start : start + _NAMES]
 
 
-def _one(ledger: Ledger, stream: str, position: int) -> ColumnElement[bool]:
+def _segment_at(ledger: Ledger, stream: str, position: int) -> ColumnElement[bool]:
     return and_(
         segments.c.pipeline == ledger.pipeline,
         segments.c.stream == stream,
@@ -128,11 +127,11 @@ def _delivered_everywhere(ledger: Ledger) -> ColumnElement[bool]:
 
 
 def _unnamed(connection: Connection, ledger: Ledger, names: set[str]) -> list[str]:
-    found: set[str | None] = set()
-    for some in _in_pieces(sorted(names)):
-        here = (segments.c.pipeline == ledger.pipeline, segments.c.file.in_(some))
-        found |= set(connection.execute(select(segments.c.file).where(*here)).scalars())
-    return sorted(names - found)
+    still_named: set[str | None] = set()
+    for chunk in _chunks(sorted(names)):
+        here = (segments.c.pipeline == ledger.pipeline, segments.c.file.in_(chunk))
+        still_named |= set(connection.execute(select(segments.c.file).where(*here)).scalars())
+    return sorted(names - still_named)
 
 
 def quarantine(ledger: Ledger, segment: StoredSegment) -> None:
@@ -140,11 +139,11 @@ def quarantine(ledger: Ledger, segment: StoredSegment) -> None:
     with ledger.write() as connection:
         changed = connection.execute(
             update(segments)
-            .where(_one(ledger, segment.stream, segment.position), segments.c.state == "sealed")
+            .where(_segment_at(ledger, segment.stream, segment.position), segments.c.state == "sealed")
             .values(state="quarantined")
         )
         if changed.rowcount:
-            for route, count in backlog.left_of(connection, ledger, segment.stream, segment.position).items():
+            for route, count in accounts.left_of(connection, ledger, segment.stream, segment.position).items():
                 accounts.add(connection, ledger, route, segment.stream, quarantined=count)
 
 
@@ -159,15 +158,15 @@ def drop(ledger: Ledger, stream: str, chosen: Iterable[int]) -> tuple[int, list[
     total, names = 0, set()
     with ledger.write() as connection:
         for position in chosen:
-            row = connection.execute(select(segments).where(_one(ledger, stream, position))).one_or_none()
+            row = connection.execute(select(segments).where(_segment_at(ledger, stream, position))).one_or_none()
             if row is None or row.state == "dropped":
                 continue
-            for route, count in backlog.left_of(connection, ledger, stream, position).items():
+            for route, count in accounts.left_of(connection, ledger, stream, position).items():
                 back = count if row.state == "quarantined" else 0
                 accounts.add(connection, ledger, route, stream, dropped=count, quarantined=-back)
                 total += count
             connection.execute(
-                update(segments).where(_one(ledger, stream, position)).values(state="dropped", file=None)
+                update(segments).where(_segment_at(ledger, stream, position)).values(state="dropped", file=None)
             )
             _give_up_deliveries(connection, ledger, stream, position)
             names |= {row.file} if row.file else set()
@@ -187,5 +186,5 @@ def _give_up_deliveries(connection: Connection, ledger: Ledger, stream: str, pos
 
 def missing(kept: Sequence[StoredSegment], after: int, head: int) -> int | None:
     """The first position after ``after``, and up to the head, that cannot be delivered any more."""
-    whole = {one.position for one in kept if one.state == "sealed"}
+    whole = {segment.position for segment in kept if segment.state == "sealed"}
     return next((position for position in range(after + 1, head + 1) if position not in whole), None)

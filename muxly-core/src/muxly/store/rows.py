@@ -1,15 +1,46 @@
-"""The ledger's rows as values."""
+"""The ledger's rows as values, and one mapping between a row and its value."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import field, frozen
+from attrs import AttrsInstance, field, fields, frozen
+
+from muxly.batch import Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from sqlalchemy import Row
 
-    from muxly.batch import Cursor
+V = TypeVar("V", bound=AttrsInstance)
+
+
+def columns_of(value: AttrsInstance, **others: Any) -> dict[str, Any]:
+    """A value's fields as columns of the same names.
+
+    Args:
+        value: The value.
+        **others: Columns that are encoded, or that the value does not have.
+    """
+    return {name: getattr(value, name) for name in _field_names(type(value)) if name not in others} | others
+
+
+def value_of(kind: type[V], row: Row[Any], **others: Any) -> V:
+    """A row as a value; each field comes from the column of the same name.
+
+    Args:
+        kind: The class of the value.
+        row: The row, with a column for every field that is not given.
+        **others: Fields that are decoded, or that stand in no column.
+    """
+    columns = row._mapping
+    return kind(**{name: columns[name] for name in _field_names(kind) if name not in others}, **others)
+
+
+@cache
+def _field_names(kind: type[AttrsInstance]) -> tuple[str, ...]:
+    return tuple(attribute.name for attribute in fields(kind))
 
 
 @frozen(kw_only=True)
@@ -82,13 +113,12 @@ class Letter:
 
 
 @frozen(kw_only=True)
-class WrittenSegment:
-    """A segment that is durable in the spool and waits for its position.
+class SegmentContent:
+    """What of a segment is the same before and after it is sealed.
 
     Args:
         key: ``stream/partition/reading/sequence``: never used twice.
         stream: Whose log it joins.
-        parent: The stream that was being read, if this is a child of it.
         schema_version: Which version of the stream's schema its bytes have; 0 = no records.
         records: How many it holds.
         bytes: Their size in memory, in bytes.
@@ -108,8 +138,18 @@ class WrittenSegment:
     offset: int
     length: int
     digest: str
-    parent: str | None = None
     replaces: tuple[tuple[Any, ...], ...] = ()
+
+
+@frozen(kw_only=True)
+class WrittenSegment(SegmentContent):
+    """A segment that is durable in the spool and waits for its position.
+
+    Args:
+        parent: The stream that was being read, if this is a child of it.
+    """
+
+    parent: str | None = None
 
 
 @frozen(kw_only=True)
@@ -144,40 +184,26 @@ class WrittenGroup:
 
 
 @frozen(kw_only=True)
-class StoredSegment:
+class StoredSegment(SegmentContent):
     """A segment in the log of its stream.
 
     Args:
-        stream: Whose log.
         position: Its number there, from 1.
-        key: Its key in the spool.
         group: The position of its group's first segment in this stream.
         generation: The full read it belongs to.
-        schema_version: Its schema's version.
-        records: How many it holds.
-        bytes: Their size in memory.
-        file: The spool's file; None = no records.
-        offset: Where it begins there.
-        length: How long it is there.
-        digest: SHA-256 of those bytes, hex.
-        replaces: Values of the overwrite key that it replaces.
         state: ``sealed``, ``quarantined`` or ``dropped``.
     """
 
-    stream: str
     position: int
-    key: str
     group: int
     generation: int
-    schema_version: int
-    records: int
-    bytes: int
-    file: str | None
-    offset: int
-    length: int
-    digest: str
-    replaces: tuple[tuple[Any, ...], ...] = ()
     state: str = "sealed"
+
+    @classmethod
+    def of(cls, written: WrittenSegment, *, position: int, group: int, generation: int) -> StoredSegment:
+        """The segment as it is sealed at a position."""
+        content = {name: getattr(written, name) for name in _field_names(SegmentContent)}
+        return cls(**content, position=position, group=group, generation=generation)
 
 
 @frozen(kw_only=True)
@@ -206,19 +232,44 @@ class RoutePosition:
 
 
 @frozen(kw_only=True)
-class StoredDelivery:
-    """What is being delivered under one id.
+class LogRange:
+    """Consecutive records of a stream's log; a segment may be cut at either end.
 
     Args:
-        id: A ULID; never changes until the delivery ends.
-        route: The route's name.
-        stream: The stream's name.
         first_position: Where it begins: this segment,
         first_offset: from this record on,
         last_position: up to this segment,
         last_offset: up to before this record.
         records: How many that are, before filters.
         generation: The full read they belong to.
+    """
+
+    first_position: int
+    first_offset: int
+    last_position: int
+    last_offset: int
+    records: int
+    generation: int
+
+    def part_of(self, position: int, records: int) -> tuple[int, int]:
+        """The first record of one of its segments that belongs to it, and the one before which it ends.
+
+        Args:
+            position: The segment's position.
+            records: How many records the segment holds.
+        """
+        first = self.first_offset if position == self.first_position else 0
+        return first, self.last_offset if position == self.last_position else records
+
+
+@frozen(kw_only=True)
+class StoredDelivery(LogRange):
+    """The records that are delivered under one id.
+
+    Args:
+        id: A ULID; never changes until the delivery ends.
+        route: The route's name.
+        stream: The stream's name.
         options: The route's mode, columns and filter as they were then.
         letters: Ids of the dead letters that are delivered again, if it is such a replay.
         marked: So many records, after filters, are delivered already.
@@ -227,19 +278,13 @@ class StoredDelivery:
     id: str
     route: str
     stream: str
-    first_position: int
-    first_offset: int
-    last_position: int
-    last_offset: int
-    records: int
-    generation: int
     options: Mapping[str, Any]
     letters: tuple[str, ...] = ()
     marked: int = 0
 
 
 @frozen(kw_only=True)
-class Generations:
+class StreamGenerations:
     """The full reads of a stream.
 
     Args:

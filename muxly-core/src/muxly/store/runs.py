@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import insert, select, update
 
 from muxly.store import json_codec
+from muxly.store.ledger import Ledger
 from muxly.store.schema.tables import accounts, runs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from muxly.store.ledger import Ledger
 
 KEPT_RUNS = 1000
 

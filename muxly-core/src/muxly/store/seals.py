@@ -1,26 +1,30 @@
-"""Sealing: groups that are durable in the spool become part of their streams' logs."""
+"""Sealing: groups that are durable in the spool become part of their streams' logs.
+
+The files come first: they, their names and the spool's folder are synced before the transaction begins, so a row never
+names bytes that a power cut could still take away. A crash before its commit leaves files that no row names, which are
+swept, and cursors that have not moved, so the records are read again. A crash after it leaves nothing to do.
+
+The lease keeps other runs out, and the partition's cursor keeps out late threads of this run: a group is sealed only if
+its partition still has the cursor that this reading began from, and its plan is still open. A reading that was left
+behind, because it stalled and its partition was read again, or because its plan was discarded, finds another cursor or
+no open plan and is refused. Without that, the same records would be sealed twice.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from muxly.errors import FencedError
 from muxly.store import accounts, dead_letters, json_codec, plans, positions
-from muxly.store.rows import StoredSegment
+from muxly.store.ledger import Ledger
+from muxly.store.rows import StoredSegment, WrittenGroup, WrittenSegment, columns_of
 from muxly.store.schema.tables import partitions, schema_versions, segments, streams
 from muxly.store.schema.tables import plans as plans_table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
-
-    from sqlalchemy import Connection
-
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import WrittenGroup, WrittenSegment
 
 
 def seal(
@@ -71,12 +75,15 @@ class _Sealing:
         _move_cursor(self._connection, group)
         _store_schemas(self._connection, self._ledger, group, self._now)
         first: dict[str, int] = {}
-        for one in group.segments:
-            stream = self._stream(one, group.plan)
+        for written in group.segments:
+            stream = self._stream(written, group.plan)
             stream["head"] += 1
-            begin = first.setdefault(one.stream, stream["head"])
-            self.segments.append((group, _stored(one, stream["head"], begin, self._generation(group.plan))))
-            self._count(one.stream, sealed=one.records)
+            begin = first.setdefault(written.stream, stream["head"])
+            segment = StoredSegment.of(
+                written, position=stream["head"], group=begin, generation=self._generation(group.plan)
+            )
+            self.segments.append((group, segment))
+            self._count(written.stream, sealed=written.records)
         for name, kept in group.boundaries.items():
             self._streams[name]["boundary"] = json_codec.encode(kept)
         for letter in group.letters:
@@ -102,7 +109,7 @@ class _Sealing:
         return stream
 
     def _head(self, segment: WrittenSegment) -> int:
-        query = select(streams.c.head).where(*_is(self._ledger, segment.stream))
+        query = select(streams.c.head).where(*_this_stream(self._ledger, segment.stream))
         head = self._connection.execute(query).scalar()
         if head is None:
             routes = self._routes_of(segment.stream)
@@ -115,10 +122,10 @@ class _Sealing:
     def write(self) -> None:
         """Write segments, heads, boundaries and sums."""
         if self.segments:
-            rows = [_row(self._ledger, group, one, self._now) for group, one in self.segments]
+            rows = [_row(self._ledger, group, segment, self._now) for group, segment in self.segments]
             self._connection.execute(insert(segments), rows)
         for name, changes in self._streams.items():
-            self._connection.execute(update(streams).where(*_is(self._ledger, name)).values(**changes))
+            self._connection.execute(update(streams).where(*_this_stream(self._ledger, name)).values(**changes))
         for name, sums in self._sums.items():
             accounts.add(self._connection, self._ledger, "", name, **sums)
             for route in positions.detached(self._connection, self._ledger, name) if sums["sealed"] else ():
@@ -126,7 +133,7 @@ class _Sealing:
 
 
 def _move_cursor(connection: Connection, group: WrittenGroup) -> None:
-    before = None if group.cursor_before is None else json_codec.encode(group.cursor_before)
+    before = json_codec.encode_optional(group.cursor_before)
     moved: dict[str, Any] = {"done": int(group.done)}
     if group.own_boundaries or group.done:
         moved["boundaries"] = json_codec.encode(dict(group.own_boundaries)) if not group.done else None
@@ -156,55 +163,21 @@ def _store_schemas(connection: Connection, ledger: Ledger, group: WrittenGroup, 
             connection.execute(insert(schema_versions).values(**here, schema=schema, created_at=now))
 
 
-def _is(ledger: Ledger, stream: str) -> tuple[Any, Any]:
+def _this_stream(ledger: Ledger, stream: str) -> tuple[Any, Any]:
     return streams.c.pipeline == ledger.pipeline, streams.c.stream == stream
 
 
-def _stored(one: WrittenSegment, position: int, group: int, generation: int) -> StoredSegment:
-    return StoredSegment(
-        stream=one.stream,
-        position=position,
-        key=one.key,
-        group=group,
-        generation=generation,
-        schema_version=one.schema_version,
-        records=one.records,
-        bytes=one.bytes,
-        file=one.file,
-        offset=one.offset,
-        length=one.length,
-        digest=one.digest,
-        replaces=one.replaces,
+def _row(ledger: Ledger, group: WrittenGroup, segment: StoredSegment, now: datetime) -> dict[str, Any]:
+    return columns_of(
+        segment,
+        pipeline=ledger.pipeline,
+        plan=group.plan,
+        partition=json_codec.encode_name(group.partition),
+        cursor_before=json_codec.encode_optional(group.cursor_before),
+        cursor_after=json_codec.encode_optional(group.cursor_after),
+        replaces=json_codec.encode(list(segment.replaces)) if segment.replaces else None,
+        sealed_at=now,
     )
-
-
-def _row(ledger: Ledger, group: WrittenGroup, one: StoredSegment, now: datetime) -> dict[str, Any]:
-    return {
-        "pipeline": ledger.pipeline,
-        "stream": one.stream,
-        "position": one.position,
-        "key": one.key,
-        "group": one.group,
-        "generation": one.generation,
-        "schema_version": one.schema_version,
-        "records": one.records,
-        "bytes": one.bytes,
-        "file": one.file,
-        "offset": one.offset,
-        "length": one.length,
-        "digest": one.digest,
-        "plan": group.plan,
-        "partition": json_codec.stored(group.partition),
-        "cursor_before": _encoded(group.cursor_before),
-        "cursor_after": _encoded(group.cursor_after),
-        "replaces": json_codec.encode(list(one.replaces)) if one.replaces else None,
-        "state": "sealed",
-        "sealed_at": now,
-    }
-
-
-def _encoded(value: Any) -> str | None:
-    return None if value is None else json_codec.encode(value)
 
 
 def _finish_plan(connection: Connection, ledger: Ledger, plan: str) -> None:

@@ -74,7 +74,7 @@ def post_reports(delivery: muxly.Delivery, outbox: Outbox, rules: Rules, now: da
     if problem is not None:
         raise muxly.StreamError(f"the stream {delivery.stream.name} {problem}, or set template: digest")
     before = delivery.state.get("runs", {}) if isinstance(delivery.state, dict) else {}
-    records = [one for batch in delivery.source() for one in rows(batch)]
+    records = [one for batch in delivery.all_batches() for one in rows(batch)]
     decision = decide(reports(records), before, rules, now, told=delivery.delivered)
     if decision.held:
         outbox.post(held_message(decision.held, decision.held_more), "held")

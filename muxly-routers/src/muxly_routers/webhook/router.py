@@ -184,7 +184,7 @@ class Webhook(muxly.Router):
         pieces, form = self._pieces(delivery), self._form()
         # Always cut from the first record on: a place in the middle would give other requests, with other ids.
         cut = spans(
-            (piece for batch in delivery.source() for piece in pieces.of(batch)),
+            (piece for batch in delivery.all_batches() for piece in pieces.of(batch)),
             most_records=1 if self.body == "record" else self.max_records,
             most_bytes=self.max_bytes,
             overhead=form.overhead,

@@ -1,29 +1,26 @@
-"""Dead letters, prepared to be delivered again."""
+"""A delivery of dead letters that a replay asked for, outside the order of the log."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 from attrs import evolve
 
 from muxly._runner import fingerprint
+from muxly._runner.context import RunContext
 from muxly._runner.deliver.segment_delivery import selection_of
 from muxly._runner.schema import evolution
-from muxly.router import Delivery, sequence_number
-from muxly.store import dead_letters, versions
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from muxly._runner.context import ActiveRun
-    from muxly.batch import Rejected
-    from muxly.pipeline import Route
-    from muxly.store.rows import Letter, StoredDelivery
-    from muxly.stream import Stream
+from muxly.batch import Rejected
+from muxly.pipeline import Route
+from muxly.router import Delivery, DeliverySource, sequence_number
+from muxly.store import dead_letters, log
+from muxly.store.rows import Letter, StoredDelivery
+from muxly.stream import Stream
 
 
-class MixedLettersError(Exception):
+class MixedTypesError(Exception):
     """The letters of a delivery have types that no schema holds: they died before and after a column changed its type.
 
     Args:
@@ -35,38 +32,44 @@ class MixedLettersError(Exception):
         self.parts = parts
 
 
-class PreparedLetters:
+class DeadLetterDelivery:
     """Dead letters, prepared to be delivered again outside the log's order.
 
     Args:
-        active: The run.
+        context: The run.
         stored: The delivery that names them.
         route: Its route.
         stream: Their stream.
 
     Raises:
-        MixedLettersError: No schema holds all of them.
+        MixedTypesError: No schema holds all of them.
     """
 
-    def __init__(self, active: ActiveRun, stored: StoredDelivery, route: Route, stream: Stream) -> None:
+    def __init__(self, context: RunContext, stored: StoredDelivery, route: Route, stream: Stream) -> None:
         self.stored = stored
         self.filtered = 0
         self.count = stored.records
-        found = {one.id: one for one in dead_letters.waiting(active.ledger, ids=stored.letters)}
+        found = {letter.id: letter for letter in dead_letters.waiting(context.ledger, ids=stored.letters)}
         self._letters = [found[name] for name in stored.letters]
-        newest = versions.newest_schema(active.ledger, stored.stream)
+        newest = log.newest_schema(context.ledger, stored.stream)
         schema = None if newest is None else evolution.schema_from_bytes(newest[1])
-        self._table = self._joined([_fitted(_record_of(one.letter), schema) for one in self._letters])
+        self._table = self._joined([_fitted(_record_of(letter.letter), schema) for letter in self._letters])
         self.selection = selection_of(stored, route, self._table.schema, stream)
 
     def _joined(self, tables: list[pa.Table]) -> pa.Table:
         try:
             return pa.concat_tables(tables, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise MixedLettersError(self.halves()) from error
+            raise MixedTypesError(self.halves()) from error
 
-    def delivery(self, state: Any, on_mark: Callable[[int], None]) -> Delivery:
-        """What the router is given."""
+    def delivery(self, state: Any, *, on_mark: Callable[[int], None], on_batch: Callable[[], None]) -> Delivery:
+        """The delivery that the router is given; the arguments are those of ``SegmentDelivery.delivery``."""
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in self._table.to_batches():
+                on_batch()
+                yield self.selection.project(batch)
+
         return Delivery(
             self.stored.id,
             fingerprint.of_parts([*self.stored.letters, self.selection.digest_part]),
@@ -75,10 +78,12 @@ class PreparedLetters:
             mode=self.stored.options["mode"],
             state=state,
             delivered=self.stored.marked,
-            source=lambda: iter([self.selection.project(one) for one in self._table.to_batches()]),
-            positions=lambda: [one.letter.position or 0 for one in self._letters],
-            sequences=lambda: [_sequence_of(one.letter) for one in self._letters],
-            on_mark=on_mark,
+            source=DeliverySource(
+                batches=batches,
+                positions=lambda: [letter.letter.position or 0 for letter in self._letters],
+                sequences=lambda: [_sequence_of(letter.letter) for letter in self._letters],
+                on_mark=on_mark,
+            ),
         )
 
     def halves(self) -> list[StoredDelivery]:
@@ -100,9 +105,11 @@ class PreparedLetters:
 
     def letters(self, rejected: Iterable[Rejected]) -> list[Letter]:
         """The letters that were refused once more, with the new reason."""
-        reasons = {one.index: one.reason for one in rejected}
+        reasons = {rejection.index: rejection.reason for rejection in rejected}
         return [
-            evolve(one.letter, reason=reasons[number]) for number, one in enumerate(self._letters) if number in reasons
+            evolve(letter.letter, reason=reasons[number])
+            for number, letter in enumerate(self._letters)
+            if number in reasons
         ]
 
 

@@ -1,21 +1,35 @@
-"""The text of a filter as a checked parse tree: one deterministic scalar expression, or an error."""
+"""Filter expressions: parsed and checked by DuckDB, evaluated without files, network or extensions."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
+import threading
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from muxly._runner.deliver.filter_engine import engine, wrong
+from muxly.errors import ConfigurationError
+from muxly.suggest import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import duckdb
 
-__all__ = ["MOST_CHARACTERS", "Condition", "nodes_of", "parsed", "serialized"]
+
+__all__ = [
+    "Condition",
+    "MOST_CHARACTERS",
+    "engine",
+    "engine_error",
+    "engine_trouble",
+    "nodes_of",
+    "parsed",
+    "serialized",
+    "wrong",
+]
+
 
 MOST_CHARACTERS = 10_000
 """Of a filter's text."""
@@ -34,10 +48,12 @@ _REFUSED_CLASSES = {
     "WINDOW": "window functions",
 }
 _REFUSED_OPERATORS = _words("GROUPING_FUNCTION OPERATOR_TRY")
-# Other answers on another day, in another version, or about the engine itself.
+# They look at a clock, which not every version of the engine says of them.
+_CLOCKS = _words("age current_localtime current_localtimestamp")
+# Other answers in another version, or about the engine itself.
 _UNSTABLE = _words(
-    "age create_sort_key current_localtime current_localtimestamp hash invoke json_deserialize_sql "
-    "json_serialize_plan json_serialize_sql parse_duckdb_log_message version"
+    "create_sort_key hash invoke json_deserialize_sql json_serialize_plan json_serialize_sql "
+    "parse_duckdb_log_message version"
 )
 # Any aggregate by its name.
 _AGGREGATES = _words(
@@ -51,6 +67,8 @@ _SWELLING = _words(
     "regexp_replace replace row_to_json strftime to_base to_base64 to_binary to_hex to_json url_encode"
 )
 _REFUSED_FUNCTIONS = _UNSTABLE | _AGGREGATES | _GROWING
+# How the engine writes the types that hold an instant or a time with its zone.
+_ZONED = re.compile(r"WITH TIME ZONE|TZ")
 # Macros have no stability; these are made of stable functions.
 _MACROS = _words(
     "array_append array_prepend array_reverse array_to_string date_add days_in_month fdiv fmod if list_append "
@@ -193,27 +211,109 @@ def _swells(node: dict[str, Any]) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _functions() -> dict[str, frozenset[tuple[str, str | None]]]:
-    """Kinds and stabilities of every function that the engine has; the same in all engines."""
-    rows = engine().sql("SELECT function_name, function_type, stability FROM duckdb_functions()").fetchall()
-    known: dict[str, set[tuple[str, str | None]]] = {}
-    for name, kind, stability in rows:
-        known.setdefault(name, set()).add((kind, stability))
-    return {name: frozenset(kinds) for name, kinds in known.items()}
+def _functions() -> dict[str, dict[str, bool]]:
+    """Of every function that the engine has: its kinds, and whether each gives the same on each call."""
+    rows = engine().sql(
+        "SELECT function_name, function_type, stability, parameter_types, return_type FROM duckdb_functions()"
+    )
+    known: dict[str, dict[str, list[str]]] = {}
+    for name, kind, stability, parameters, result in rows.fetchall():
+        verdict = _steadiness(stability, parameters, result)
+        known.setdefault(name, {}).setdefault(kind, []).append(verdict)
+    return {
+        name: {kind: "changing" not in found and "steady" in found for kind, found in kinds.items()}
+        for name, kinds in known.items()
+    }
+
+
+def _steadiness(stability: str | None, parameters: list[str | None], result: str | None) -> str:
+    """What one overload gives on each call, in an engine whose time zone is UTC and cannot be set.
+
+    DuckDB says "consistent within query" of two things: of what looks at a clock or a setting, and,
+    since 2.0.1, of the overloads that take the time zone from the session, such as ``+`` of an
+    instant and an interval. The latter stand beside overloads that need no zone; clocks do not.
+    """
+    if stability in {None, "CONSISTENT"}:
+        return "steady"
+    zoned = any(kind and _ZONED.search(kind) for kind in (*parameters, result))
+    return "zoned" if stability == "CONSISTENT_WITHIN_QUERY" and parameters and zoned else "changing"
 
 
 def _check_function(name: str) -> None:
     known = _functions()
     if name not in known:
-        near = difflib.get_close_matches(name, [other for other in known if other.isidentifier()], 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = suggest(name, [other for other in known if other.isidentifier()])
+        hint = f"; did you mean {near}?" if near else ""
         raise wrong(f"there is no function {name}{hint}")
     if name in _MACROS:
         return
-    kinds = {kind for kind, _ in known[name]}
-    if not kinds & {"scalar", "macro"}:
+    kinds = known[name]
+    if not kinds.keys() & {"scalar", "macro"}:
         raise wrong(f"{name} is no function of one record; a filter sees one record at a time")
-    if {stability for _, stability in known[name]} & {"VOLATILE", "CONSISTENT_WITHIN_QUERY"}:
+    if name in _CLOCKS or not all(kinds.values()):
         raise wrong(f"{name} is not the same on each call; compare with a literal or a column")
     if name in _REFUSED_FUNCTIONS or "macro" in kinds or name.startswith("__"):
         raise wrong(f"{name} is not taken in a filter")
+
+
+_thread = threading.local()
+
+
+def engine() -> duckdb.DuckDBPyConnection:
+    """This thread's engine, made when it is first asked for and freed with the thread.
+
+    Raises:
+        ConfigurationError: DuckDB is not installed.
+    """
+    if not hasattr(_thread, "engine"):
+        _thread.engine = _connect()
+    own: duckdb.DuckDBPyConnection = _thread.engine
+    return own
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """A new engine in memory: one thread, UTC, a locked configuration. Takes about 40 ms."""
+    made: duckdb.DuckDBPyConnection = _duckdb().connect(
+        ":memory:",
+        config={
+            "allow_community_extensions": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "enable_external_access": "false",
+            "max_expression_depth": "250",
+            "memory_limit": "512MB",
+            "python_enable_replacements": "false",
+            "temp_directory": "",
+            "threads": "1",
+        },
+    )
+    for setting in ("SET TimeZone = 'UTC'", "SET lock_configuration = true"):
+        made.execute(setting)
+        made.complete()
+    return made
+
+
+def _duckdb() -> Any:
+    try:
+        # Heavy, and only pipelines with a filter need it.
+        import duckdb
+    except ImportError:
+        raise wrong('a filter needs DuckDB; install it with `pip install "muxly-core[where]"`') from None
+    return duckdb
+
+
+def engine_error() -> type[Exception]:
+    """What the engine raises."""
+    kind: type[Exception] = _duckdb().Error
+    return kind
+
+
+def engine_trouble() -> type[Exception]:
+    """What of that is no fault of the expression or a value: memory, a thread, a file."""
+    kind: type[Exception] = _duckdb().OperationalError
+    return kind
+
+
+def wrong(what: str) -> ConfigurationError:
+    """A mistake in ``where``."""
+    return ConfigurationError(f"where: {what}", path=("where",))

@@ -1,25 +1,24 @@
-"""What can be wrong between routes and streams, found before anything is read."""
+"""Checks of routes against streams, before anything is read: modes, columns, filters, names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muxly._runner import fingerprint
 from muxly._runner.streams import check_modes, is_narrowed, matches, rules_of
 from muxly.errors import ConfigurationError
-from muxly.store import positions, versions
+from muxly.pipeline import Pipeline, Route
+from muxly.router import Mode
+from muxly.store import log, positions
+from muxly.store.ledger import Ledger
+from muxly.stream import Stream
+from muxly.suggest import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
     import pyarrow as pa
-
-    from muxly.pipeline import Pipeline, Route
-    from muxly.router import Mode
-    from muxly.store.ledger import Ledger
-    from muxly.stream import Stream
 
 
 def check_routes(
@@ -42,7 +41,7 @@ def check_routes(
     same = remembered is not None and _content(remembered) == print_of_all
     problems = list(_problems(pipeline, streams, ledger, selections=not same))
     if problems:
-        raise ConfigurationError("\n".join(str(one) for one in problems), path=problems[0].path)
+        raise ConfigurationError("\n".join(str(problem) for problem in problems), path=problems[0].path)
     if remembered is not None and not same:
         with suppress(OSError):
             remembered.write_text(print_of_all, encoding="ascii")
@@ -57,10 +56,10 @@ def _content(file: Path) -> str | None:
 
 def _fingerprint(pipeline: Pipeline, streams: list[Stream], ledger: Ledger | None) -> str:
     """Names everything that the check of columns and filters looks at."""
-    routes = [f"{one.name} {one.streams} {one.mode} {one.columns} {one.where}" for one in pipeline.routes]
-    known = [f"{one} {one.schema}" for one in streams]
-    rules = [f"{name} {one}" for name, one in pipeline.streams.items()]
-    numbers = {} if ledger is None else versions.schema_numbers(ledger)
+    routes = [f"{route.name} {route.streams} {route.mode} {route.columns} {route.where}" for route in pipeline.routes]
+    known = [f"{stream} {stream.schema}" for stream in streams]
+    rules = [f"{name} {rule}" for name, rule in pipeline.streams.items()]
+    numbers = {} if ledger is None else log.schema_numbers(ledger)
     return fingerprint.of_parts([*routes, *known, *rules, *(f"{name} {number}" for name, number in numbers.items())])
 
 
@@ -76,9 +75,9 @@ def _problems(
             yield error
     for route in pipeline.routes:
         if selections and (route.columns is not None or route.where is not None):
-            served = [one for one in streams if route.name in modes.get(one.name, {})]
+            served = [stream for stream in streams if route.name in modes.get(stream.name, {})]
             yield from _selection_problems(route, served, modes, ledger)
-        if streams and not any(matches(one.name, route.streams) for one in streams):
+        if streams and not any(matches(stream.name, route.streams) for stream in streams):
             yield from _unmatched(route, streams)
 
 
@@ -88,8 +87,13 @@ def _selection_problems(
     from muxly._runner.deliver.selection import selection_problems  # loads pyarrow, for routes that select only
 
     narrowed = _narrowed(ledger)
-    known = {one.name: (one, one.schema if one.name in narrowed else _schema(one, ledger)) for one in streams}
-    for problem in selection_problems(route, known, {one.name: modes[one.name][route.name] for one in streams}):
+    known = {
+        stream.name: (stream, stream.schema if stream.name in narrowed else _schema(stream, ledger))
+        for stream in streams
+    }
+    for problem in selection_problems(
+        route, known, {stream.name: modes[stream.name][route.name] for stream in streams}
+    ):
         message = f"route {route.name!r}: {problem}"
         yield ConfigurationError(message, path=("routes", route.name, *problem.path))
 
@@ -97,7 +101,7 @@ def _selection_problems(
 def _narrowed(ledger: Ledger | None) -> set[str]:
     """Streams that may have more columns than the ledger knows, for nobody asked for the others."""
     kept = {} if ledger is None else positions.definitions(ledger)
-    return {name for name, one in kept.items() if is_narrowed(one)}
+    return {name for name, definition in kept.items() if is_narrowed(definition)}
 
 
 def check_filter(pipeline: Pipeline, route: Route, streams: Iterable[Stream], ledger: Ledger) -> None:
@@ -131,28 +135,30 @@ def missing_columns(pipeline: Pipeline, route: Route, streams: Iterable[Stream],
 
 def _schemas(pipeline: Pipeline, route: Route, streams: Iterable[Stream], ledger: Ledger) -> list[pa.Schema | None]:
     """What is known of the streams that a route delivers."""
-    served = (one for one in streams if matches(one.name, route.streams) and rules_of(pipeline, one.name) is not None)
-    return [_schema(one, ledger) for one in served]
+    served = (
+        stream
+        for stream in streams
+        if matches(stream.name, route.streams) and rules_of(pipeline, stream.name) is not None
+    )
+    return [_schema(position, ledger) for position in served]
 
 
 def _schema(stream: Stream, ledger: Ledger | None) -> pa.Schema | None:
     from muxly._runner.schema import evolution
 
-    stored = None if ledger is None else versions.newest_schema(ledger, stream.name)
+    stored = None if ledger is None else log.newest_schema(ledger, stream.name)
     return stream.schema if stored is None else evolution.schema_from_bytes(stored[1])
 
 
 def _unmatched(route: Route, streams: list[Stream]) -> Iterator[ConfigurationError]:
     """A stream that a route names, not matches by a glob, and that there is not."""
-    import difflib
-
     from muxly._runner.streams import is_pattern
 
-    names = [one.name for one in streams]
+    names = [stream.name for stream in streams]
     for number, name in enumerate(route.streams):
         if not is_pattern(name):
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(sorted(names))}"
+            near = suggest(name, names)
+            hint = f'did you mean "{near}"?' if near else f"there are {', '.join(sorted(names))}"
             yield ConfigurationError(
                 f"route {route.name!r}: there is no stream {name!r}; {hint}",
                 path=("routes", route.name, "streams", number),

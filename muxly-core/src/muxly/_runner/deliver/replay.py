@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from attrs import frozen
-
+from muxly._runner.options import Replay
 from muxly._runner.streams import matches, mode_of, rules_of
 from muxly.errors import ConfigurationError
-from muxly.pipeline import StreamRules
+from muxly.pipeline import Pipeline, Route, StreamRules
 from muxly.store import dead_letters as letters
-from muxly.store import deliveries, generations, positions, retention
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from muxly.pipeline import Pipeline, Route
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import RoutePosition
-    from muxly.stream import Stream
+from muxly.store import deliveries, positions, retention
+from muxly.store.ledger import Ledger
+from muxly.store.rows import RoutePosition
+from muxly.stream import Stream
 
 _NEEDS_FORCE = ("overwrite", "replace")
 _LETTERS = 1000
-
-
-@frozen(kw_only=True)
-class Replay:
-    """What is to be delivered again.
-
-    Args:
-        route: The route's name.
-        streams: Names or globs; all by default.
-        after: The position after which everything is delivered again; 0 = from the first, or, for
-            a detached route, from where it was detached.
-        partial: Whether to begin at the first segment that the spool still keeps.
-        dead_letters: Whether the route's dead letters are delivered again, and nothing else.
-        force: Whether old dead letters may go into ``overwrite`` or ``replace``.
-    """
-
-    route: str
-    streams: tuple[str, ...] = ("*",)
-    after: int = 0
-    partial: bool = False
-    dead_letters: bool = False
-    force: bool = False
 
 
 def set_back(ledger: Ledger, pipeline: Pipeline, replay: Replay, streams: Mapping[str, Stream]) -> int:
@@ -56,15 +28,15 @@ def set_back(ledger: Ledger, pipeline: Pipeline, replay: Replay, streams: Mappin
         ConfigurationError: The spool does not keep all of it, or the mode needs ``force``;
             nothing was changed.
     """
-    route = next(one for one in pipeline.routes if one.name == replay.route)
+    route = next(candidate for candidate in pipeline.routes if candidate.name == replay.route)
     if replay.dead_letters:
         return _letters_back(ledger, pipeline, route, replay, streams)
     if replay.partial:
         _refuse_partial_generations(pipeline, route, replay, streams)
     starts = {
-        one.stream: _start(ledger, one, replay)
-        for one in positions.every(ledger)
-        if one.route == route.name and matches(one.stream, replay.streams)
+        position.stream: _start(ledger, position, replay)
+        for position in positions.every(ledger)
+        if position.route == route.name and matches(position.stream, replay.streams)
     }
     return sum(positions.replay(ledger, route.name, stream, start) for stream, start in starts.items())
 
@@ -91,7 +63,7 @@ def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
             "would skip what lies between: begin there or before, or write `--partial`"
         )
     kept = retention.log(ledger, stream)
-    head = generations.of_stream(ledger, stream).head
+    head = positions.generations_of(ledger, stream).head
     missing = retention.missing(kept, after, head)
     if missing is None:
         return after
@@ -100,16 +72,16 @@ def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
             f"stream {stream!r}: the spool does not keep position {missing} any more (it is at {head}); "
             "`--partial` delivers what it keeps, `muxly run --full-refresh` reads it again"
         )
-    later = [one.position for one in kept if one.position > after]
+    later = [segment.position for segment in kept if segment.position > after]
     return min(later, default=head + 1) - 1
 
 
 def _letters_back(
     ledger: Ledger, pipeline: Pipeline, route: Route, replay: Replay, streams: Mapping[str, Stream]
 ) -> int:
-    open_ids = {name for one in deliveries.open_letters(ledger, route.name) for name in one.letters}
+    open_ids = {name for letter in deliveries.open_letters(ledger, route.name) for name in letter.letters}
     by_stream = {
-        stream: [one for one in ids if one not in open_ids]
+        stream: [letter for letter in ids if letter not in open_ids]
         for stream, ids in letters.waiting_ids(ledger, route.name).items()
         if matches(stream, replay.streams)
     }

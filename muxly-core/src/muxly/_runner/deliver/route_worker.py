@@ -1,25 +1,19 @@
-"""Delivering: one worker per route serves its streams, each in the order of its log."""
+"""The worker of one route: its threads serve the route's streams, each in the order of its log."""
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from muxly._runner.deliver.stream_delivery import Desk
+from muxly._runner.context import RunContext
+from muxly._runner.deliver.opened_router import OpenedRouter
+from muxly._runner.deliver.stream_delivery import StreamDelivery
 from muxly.component import Notice
 from muxly.errors import FencedError, RetryableError, RouteError, StoppedError, StreamError
-from muxly.store import backlog
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from muxly._runner.context import ActiveRun
-    from muxly.pipeline import Route
-    from muxly.router import Router
-    from muxly.stream import Stream
-
+from muxly.pipeline import Route
+from muxly.store import accounts
+from muxly.stream import Stream
 
 _IDLE_SECONDS = 0.5
 
@@ -28,13 +22,13 @@ class RouteWorker:
     """Serves one route: takes its streams' segments, and hands them to the router.
 
     Args:
-        active: The run.
+        context: The run.
         route: The route.
         streams: The streams it has a position in, as the run begins.
     """
 
-    def __init__(self, active: ActiveRun, route: Route, streams: Mapping[str, Stream]) -> None:
-        self.active, self.route = active, route
+    def __init__(self, context: RunContext, route: Route, streams: Mapping[str, Stream]) -> None:
+        self._context, self._route = context, route
         self._streams = dict(streams)
         self._lock = threading.Lock()
         self._busy: dict[str, float] = {}
@@ -49,12 +43,12 @@ class RouteWorker:
 
     def start(self) -> None:
         """Begin serving in as many threads as the router takes streams at once."""
-        for number in range(max(1, self.route.router.concurrency)):
-            name = f"muxly-route-{self.route.name}-{number}"
+        for number in range(max(1, self._route.router.concurrency)):
+            name = f"muxly-route-{self._route.name}-{number}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
             self._threads.append(thread)
         self._left = len(self._threads)
-        self.active.serves(self.route.name, self)
+        self._context.failures.route_begins(self._route.name, self)
         for thread in self._threads:
             thread.start()
 
@@ -80,18 +74,18 @@ class RouteWorker:
             self.abandoned = True
             busy = list(self._busy)
             for stream in busy:
-                self.active.failed[(self.route.name, stream)] = error
+                self._context.failures.deliveries[(self._route.name, stream)] = error
             if not self._closing or self._busy:
                 self.error = self.error or error
         if self.error is None:
-            message = f"closing route {self.route.name!r} did not end: {error}"
-            self.active.run.notice(Notice("close_failed", message))
-        self.active.leaves(self.route.name, self)
+            message = f"closing route {self._route.name!r} did not end: {error}"
+            self._context.run.notice(Notice("close_failed", message))
+        self._context.failures.route_ends(self._route.name, self)
         for stream in busy if stalled else ():
-            self.active.tell("muxly_delivery_failed", route=self.route.name, stream=stream, error=error)
+            self._context.observers.call("muxly_delivery_failed", route=self._route.name, stream=stream, error=error)
 
     def _serve(self) -> None:
-        serving = Serving(self.active, self.route, self._waits)
+        serving = OpenedRouter(self._context, self._route, self._waits)
         try:
             self._serve_streams(serving)
         except BaseException as error:  # noqa: BLE001 - the store may be away; the run goes on without this route
@@ -101,10 +95,10 @@ class RouteWorker:
             with self._lock:
                 self._left -= 1
             if not self._left:
-                self.active.leaves(self.route.name, self)
+                self._context.failures.route_ends(self._route.name, self)
             self._close(serving)
 
-    def _close(self, serving: Serving) -> None:
+    def _close(self, serving: OpenedRouter) -> None:
         number = threading.get_ident()
         with self._lock:
             self._closing[number] = time.monotonic()
@@ -114,21 +108,21 @@ class RouteWorker:
             with self._lock:
                 del self._closing[number]
 
-    def _serve_streams(self, serving: Serving) -> None:
+    def _serve_streams(self, serving: OpenedRouter) -> None:
         while (stream := self._next_stream()) is not None:
             try:
                 self._work(serving, stream)
             finally:
                 with self._lock:
                     del self._busy[stream]
-                self.active.acknowledged()
+                self._context.progress.notify()
 
     def _next_stream(self) -> str | None:
         """A stream that may have work and that no other thread serves; waits for one."""
         while True:
-            if self.abandoned or self.error is not None or self.active.stop.is_set():
+            if self.abandoned or self.error is not None or self._context.stop.is_set():
                 return None
-            done = self.active.reading_done
+            done = self._context.log.complete
             with self._lock:
                 found = self._workable(done)
                 if found is not None:
@@ -136,12 +130,12 @@ class RouteWorker:
                     return found
                 if done and not self._busy:
                     return None
-            self.active.wait(_IDLE_SECONDS)
+            self._context.progress.wait(_IDLE_SECONDS)
 
     def _workable(self, done: bool) -> str | None:
         for name in self._known_streams():
-            head = self.active.heads.get(name, 0)
-            free = name not in self._busy and (self.route.name, name) not in self.active.failed
+            head = self._context.log.head(name)
+            free = name not in self._busy and (self._route.name, name) not in self._context.failures.deliveries
             if free and self._idle_at.get(name) != (head, done) and (done or self._waited_enough(name)):
                 self._waiting_since.pop(name, None)
                 return name
@@ -149,55 +143,55 @@ class RouteWorker:
 
     def _waited_enough(self, name: str) -> bool:
         """Whether a delivery is full, or has waited for more as long as the route's batch says."""
-        limits = self.route.batch
-        if not limits.seconds or self.active.crowded:
+        limits = self._route.batch
+        if not limits.seconds or self._context.budget.is_waited_for:
             return True
         since = self._waiting_since.setdefault(name, time.monotonic())
         if time.monotonic() - since >= limits.seconds:
             return True
-        records, size = backlog.waiting_size(self.active.ledger, self.route.name, name)
+        records, size = accounts.waiting_size(self._context.ledger, self._route.name, name)
         return size >= limits.bytes or (limits.records is not None and records >= limits.records)
 
     def _known_streams(self) -> list[str]:
         from muxly._runner.streams import matches
 
-        for name, stream in list(self.active.streams.items()):
-            sealed = name in self.active.heads  # before that, the ledger has no position of it
-            if sealed and name not in self._streams and matches(name, self.route.streams):
+        for name, stream in list(self._context.log.streams.items()):
+            sealed = name in self._context.log.heads  # before that, the ledger has no position of it
+            if sealed and name not in self._streams and matches(name, self._route.streams):
                 self._streams[name] = stream
         return list(self._streams)
 
-    def _work(self, serving: Serving, name: str) -> None:
+    def _work(self, serving: OpenedRouter, name: str) -> None:
         """Deliver what waits of one stream, one delivery after the other."""
         serving.stream = name
-        stream = self.active.streams.get(name) or self._streams[name]
-        seen = (self.active.heads.get(name, 0), self.active.reading_done)
+        stream = self._context.log.streams.get(name) or self._streams[name]
+        seen = (self._context.log.head(name), self._context.log.complete)
         try:
-            desk = Desk(self, serving, stream)
+            desk = StreamDelivery(self._context, self._route, serving, stream, self)
             desk.deliver_letters()
-            while not self.active.stop.is_set() and desk.deliver_next():
+            while not self._context.stop.is_set() and desk.deliver_next():
                 self.progress(name)
-            if not self.active.stop.is_set():
+            if not self._context.stop.is_set():
                 desk.complete()
             self._idle_at[name] = seen
         except StoppedError:
             self._idle_at[name] = seen
         except FencedError as error:
-            self.active.fence(error)
+            self._context.failures.fence(error)
         except BaseException as error:  # noqa: BLE001 - a router may raise anything
             self._fail(serving, name, error)
 
-    def _fail(self, serving: Serving, name: str, error: BaseException) -> None:
+    def _fail(self, serving: OpenedRouter, name: str, error: BaseException) -> None:
         """Stop serving a stream for this run, or the whole route if the destination is at fault."""
         serving.close()
         if self.abandoned:
             return
         with self._lock:
-            self.active.failed[(self.route.name, name)] = error
+            self._context.failures.deliveries[(self._route.name, name)] = error
             if isinstance(error, (RouteError, RetryableError)):
                 self.error = self.error or error
         if isinstance(error, Exception):
-            self.active.tell("muxly_delivery_failed", route=self.route.name, stream=name, error=error)
+            self._context.observers.call("muxly_delivery_failed", route=self._route.name, stream=name, error=error)
 
     def progress(self, stream: str, *, ahead_seconds: float = 0.0) -> None:
         """Say that something of a stream was done, or will be after waiting as long as was asked."""
@@ -208,8 +202,17 @@ class RouteWorker:
     def _waits(self, stream: str, seconds: float) -> None:
         """The router waits; a wait that the destination asked for is no stall."""
         with self._lock:
-            if stream in self._busy and self.active.was_asked_for(seconds):
+            if stream in self._busy and self._context.was_asked_for(seconds):
                 self._busy[stream] = max(self._busy[stream], time.monotonic() + seconds)
+
+    def refuse_abandoned(self) -> None:
+        """Refuse to go on once the worker was left behind.
+
+        Raises:
+            StoppedError: Nothing that is done now may be acknowledged.
+        """
+        if self.abandoned:
+            raise StoppedError(f"route {self._route.name!r} was given up because it made no progress")
 
     def count_rejected(self, count: int, reason: str) -> None:
         """Hold the route's limit of dead letters in one run.
@@ -218,60 +221,14 @@ class RouteWorker:
             RouteError: More records are rejected than ``max_rejected`` allows.
         """
         with self._lock:
-            if self._rejected + count > self.route.max_rejected:
+            if self._rejected + count > self._route.max_rejected:
                 raise TooManyRejectedError(
-                    f"route {self.route.name!r}: the destination rejects "
+                    f"route {self._route.name!r}: the destination rejects "
                     f"{count} record{'s' if count > 1 else ''}: {reason}; mend the record or the destination, "
-                    f"or let the route keep dead letters with `max_rejected:` (now {self.route.max_rejected})"
+                    f"or let the route keep dead letters with `max_rejected:` (now {self._route.max_rejected})"
                 )
             self._rejected += count
 
 
 class TooManyRejectedError(StreamError):
     """More records of a stream are rejected than the route allows."""
-
-
-class Serving:
-    """One opened copy of a route's router; opened again after an error.
-
-    Args:
-        active: The run.
-        route: The route.
-        on_wait: Told when the router waits: for which stream, and for how many seconds.
-    """
-
-    def __init__(self, active: ActiveRun, route: Route, on_wait: Callable[[str, float], None]) -> None:
-        self._active, self._route, self._on_wait = active, route, on_wait
-        self.stream = ""
-        self._router: Router | None = None
-        self.begun: set[tuple[str, int]] = set()
-
-    def router(self) -> Router:
-        """The router, opened."""
-        if self._router is None:
-            router = copy.deepcopy(self._route.router)
-            try:
-                router.open(self._active.run.on_route(self._route.name, self._waits))
-            except BaseException:
-                _close_quietly(self._active, self._route.name, router)
-                raise
-            self._router = router
-        return self._router
-
-    def _waits(self, seconds: float) -> None:
-        self._on_wait(self.stream, seconds)
-
-    def close(self) -> None:
-        """Close the router; may be repeated."""
-        router, self._router = self._router, None
-        self.begun.clear()
-        if router is not None:
-            _close_quietly(self._active, self._route.name, router)
-
-
-def _close_quietly(active: ActiveRun, route: str, router: Router) -> None:
-    """Close a router; what is acknowledged stays acknowledged, whatever closing raises."""
-    try:
-        router.close()
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-        active.run.notice(Notice("close_failed", f"closing route {route!r} raised {type(error).__name__}: {error}"))

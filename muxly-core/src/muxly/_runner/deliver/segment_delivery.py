@@ -1,32 +1,28 @@
-"""A stored delivery, prepared: its segments opened, its filter applied, its content named."""
+"""A delivery of sealed segments: opened, filtered, cut to its bounds, and named by a digest."""
 
 from __future__ import annotations
 
 import itertools
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 from attrs import evolve
 
 from muxly._runner import fingerprint
+from muxly._runner.context import RunContext
 from muxly._runner.deliver.selection import Selection
 from muxly._runner.schema import evolution
+from muxly.batch import Rejected
 from muxly.errors import CorruptSegmentError, StreamError
-from muxly.pipeline import Columns
-from muxly.router import Delivery, sequence_number
-from muxly.spool import read_segment, verify
-from muxly.store import log, versions
+from muxly.pipeline import Columns, Route
+from muxly.router import Delivery, DeliverySource, sequence_number
+from muxly.spool import MappedSegment, read_segment, verify
+from muxly.store import log
 from muxly.store.rows import Letter, StoredDelivery, StoredSegment
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from muxly._runner.context import ActiveRun
-    from muxly.batch import Rejected
-    from muxly.pipeline import Route
-    from muxly.spool import MappedSegment
-    from muxly.stream import Stream
+from muxly.stream import Stream
 
 
 class DamagedSegmentError(CorruptSegmentError):
@@ -42,11 +38,11 @@ class DamagedSegmentError(CorruptSegmentError):
         self.segment = segment
 
 
-class PreparedDelivery:
+class SegmentDelivery:
     """The records of one stored delivery, the same at every attempt.
 
     Args:
-        active: The run.
+        context: The run.
         stored: The delivery as the ledger keeps it.
         route: Its route as it is configured now; the stored columns and filter count.
         stream: Its stream, with the keys the mode needs.
@@ -56,11 +52,11 @@ class PreparedDelivery:
         ConfigurationError: The route's columns or filter do not fit the stream.
     """
 
-    def __init__(self, active: ActiveRun, stored: StoredDelivery, route: Route, stream: Stream) -> None:
+    def __init__(self, context: RunContext, stored: StoredDelivery, route: Route, stream: Stream) -> None:
         self.stored = stored
-        self._active = active
-        self._segments = log.segments_of(active.ledger, stored)
-        self._mapped = [self._opened(one) for one in self._segments if one.file is not None]
+        self._context = context
+        self._segments = log.segments_of(context.ledger, stored)
+        self._mapped = [self._opened(segment) for segment in self._segments if segment.file is not None]
         self._schema = self._newest_schema()
         self.selection = selection_of(stored, route, self._schema, stream)
         self._masks = []
@@ -80,16 +76,16 @@ class PreparedDelivery:
         """A segment's bytes; checked against their digest unless this process sealed them."""
         assert segment.file is not None
         try:
-            mapped = self._active.spool.open(segment.file, segment.offset, segment.length)
-            if segment.key not in self._active.sealed_here:
+            mapped = self._context.spool.open(segment.file, segment.offset, segment.length)
+            if not self._context.log.is_from_here(segment.key):
                 verify(mapped, segment.digest, f"{segment.stream} at position {segment.position}")
         except CorruptSegmentError as error:
             raise DamagedSegmentError(str(error), segment) from error
         return segment, mapped
 
     def _newest_schema(self) -> pa.Schema:
-        version = max((one.schema_version for one in self._segments), default=0)
-        content = versions.schema_of(self._active.ledger, self.stored.stream, version)
+        version = max((segment.schema_version for segment in self._segments), default=0)
+        content = log.schema_of(self._context.ledger, self.stored.stream, version)
         return pa.schema([]) if content is None else evolution.schema_from_bytes(content)
 
     def _raw(self) -> Iterator[pa.RecordBatch]:
@@ -97,7 +93,7 @@ class PreparedDelivery:
         for segment, mapped in self._mapped:
             begin = self.stored.first_offset if segment.position == self.stored.first_position else 0
             end = self.stored.last_offset if segment.position == self.stored.last_position else segment.records
-            for batch in _between(read_segment(mapped), begin, end):
+            for batch in read_segment(mapped, begin, end):
                 yield self._fitted(batch, segment)
 
     def _fitted(self, batch: pa.RecordBatch, segment: StoredSegment) -> pa.RecordBatch:
@@ -111,12 +107,17 @@ class PreparedDelivery:
                 f"`muxly segments drop {name} {position}` gives it up, `muxly state set` reads it again"
             ) from error
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The batches as the router gets them."""
+    def batches(self, on_batch: Callable[[], None] = lambda: None) -> Iterator[pa.RecordBatch]:
+        """The batches as the router gets them.
+
+        Args:
+            on_batch: Called before each of them.
+        """
         for batch, mask in zip(self._raw(), self._masks, strict=True):
-            kept = batch if mask is None or not mask.false_count else batch.filter(mask)
-            if kept.num_rows:
-                yield self.selection.project(kept)
+            selected = self.selection.apply(batch, mask)
+            if selected.num_rows:
+                on_batch()
+                yield selected
 
     def positions(self) -> Iterator[int]:
         """The log position of each of those batches."""
@@ -137,16 +138,22 @@ class PreparedDelivery:
     def digest(self) -> str:
         """Names the content: segments, bounds, columns and filter; never the encoded bytes."""
         bounds = f"{self.stored.first_offset}:{self.stored.last_offset}"
-        contents = [one.digest or one.key for one in self._segments]
+        contents = [segment.digest or segment.key for segment in self._segments]
         return fingerprint.of_parts([*contents, bounds, self.selection.digest_part])
 
     @property
     def replaces(self) -> tuple[tuple[Any, ...], ...]:
         """Values of the overwrite key, of the groups before filters."""
-        return tuple(dict.fromkeys(itertools.chain.from_iterable(one.replaces for one in self._segments)))
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(segment.replaces for segment in self._segments)))
 
-    def delivery(self, state: Any, on_mark: Callable[[int], None]) -> Delivery:
-        """What the router is given."""
+    def delivery(self, state: Any, *, on_mark: Callable[[int], None], on_batch: Callable[[], None]) -> Delivery:
+        """The delivery that the router is given.
+
+        Args:
+            state: What the last acknowledged receipt brought back.
+            on_mark: Called with the number of records that the router marks as delivered.
+            on_batch: Called whenever the router takes a batch.
+        """
         mode = self.stored.options["mode"]
         return Delivery(
             self.stored.id,
@@ -158,14 +165,16 @@ class PreparedDelivery:
             replaces=self.replaces if mode == "overwrite" else (),
             state=state,
             delivered=self.stored.marked,
-            source=self.batches,
-            positions=self.positions,
-            sequences=self.sequences,
-            bounds=(
-                (self.stored.first_position, self.stored.first_offset),
-                (self.stored.last_position, self.stored.last_offset),
+            source=DeliverySource(
+                batches=partial(self.batches, on_batch),
+                positions=self.positions,
+                sequences=self.sequences,
+                bounds=(
+                    (self.stored.first_position, self.stored.first_offset),
+                    (self.stored.last_position, self.stored.last_offset),
+                ),
+                on_mark=on_mark,
             ),
-            on_mark=on_mark,
         )
 
     def halves(self) -> list[StoredDelivery]:
@@ -204,7 +213,7 @@ class PreparedDelivery:
     def letters(self, rejected: Iterable[Rejected]) -> list[Letter]:
         """Dead letters of records that the destination refused: a copy, its place, the reason."""
         found = sorted(rejected, key=lambda one: one.index if one.index is not None else -1)
-        kept = {one.index: one.reason for one in found}
+        kept = {segment.index: segment.reason for segment in found}
         return list(self._copies(kept))
 
     def _copies(self, reasons: dict[int | None, str]) -> Iterator[Letter]:
@@ -216,7 +225,7 @@ class PreparedDelivery:
         for batch, mask in zip(self._raw(), self._masks, strict=True):
             segment, start = next(places)
             numbers = range(batch.num_rows) if mask is None else _kept_numbers(mask)
-            first, end = (bisect_left(refused, one) for one in (seen, seen + len(numbers)))
+            first, end = (bisect_left(refused, limit) for limit in (seen, seen + len(numbers)))
             for number in refused[first:end]:
                 row = numbers[number - seen]
                 yield Letter(
@@ -235,7 +244,7 @@ class PreparedDelivery:
             begin = self.stored.first_offset if segment.position == self.stored.first_position else 0
             end = self.stored.last_offset if segment.position == self.stored.last_position else segment.records
             at = begin
-            for batch in _between(read_segment(mapped), begin, end):
+            for batch in read_segment(mapped, begin, end):
                 yield segment, at
                 at += batch.num_rows
 
@@ -245,18 +254,6 @@ def selection_of(stored: StoredDelivery, route: Route, schema: pa.Schema, stream
     options = stored.options
     columns = Columns(include=options["include"], exclude=options["exclude"], rename=options["rename"])
     return Selection.of(evolve(route, columns=columns, where=options["where"]), schema, stream, options["mode"])
-
-
-def _between(batches: Iterable[pa.RecordBatch], begin: int, end: int) -> Iterator[pa.RecordBatch]:
-    """The records from one number up to before another."""
-    at = 0
-    for batch in batches:
-        first, last = max(begin - at, 0), min(end - at, batch.num_rows)
-        if first < last:
-            yield batch if last - first == batch.num_rows else batch.slice(first, last - first)
-        at += batch.num_rows
-        if at >= end:
-            return
 
 
 def _nth_kept(mask: pa.BooleanArray | None, number: int) -> int:

@@ -1,10 +1,9 @@
-"""What a route delivers of a stream: which records, which columns, under which names."""
+"""The selection of a route: the records, columns and column names it delivers of a stream."""
 
 from __future__ import annotations
 
-import difflib
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,16 +12,12 @@ from attrs import define, evolve, field
 from muxly._runner.deliver.where import Filter, check_where
 from muxly._runner.schema.contract import DELETED_AT
 from muxly.errors import ConfigurationError
-from muxly.pipeline import Columns
+from muxly.pipeline import Columns, Route
+from muxly.router import Mode
+from muxly.stream import Stream
+from muxly.suggest import suggest
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from muxly.pipeline import Route
-    from muxly.router import Mode
-    from muxly.stream import Stream
-
-__all__ = ["Selection", "check_selection", "selection_problems", "where_problems"]
+__all__ = ["Selection", "selection_problems", "where_problems"]
 
 _ALL = Columns()
 
@@ -60,7 +55,7 @@ class Selection:
             mode: How the route applies records.
 
         Raises:
-            ConfigurationError: As ``check_selection``, except for columns that do not exist.
+            ConfigurationError: As ``selection_problems``, except for columns that do not exist.
         """
         for problem in _mode_problems(route, stream_schema.names, stream, mode):
             raise problem
@@ -83,16 +78,13 @@ class Selection:
             filter=None if route.where is None else Filter(route.where, stream_schema),
         )
 
-    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def apply(self, batch: pa.RecordBatch, mask: pa.BooleanArray | None) -> pa.RecordBatch:
         """The selected records and columns of a batch, in its order; without copies where all pass.
 
         Args:
             batch: With the stream's schema that the selection was made for.
-
-        Raises:
-            RouteError: The filter fails on a value.
+            mask: What ``mask`` gave for the batch.
         """
-        mask = self.mask(batch)
         return self.project(batch if mask is None or not mask.false_count else batch.filter(mask))
 
     def mask(self, batch: pa.RecordBatch) -> pa.BooleanArray | None:
@@ -104,6 +96,7 @@ class Selection:
         if self._filter is None:
             return None
         mask = self._filter.mask(batch)
+        # A tombstone often has nothing but its key: no filter may keep it from the record it deletes.
         if self._tombstones is not None:
             mask = pc.or_(mask, batch.column(self._tombstones).is_valid())
         return mask
@@ -163,16 +156,6 @@ def _digest_part(route: Route, mode: Mode) -> str:
     return json.dumps({word: value for word, value in chosen.items() if value is not None}, sort_keys=True)
 
 
-def check_selection(route: Route, schema: pa.Schema | None, stream: Stream, mode: Mode) -> None:
-    """Check ``columns`` and ``where`` of a route that delivers one stream.
-
-    Raises:
-        ConfigurationError: The first of ``selection_problems``.
-    """
-    for problem in selection_problems(route, {stream.name: (stream, schema)}, {stream.name: mode}):
-        raise problem
-
-
 def selection_problems(
     route: Route, streams: Mapping[str, tuple[Stream, pa.Schema | None]], modes: Mapping[str, Mode]
 ) -> Iterator[ConfigurationError]:
@@ -225,8 +208,8 @@ def _unknown_columns(route: Route, known: list[str] | None) -> Iterator[Configur
     ]
     for path, name in asked:
         if name not in known and name != DELETED_AT:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known[:10])}"
+            near = suggest(name, known)
+            hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known[:10])}"
             yield ConfigurationError(f"there is no column {name!r}; {hint}", path=path)
 
 

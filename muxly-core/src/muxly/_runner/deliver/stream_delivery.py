@@ -1,45 +1,71 @@
-"""The deliveries of one stream on one route: tried, split, acknowledged, one after the other."""
+"""The deliveries of one stream on one route: tried, split, acknowledged, one after the other.
+
+A delivery is stored before its first attempt and never changes, so that every attempt, also of another
+process after a crash, hands the router the same records under the same id. That is what lets a router
+recognize a repeat.
+
+A router that rejects records without saying which makes the delivery smaller until it does: the part
+that it has marked as delivered is split off, else the delivery is halved. Both parts are stored before
+either is tried, under ids of their own. A delivery of one record that is rejected becomes a dead letter.
+Deliveries in mode ``overwrite`` are never split: a part would replace what belongs to the whole.
+"""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import evolve
 
+from muxly._runner.context import RunContext
+from muxly._runner.deliver.opened_router import OpenedRouter
 from muxly._runner.streams import mode_of, rules_of
 from muxly.batch import Rejected
 from muxly.component import Notice
-from muxly.errors import RejectedError, RouteError, StoppedError
-from muxly.pipeline import StreamRules
+from muxly.errors import RejectedError, RouteError
+from muxly.pipeline import Route, StreamRules
 from muxly.retry import Patience
-from muxly.router import Receipt
-from muxly.store import acknowledge, deliveries, generations, log, positions, retention
+from muxly.router import Mode, Receipt, Router
+from muxly.store import acknowledge, deliveries, log, positions, retention
+from muxly.store.rows import StoredDelivery
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from muxly._runner.deliver.dead_letter_delivery import DeadLetterDelivery
+    from muxly._runner.deliver.segment_delivery import SegmentDelivery
 
-    import pyarrow as pa
-
-    from muxly._runner.deliver.dead_letter_delivery import PreparedLetters
-    from muxly._runner.deliver.route_worker import RouteWorker, Serving
-    from muxly._runner.deliver.segment_delivery import PreparedDelivery
-    from muxly.pipeline import Route
-    from muxly.router import Mode, Router
-    from muxly.store.rows import StoredDelivery
-    from muxly.stream import Stream
-
-    Prepared = PreparedDelivery | PreparedLetters
+    Prepared = SegmentDelivery | DeadLetterDelivery
 
 
-class Desk:
-    """The deliveries of one stream on one route, one after the other."""
+class Worker(Protocol):
+    """The worker whose thread delivers a stream."""
 
-    def __init__(self, worker: RouteWorker, serving: Serving, stream: Stream) -> None:
-        self._worker, self._serving, self._stream = worker, serving, stream
-        self._active, self._route = worker.active, worker.route
-        self._ledger = self._active.ledger
-        rules = rules_of(self._active.pipeline, stream.name) or StreamRules()
+    def progress(self, stream: str, *, ahead_seconds: float = 0.0) -> None:
+        """Note that something of a stream was done, or will be after waiting as long as was asked."""
+
+    def refuse_abandoned(self) -> None:
+        """Raise StoppedError if nothing that is done now counts any more."""
+
+    def count_rejected(self, count: int, reason: str) -> None:
+        """Count dead letters; raises TooManyRejectedError if the route does not allow so many in one run."""
+
+
+class StreamDelivery:
+    """The deliveries of one stream on one route, one after the other.
+
+    Args:
+        context: The run.
+        route: The route.
+        router: An opened copy of its router.
+        stream: The stream.
+        worker: Told of progress and of rejected records.
+    """
+
+    def __init__(self, context: RunContext, route: Route, router: OpenedRouter, stream: Stream, worker: Worker) -> None:
+        self._context, self._route, self._opened = context, route, router
+        self._stream, self._worker = stream, worker
+        self._ledger = self._context.ledger
+        rules = rules_of(self._context.pipeline, stream.name) or StreamRules()
         self._mode: Mode = mode_of(self._route, stream, rules)
         self._options = route_options(self._route, self._mode)
         self._looked_at = False
@@ -48,23 +74,23 @@ class Desk:
 
     def _supersede(self) -> None:
         """Pass over full reads before the newest whole one, and those the destination has, or may not get."""
-        sealed = generations.of_stream(self._ledger, self._stream.name).sealed
+        sealed = positions.generations_of(self._ledger, self._stream.name).sealed
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
         oldest = max(sealed, here.completed + 1)
-        generations.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
+        positions.supersede(self._ledger, self._route.name, self._stream.name, generation=oldest)
 
     def deliver_letters(self) -> None:
         """Deliver again the dead letters that a replay asked for."""
-        while not self._active.stop.is_set():
+        while not self._context.stop.is_set():
             waiting = deliveries.open_letters(self._ledger, self._route.name, self._stream.name, limit=1)
             if not waiting:
                 return
-            from muxly._runner.deliver.dead_letter_delivery import MixedLettersError, PreparedLetters  # loads pyarrow
+            from muxly._runner.deliver.dead_letter_delivery import DeadLetterDelivery, MixedTypesError  # loads pyarrow
 
             try:
-                self.deliver(PreparedLetters(self._active, waiting[0], self._route, self._stream))
-            except MixedLettersError as error:
+                self.deliver(DeadLetterDelivery(self._context, waiting[0], self._route, self._stream))
+            except MixedTypesError as error:
                 self._split(waiting[0], error.parts)
             self._worker.progress(self._stream.name)
 
@@ -85,10 +111,10 @@ class Desk:
         )
         if stored is None:
             return False
-        from muxly._runner.deliver.segment_delivery import DamagedSegmentError, PreparedDelivery  # loads pyarrow
+        from muxly._runner.deliver.segment_delivery import DamagedSegmentError, SegmentDelivery  # loads pyarrow
 
         try:
-            prepared = PreparedDelivery(self._active, stored, self._route, self._stream)
+            prepared = SegmentDelivery(self._context, stored, self._route, self._stream)
         except DamagedSegmentError as error:
             retention.quarantine(self._ledger, error.segment)
             raise log.quarantined(self._stream.name, error.segment.position, str(error)) from error
@@ -106,11 +132,11 @@ class Desk:
             return
         from muxly._runner.deliver.preflight import check_filter, missing_columns
 
-        known = self._active.pipeline, self._route, list(self._active.streams.values()), self._ledger
+        known = self._context.pipeline, self._route, list(self._context.log.streams.values()), self._ledger
         check_filter(*known)
         for message in missing_columns(*known):
-            if all(one.message != message for one in self._active.notices):
-                self._active.run.notice(Notice("column_missing", message, stream=self._stream.name))
+            if all(notice.message != message for notice in self._context.observers.notices):
+                self._context.run.notice(Notice("column_missing", message, stream=self._stream.name))
         self._looked_at = True
 
     def deliver(self, prepared: Prepared) -> None:
@@ -119,21 +145,21 @@ class Desk:
             self._acknowledge(prepared, Receipt())
             return
         try:
-            receipt = self._patience().call(lambda: self._attempt(prepared), failed=self._serving.close)
+            receipt = self._patience().call(lambda: self._attempt(prepared), failed=self._opened.close)
         except RejectedError as error:
             self._rejected(prepared, error)
         else:
             self._acknowledge(prepared, receipt)
 
     def _patience(self) -> Patience:
-        tell = partial(self._active.waits, self._route.name, self._stream.name)
-        return Patience(self._route.retry, self._sleep, tell=tell)
+        on_retry = partial(self._context.failures.retry, self._route.name, self._stream.name)
+        return Patience(self._route.retry, self._sleep, tell=on_retry)
 
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         self._worker.progress(self._stream.name, ahead_seconds=seconds)
-        self._active.run.sleep(seconds)
+        self._context.run.sleep(seconds)
 
     def _skippable(self, prepared: Prepared) -> bool:
         """Whether the router need not be called: all filtered out, or all delivered already."""
@@ -142,15 +168,18 @@ class Desk:
         return prepared.count == 0 and prepared.stored.options["mode"] != "overwrite"
 
     def _attempt(self, prepared: Prepared) -> Receipt:
-        self._refuse_abandoned()
-        router = self._serving.router()
+        self._worker.refuse_abandoned()
+        router = self._opened.router()
         stored = prepared.stored
         if stored.options["mode"] == "replace":
             self._begin(router, stored.generation)
         with self._ledger.read() as connection:
             state = positions.get(connection, self._ledger, stored.route, stored.stream).state
-        delivery = prepared.delivery(state, lambda count: self._mark(prepared, count))
-        delivery.source = partial(self._taken, delivery.source)
+        delivery = prepared.delivery(
+            state,
+            on_mark=lambda count: self._mark(prepared, count),
+            on_batch=lambda: self._worker.progress(self._stream.name),
+        )
         receipt = router.deliver(delivery)
         if receipt is None:
             return Receipt()
@@ -158,14 +187,8 @@ class Desk:
             raise TypeError(f"deliver() of {type(router).__name__} returned {receipt!r}, not a muxly.Receipt or None")
         return receipt
 
-    def _taken(self, source: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-        """The delivery's batches; each that is taken is progress."""
-        for batch in source():
-            self._worker.progress(self._stream.name)
-            yield batch
-
     def _mark(self, prepared: Prepared, count: int) -> None:
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         if count > prepared.count:
             raise ValueError(
                 f"route {self._route.name!r} marks {count} records of a delivery that has {prepared.count} of them"
@@ -174,22 +197,18 @@ class Desk:
         prepared.stored = evolve(prepared.stored, marked=count)
         self._worker.progress(self._stream.name)
 
-    def _refuse_abandoned(self) -> None:
-        if self._worker.abandoned:
-            raise StoppedError(f"route {self._route.name!r} was given up because it made no progress")
-
     def _begin(self, router: Router, generation: int) -> None:
         """Tell the router of a new full read, once per opened router."""
-        if (self._stream.name, generation) in self._serving.begun:
+        if (self._stream.name, generation) in self._opened.begun:
             return
         router.begin(self._stream, generation)
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         with self._ledger.write() as connection:
             positions.change(connection, self._ledger, self._route.name, self._stream.name, begun=generation)
-        self._serving.begun.add((self._stream.name, generation))
+        self._opened.begun.add((self._stream.name, generation))
 
     def _acknowledge(self, prepared: Prepared, receipt: Receipt) -> None:
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         rejected = self._checked(prepared, receipt)
         if rejected and not prepared.stored.letters:  # letters were counted when they died first
             self._worker.count_rejected(len(rejected), rejected[0].reason)
@@ -205,23 +224,23 @@ class Desk:
                 state=receipt.state,
             )
         )
-        self._active.acknowledged()
+        self._context.progress.notify()
 
     def _checked(self, prepared: Prepared, receipt: Receipt) -> list[Rejected]:
         """The receipt's rejected records, each once and with a number that exists."""
         found: dict[int, Rejected] = {}
-        for one in receipt.rejected:
-            if one.index is None or not 0 <= one.index < prepared.count:
+        for rejection in receipt.rejected:
+            if rejection.index is None or not 0 <= rejection.index < prepared.count:
                 raise ValueError(
-                    f"the receipt of route {self._route.name!r} rejects record {one.index}, and the delivery "
+                    f"the receipt of route {self._route.name!r} rejects record {rejection.index}, and the delivery "
                     f"has {prepared.count}"
                 )
-            found.setdefault(one.index, one)
+            found.setdefault(rejection.index, rejection)
         return list(found.values())
 
     def _rejected(self, prepared: Prepared, error: RejectedError) -> None:
         """Split the delivery, or keep its one record as a dead letter."""
-        self._refuse_abandoned()
+        self._worker.refuse_abandoned()
         if not prepared.stored.letters and prepared.stored.options["mode"] == "overwrite":
             raise RouteError(
                 f"route {self._route.name!r}: {error}; deliveries in mode {prepared.stored.options['mode']} "
@@ -243,7 +262,7 @@ class Desk:
         """Make a whole generation visible, once everything of it is delivered."""
         if self._mode != "replace":
             return
-        reads = generations.of_stream(self._ledger, self._stream.name)
+        reads = positions.generations_of(self._ledger, self._stream.name)
         with self._ledger.read() as connection:
             here = positions.get(connection, self._ledger, self._route.name, self._stream.name)
         whole = reads.newest == reads.sealed > here.completed
@@ -252,12 +271,12 @@ class Desk:
 
     def _patiently_complete(self, generation: int) -> None:
         def attempt() -> None:
-            router = self._serving.router()
+            router = self._opened.router()
             self._begin(router, generation)
             router.complete(self._stream, generation)
-            self._refuse_abandoned()
+            self._worker.refuse_abandoned()
 
-        self._patience().call(attempt, failed=self._serving.close)
+        self._patience().call(attempt, failed=self._opened.close)
         with self._ledger.write() as connection:
             positions.change(connection, self._ledger, self._route.name, self._stream.name, completed=generation)
 

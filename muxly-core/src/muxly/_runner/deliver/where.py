@@ -9,19 +9,23 @@ one thread, UTC, and a locked configuration.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from muxly._runner.deliver.expressions import nodes_of, parsed, serialized
-from muxly._runner.deliver.filter_engine import engine, engine_error, engine_trouble, wrong
+from muxly._runner.deliver.expressions import (
+    Condition,
+    engine,
+    engine_error,
+    engine_trouble,
+    nodes_of,
+    parsed,
+    serialized,
+    wrong,
+)
 from muxly.errors import RouteError, StreamError
-
-if TYPE_CHECKING:
-    from muxly._runner.deliver.expressions import Condition
+from muxly.suggest import suggest
 
 __all__ = ["Filter", "check_where"]
 
@@ -70,8 +74,8 @@ def _unknown_column(name: str, schema: pa.Schema | None) -> str:
     if name.casefold() in _CLOCKS:
         return f"{name} is not the same on each call; compare with a literal or a column"
     names = schema.names if schema is not None else []
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names[:10])}" if names else ""
+    near = suggest(name, names)
+    hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(names[:10])}" if names else ""
     return f"there is no column {name!r}{hint}"
 
 

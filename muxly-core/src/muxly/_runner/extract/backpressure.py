@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from muxly._runner.context import RunContext
 from muxly.component import Notice
 from muxly.errors import QuotaError, StoppedError
-from muxly.store import backlog, positions, retention
-
-if TYPE_CHECKING:
-    from muxly._runner.context import ActiveRun
+from muxly.store import accounts, positions, retention
 
 _LOOK_SECONDS = 1.0
 
 
-def wait_for_room(active: ActiveRun) -> None:
+def wait_for_room(context: RunContext) -> None:
     """Wait until pending segments take less than the spool's budget.
 
     Raises:
@@ -22,33 +18,33 @@ def wait_for_room(active: ActiveRun) -> None:
             cursor, and the run is ``partial``.
         StoppedError: The run stops.
     """
-    if not active.is_full():
+    if not context.budget.is_full():
         return
-    with active.crowding():
-        while active.is_full():
-            if active.stop.is_set():
+    with context.budget.waiting():
+        while context.budget.is_full():
+            if context.stop.is_set():
                 raise StoppedError("the run was asked to stop")
-            holding = {pair for pair, count in backlog.pending(active.ledger).items() if count}
+            holding = {pair for pair, count in accounts.pending(context.ledger).items() if count}
             # Nobody holds it any more: the last one let go between the two looks.
-            if holding and all(active.hopeless(pair) for pair in holding):
-                _give_way(active, holding)
+            if holding and all(context.failures.are_final(*pair) for pair in holding):
+                _give_way(context, holding)
                 continue
-            active.wait(_LOOK_SECONDS)
+            context.progress.wait(_LOOK_SECONDS)
 
 
-def _give_way(active: ActiveRun, holding: set[tuple[str, str]]) -> None:
+def _give_way(context: RunContext, holding: set[tuple[str, str]]) -> None:
     """Detach the routes that may be detached, or end reading."""
-    detachable = {route.name for route in active.pipeline.routes if route.backlog == "detach"}
+    detachable = {route.name for route in context.pipeline.routes if route.backlog == "detach"}
     leaving = {(route, stream) for route, stream in holding if route in detachable}
     if not leaving:
         names = ", ".join(sorted({route for route, _stream in holding}))
         raise QuotaError(
-            f"the spool holds {active.pending_bytes()} bytes, its budget is {active.pipeline.spool_bytes}, and the "
-            f"routes that hold it cannot deliver ({names}); mend them, or write `backlog: detach`"
+            f"the spool holds {context.budget.pending_bytes()} bytes, its budget is {context.pipeline.spool_bytes}, "
+            f"and the routes that hold it cannot deliver ({names}); fix them, or write `backlog: detach`"
         )
     for route, stream in sorted(leaving):
-        positions.detach(active.ledger, route, [stream])
-        active.run.notice(
+        positions.detach(context.ledger, route, [stream])
+        context.run.notice(
             Notice(
                 "route_detached",
                 f"route {route!r} cannot deliver stream {stream!r} and the spool is full: it is detached; "
@@ -56,11 +52,11 @@ def _give_way(active: ActiveRun, holding: set[tuple[str, str]]) -> None:
                 stream=stream,
             )
         )
-    active.acknowledged()
-    active.spool.delete(
+    context.progress.notify()
+    context.spool.delete(
         retention.prune(
-            active.ledger,
-            keep_seconds=active.pipeline.retention_seconds,
-            keep_bytes=max(0, active.pipeline.spool_bytes // 2),
+            context.ledger,
+            keep_seconds=context.pipeline.retention_seconds,
+            keep_bytes=max(0, context.pipeline.spool_bytes // 2),
         )
     )

@@ -1,28 +1,36 @@
-"""The committer: makes finished groups durable, many at a time, and seals them in the ledger."""
+"""The committer: makes finished groups durable, many at a time, and seals them in the ledger.
+
+The order is what loses nothing. First the files: written, synced, named without overwriting, and the
+folder synced. Only then one transaction of the ledger, with the positions, cursors, schema versions and
+dead letters of all groups. A crash before the transaction leaves files without rows, which the next
+holder of the lease sweeps; the cursor has not moved, so their records are read again. A crash after it
+leaves everything. There is no moment at which the ledger names bytes that a power cut could take away.
+
+One thread does this for all partitions, because a sync costs about the same for one group as for many.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from muxly._runner.context import RunContext
 from muxly.errors import FencedError
+from muxly.spool import SegmentBytes
 from muxly.spool.segments import ALIGNMENT
 from muxly.store import plans, seals
+from muxly.store.ledger import Ledger
+from muxly.store.rows import WrittenGroup, WrittenSegment
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from muxly._runner.context import ActiveRun
     from muxly._runner.extract.deduplication import Boundary
-    from muxly.spool import SegmentBytes
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import WrittenGroup, WrittenSegment
-    from muxly.stream import Stream
 
 
 GATHER_SECONDS = 0.02
@@ -48,16 +56,16 @@ class Committer:
     """Takes all groups that wait, writes small ones into one file, syncs once, seals in one transaction.
 
     Args:
-        active: The run.
+        context: The run.
         routes_of: The routes a stream is delivered by.
         readers: How many readings are open; the committer does not wait for more groups than that.
     """
 
     def __init__(
-        self, active: ActiveRun, routes_of: Callable[[str], Sequence[str]], readers: Callable[[], int]
+        self, context: RunContext, routes_of: Callable[[str], Sequence[str]], readers: Callable[[], int]
     ) -> None:
-        self._active, self._routes_of, self._readers = active, routes_of, readers
-        self._boundaries = Boundaries(active.ledger)
+        self._context, self._routes_of, self._readers = context, routes_of, readers
+        self._boundaries = Boundaries(context.ledger)
         self._refusal: BaseException | None = None
         self._waiting: queue.SimpleQueue[tuple[FinishedGroup, Future[None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="muxly-committer", daemon=True)
@@ -97,12 +105,12 @@ class Committer:
         until: float | None = None
         while len(gathered) < GATHER_GROUPS:
             try:
-                one = self._waiting.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+                request = self._waiting.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
-            if one is None:
+            if request is None:
                 return gathered, True
-            gathered.append(one)
+            gathered.append(request)
             until = until or time.monotonic() + GATHER_SECONDS
             if self._waiting.empty() and len(gathered) >= self._readers():
                 break
@@ -110,39 +118,46 @@ class Committer:
 
     def _commit(self, finished: list[FinishedGroup], futures: list[Future[None]]) -> None:
         try:
-            placed = zip(self._publish(finished), (one.boundaries for one in finished), strict=True)
+            placed = zip(self._publish(finished), (group.boundaries for group in finished), strict=True)
             groups, boundaries = self._boundaries.after(placed)
-            found = seals.seal(self._active.ledger, groups, self._routes_of)
+            sealed = seals.seal(self._context.ledger, groups, self._routes_of)
         except BaseException as error:  # noqa: BLE001 - the readers raise it
             if isinstance(error, FencedError):
-                self._active.fence(error)
+                self._context.failures.fence(error)
             _discard(finished)
             for future in futures:
                 future.set_exception(error)
             return
         self._boundaries = boundaries
-        self._active.sealed(found)
+        self._context.log.add(sealed)
         for future in futures:
             future.set_result(None)
 
     def _publish(self, finished: list[FinishedGroup]) -> list[WrittenGroup]:
         """Make all segments durable, and tell each where it lies."""
         places: dict[int, tuple[str, int]] = {}
-        small = [one for group in finished for one in group.contents if one is not None and one.draft is None]
-        large = [one for group in finished for one in group.contents if one is not None and one.draft is not None]
-        spool = self._active.spool
+        small = [
+            content for group in finished for content in group.contents if content is not None and content.draft is None
+        ]
+        large = [
+            content
+            for group in finished
+            for content in group.contents
+            if content is not None and content.draft is not None
+        ]
+        spool = self._context.spool
         for content in large:
             assert content.draft is not None
             places[id(content)] = (spool.put(content.draft), 0)
         places |= self._publish_together(small)
         if places:
             spool.sync_folder()
-        return [_placed(one, places) for one in finished]
+        return [_placed(group, places) for group in finished]
 
     def _publish_together(self, small: list[SegmentBytes]) -> dict[int, tuple[str, int]]:
         if not small:
             return {}
-        draft = self._active.spool.draft(self._active.ledger.token)
+        draft = self._context.spool.draft(self._context.ledger.token)
         offsets: dict[int, int] = {}
         try:
             for content in small:
@@ -153,13 +168,13 @@ class Committer:
         except BaseException:
             draft.discard()
             raise
-        name = self._active.spool.put(draft)
+        name = self._context.spool.put(draft)
         return {key: (name, offset) for key, offset in offsets.items()}
 
 
 def _discard(finished: list[FinishedGroup]) -> None:
     """Close and delete the drafts of groups that are not sealed."""
-    for content in (content for one in finished for content in one.contents):
+    for content in (content for group in finished for content in group.contents):
         if content is not None and content.draft is not None:
             content.draft.discard()
 
@@ -176,7 +191,7 @@ def _placed(finished: FinishedGroup, places: dict[int, tuple[str, int]]) -> Writ
 
 
 class Boundaries:
-    """What is remembered of each stream, for its next plan, and of each partition, for when it is resumed.
+    """The boundaries of each stream, for its next plan, and of each partition, for when it is resumed.
 
     Args:
         ledger: Asked once for each of them.
@@ -190,7 +205,7 @@ class Boundaries:
     def after(
         self, added: Iterable[tuple[WrittenGroup, Iterable[tuple[Stream, Boundary]]]]
     ) -> tuple[list[WrittenGroup], Boundaries]:
-        """What holds once some groups are sealed, in their order; nothing changes here, for they may not be.
+        """The boundaries after some groups are sealed, in their order; these do not change, for the seal may fail.
 
         Args:
             added: The groups, each with the boundary of its own records by stream.

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
 from muxly.errors import StreamError
-
-if TYPE_CHECKING:
-    from muxly.stream import Stream
+from muxly.stream import Stream
 
 __all__ = ["at_or_after", "comparable", "floor_of", "in_python", "newest_of"]
 

@@ -1,40 +1,49 @@
-"""Extraction: reads the partitions of all streams on several threads, and answers errors."""
+"""Extraction: reads the partitions of all streams on several threads, and keeps the outcome of each stream."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from muxly._runner.context import RunContext, sentence
 from muxly._runner.extract.backpressure import wait_for_room
+from muxly._runner.extract.committer import Committer
 from muxly._runner.extract.intake import Intakes
-from muxly._runner.extract.outcomes import Outcomes
 from muxly._runner.extract.planning import Planning
+from muxly._runner.streams import is_pattern
 from muxly._runner.threads import DaemonThreads
-from muxly.connector import Partition
-from muxly.errors import QuotaError, RetryableError, StaleCursorError, StoppedError, StreamError
+from muxly.component import Notice
+from muxly.connector import Connector, Partition
+from muxly.errors import (
+    FencedError,
+    QuotaError,
+    RetryableError,
+    StaleCursorError,
+    StoppedError,
+    StreamError,
+    StreamUnavailableError,
+)
+from muxly.pipeline import StreamResult
 from muxly.retry import Patience
+from muxly.store.rows import StoredPartition, StoredPlan
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from muxly._runner.context import ActiveRun
-    from muxly._runner.extract.committer import Committer
-    from muxly._runner.extract.partition import Reading
-    from muxly.connector import Connector
-    from muxly.store.rows import StoredPartition, StoredPlan
-    from muxly.stream import Stream
+    from muxly._runner.extract.partition import PartitionReader
 
 
 class Extraction:
     """Reads all chosen streams of one run.
 
     Args:
-        active: The run.
+        context: The run.
         connector: Opened.
         streams: The streams to take in, by name.
         committer: Seals the groups.
@@ -44,7 +53,7 @@ class Extraction:
 
     def __init__(
         self,
-        active: ActiveRun,
+        context: RunContext,
         connector: Connector,
         streams: Mapping[str, Stream],
         committer: Committer,
@@ -52,13 +61,13 @@ class Extraction:
         limit: int | None = None,
         known: frozenset[str] = frozenset(),
     ) -> None:
-        self._active, self._connector, self._committer = active, connector, committer
+        self._context, self._connector, self._committer = context, connector, committer
         self._streams, self._limit = dict(streams), limit
-        self._planning = Planning(active, connector, streams, sleep=self._sleep, on_progress=self._progress)
-        self._intakes = Intakes(active, streams, known, self._planning.schema)
-        self.outcomes = Outcomes(active)
+        self._planning = Planning(context, connector, streams, sleep=self._sleep, on_progress=self._progress)
+        self._intakes = Intakes(context, streams, known, self._planning.schema)
+        self.outcomes = Outcomes(context)
         self._lock = threading.Lock()
-        self._pool = DaemonThreads(active.pipeline.parallel, "muxly-read")
+        self._pool = DaemonThreads(context.pipeline.parallel, "muxly-read")
         self._readings = 0
         self._left: dict[str, int] = {}
         self._ended = threading.Condition()
@@ -100,11 +109,11 @@ class Extraction:
     def _roots(self) -> list[Stream]:
         """Streams to be read themselves: children come with their parents."""
         names = self._streams.keys()
-        return [one for one in self._streams.values() if one.parent is None or one.parent not in names]
+        return [stream for stream in self._streams.values() if stream.parent is None or stream.parent not in names]
 
     def _may_go_on(self, stream: Stream) -> bool:
         """Whether more is done for a stream; if not it is behind."""
-        if self._active.stop.is_set() or self.abandoned or stream.name in self.outcomes.errors:
+        if self._context.stop.is_set() or self.abandoned or stream.name in self.outcomes.errors:
             self.outcomes.leave_behind(stream.name)
             return False
         return True
@@ -127,7 +136,7 @@ class Extraction:
             self._begin_anew(stream)
             return
         incremental = self._planning.rules(stream.name).read == "incremental"
-        if incremental and all(one.done for one in unfinished.partitions):
+        if incremental and all(partition.done for partition in unfinished.partitions):
             self._begin_anew(stream)
         else:
             self._submit(stream, unfinished, then_again=incremental)
@@ -136,7 +145,7 @@ class Extraction:
         self._submit(stream, self._planning.new(stream), then_again=False)
 
     def _submit(self, stream: Stream, plan: StoredPlan, *, then_again: bool) -> None:
-        waiting = [one for one in plan.partitions if not one.done]
+        waiting = [partition for partition in plan.partitions if not partition.done]
         with self._ended:
             self._running += len(waiting)
             self._left[stream.name] = len(waiting)
@@ -157,35 +166,35 @@ class Extraction:
 
     def _wants_another_plan(self, name: str, then_again: bool) -> bool:
         """Whether a stream is planned once more: its unfinished plan is done, or its cursor was stale."""
-        if self._active.stop.is_set() or name in self.outcomes.behind:
+        if self._context.stop.is_set() or name in self.outcomes.behind:
             return False
         return then_again or name in self._planning.stale
 
     def _read(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> None:
         """Read one partition to its end, beginning again after retryable errors."""
-        tell = partial(self._active.waits, "", stream.name)
-        patience = Patience(self._active.pipeline.retry, self._sleep, tell=tell)
+        on_retry = partial(self._context.failures.retry, None, stream.name)
+        patience = Patience(self._context.pipeline.retry, self._sleep, tell=on_retry)
         with self._counted():
             while True:
-                reading = self._reading(stream, plan, partition)
+                reader = self._reader(stream, plan, partition)
                 try:
-                    self._take_all(reading, stream, partition)
+                    self._take_all(reader, stream, partition)
                     return
                 except RetryableError as error:
-                    _interrupt(reading)
-                    if reading.cursor != partition.cursor:
+                    _interrupt(reader)
+                    if reader.cursor != partition.cursor:
                         patience.start_over()
-                    partition = evolve(partition, cursor=reading.cursor)
+                    partition = evolve(partition, cursor=reader.cursor)
                     patience.wait(error)
                 except (QuotaError, StoppedError):
-                    reading.interrupt()
+                    reader.interrupt()
                     raise
                 except StaleCursorError as error:
-                    reading.discard()
+                    reader.discard()
                     self._planning.restart(stream, error)
                     return
                 except BaseException:
-                    reading.discard()
+                    reader.discard()
                     raise
 
     @contextmanager
@@ -200,13 +209,15 @@ class Extraction:
             with self._lock:
                 self._readings -= 1
 
-    def _reading(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> Reading:
-        from muxly._runner.extract.partition import Reading
-        from muxly._runner.extract.splitter import Pieces  # loads pyarrow, which a run with nothing new does not need
+    def _reader(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> PartitionReader:
+        from muxly._runner.extract.partition import PartitionReader
+        from muxly._runner.extract.splitter import (
+            BatchSplitter,  # loads pyarrow, which a run with nothing new does not need
+        )
 
         intake_of = self._intakes.of
-        pieces = Pieces(
-            self._active.ledger,
+        splitter = BatchSplitter(
+            self._context.ledger,
             intake_of,
             stream=stream,
             plan=plan,
@@ -214,31 +225,33 @@ class Extraction:
             allowed=self._allowed,
             on_count=self.outcomes.count,
         )
-        return Reading(self._active, self._committer, intake_of, pieces, stream=stream, plan=plan, partition=partition)
+        return PartitionReader(
+            self._context, self._committer, intake_of, splitter, stream=stream, plan=plan, partition=partition
+        )
 
-    def _take_all(self, reading: Reading, stream: Stream, partition: StoredPartition) -> None:
+    def _take_all(self, reader: PartitionReader, stream: Stream, partition: StoredPartition) -> None:
         planned = Partition(partition.id, partition.start, payload=partition.payload, records=partition.records)
         batches = self._connector.read(stream, planned, partition.cursor)
         try:
             for batch in batches:
                 if stream.name in self._planning.stale:
-                    reading.discard()
+                    reader.discard()
                     return
                 self._progress()
-                reading.add(batch)
+                reader.add(batch)
                 self._wait_for_room()
                 if self._limit is not None and self._granted.get(stream.name, 0) >= self._limit:
                     break
         finally:
             if (close := getattr(batches, "close", None)) is not None:
                 close()
-        reading.finish()
+        reader.finish()
 
     def _wait_for_room(self) -> None:
         with self._lock:
             self._waiting_for_room += 1
         try:
-            wait_for_room(self._active)
+            wait_for_room(self._context)
         finally:
             with self._lock:
                 self._waiting_for_room -= 1
@@ -259,16 +272,90 @@ class Extraction:
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""
         self._progress(seconds)
-        self._active.run.sleep(seconds)
+        self._context.run.sleep(seconds)
 
     def waits(self, seconds: float) -> None:
         """The connector waits, for so long that the source must have asked for it; that is no stall either."""
         self._progress(seconds)
 
 
-def _interrupt(reading: Reading) -> None:
+def _interrupt(reader: PartitionReader) -> None:
     """Seal up to the last cursor; what the store does not take now is read again like all that follows."""
     try:
-        reading.interrupt()
+        reader.interrupt()
     except RetryableError:
-        reading.discard()
+        reader.discard()
+
+
+class Outcomes:
+    """The outcome of each stream; thread-safe.
+
+    Args:
+        context: The run.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self.results: dict[str, StreamResult] = {}
+        self.errors: dict[str, BaseException] = {}
+        self.behind: set[str] = set()
+        self.resume_at: datetime | None = None
+
+    def guard(self, name: str, work: Callable[[], None]) -> None:
+        """Do some work of a stream; an error becomes the stream's, and others go on."""
+        try:
+            work()
+        except StoppedError:
+            self.leave_behind(name)
+        except QuotaError as error:
+            self.leave_behind(name)
+            self._resume(error)
+            self._context.run.notice(Notice("quota", str(error), stream=name))
+        except StreamUnavailableError as error:
+            self._unavailable(name, error)
+        except FencedError as error:
+            self._context.failures.fence(error)
+            self.fail(name, error)
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything
+            self.fail(name, error)
+
+    def leave_behind(self, name: str) -> None:
+        """A stream is not read to its end in this run."""
+        with self._lock:
+            self.behind.add(name)
+
+    def fail(self, name: str, error: BaseException) -> None:
+        """A stream cannot be read on; the first error counts."""
+        with self._lock:
+            self.behind.add(name)
+            self.errors.setdefault(name, error)
+            before = self.results.get(name, StreamResult())
+            self.results[name] = evolve(before, error=before.error or sentence(error))
+            self._context.failures.streams.setdefault(name, error)
+        self._context.progress.show()
+
+    def _resume(self, error: QuotaError) -> None:
+        with self._lock:
+            times = [time for time in (self.resume_at, error.resume_at) if time is not None]
+            self.resume_at = max(times, default=None)
+
+    def _unavailable(self, name: str, error: StreamUnavailableError) -> None:
+        """A stream that is not there: an error if the user named it, else only a notice."""
+        named = name in self._context.pipeline.streams and not is_pattern(name)
+        if named:
+            self.fail(name, error)
+        else:
+            self._context.run.notice(Notice("stream_unavailable", str(error), stream=name))
+
+    def count(self, name: str, records: int, repeated: int, rejected: int) -> None:
+        """Add what a batch brought."""
+        with self._lock:
+            before = self.results.get(name, StreamResult())
+            self.results[name] = evolve(
+                before,
+                sealed=before.sealed + records,
+                repeated=before.repeated + repeated,
+                rejected=before.rejected + rejected,
+            )
+        self._context.progress.show()

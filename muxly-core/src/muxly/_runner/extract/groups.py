@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pyarrow as pa
 from attrs import frozen
 
-from muxly.spool import SegmentWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from muxly.spool import Draft, SegmentBytes
+from muxly.spool import SegmentBytes, SegmentWriter, SpoolDraft
 
 COALESCED_RECORDS = 65_536
 BATCH_BYTES = 8 << 20
@@ -37,7 +33,7 @@ class FinishedSegment:
     replaces: tuple[tuple[Any, ...], ...]
 
 
-class _Open:
+class _OpenSegment:
     """The segment of one stream that is being written, with small batches put together first."""
 
     def __init__(self, version: int, writer: SegmentWriter, batch_bytes: int) -> None:
@@ -65,24 +61,22 @@ class _Open:
                 self.writer.append(batch)
 
 
-def _pieces(table: pa.Table, limit_bytes: int) -> Iterator[pa.Table]:
-    """The table in pieces that fit a segment, but for a single record that does not."""
+def _slices(table: pa.Table, limit_bytes: int) -> list[pa.Table]:
+    """The table in slices that fit a segment; a single record may be larger than that."""
     size = table.nbytes
     if size <= limit_bytes:
-        yield table
-        return
+        return [table]
     records = max(1, table.num_rows * limit_bytes // size)
-    for start in range(0, table.num_rows, records):
-        yield table.slice(start, records)
+    return [table.slice(start, records) for start in range(0, table.num_rows, records)]
 
 
-def _batches(tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
+def _batches(tables: list[pa.Table]) -> list[pa.RecordBatch]:
     """Batches of a good size: small ones joined, large ones cut by bytes."""
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     if table.column(0).num_chunks > 1 and table.nbytes <= 2 * BATCH_BYTES:
         table = table.combine_chunks()
     records = max(1, min(2 * COALESCED_RECORDS, BATCH_BYTES * table.num_rows // max(1, table.nbytes)))
-    yield from (batch for batch in table.to_batches(max_chunksize=records) if batch.num_rows)
+    return [batch for batch in table.to_batches(max_chunksize=records) if batch.num_rows]
 
 
 class GroupBuilder:
@@ -94,9 +88,9 @@ class GroupBuilder:
         batch_bytes: Small batches are put together up to this size.
     """
 
-    def __init__(self, new_draft: Callable[[], Draft], segment_bytes: int, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(self, new_draft: Callable[[], SpoolDraft], segment_bytes: int, batch_bytes: int = BATCH_BYTES) -> None:
         self._new_draft, self._segment_bytes, self._batch_bytes = new_draft, segment_bytes, batch_bytes
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, _OpenSegment] = {}
         self._finished: list[FinishedSegment] = []
         self._replaced: dict[str, tuple[int, dict[tuple[Any, ...], None]]] = {}
         self.bytes = self._kept_bytes = 0
@@ -114,17 +108,17 @@ class GroupBuilder:
             if replaced:
                 self._replaced.setdefault(stream, (version, {}))[1].update(replaced)
             return
-        for piece in _pieces(table, self._segment_bytes):
-            self._add_piece(stream, version, piece, replaced)
+        for part in _slices(table, self._segment_bytes):
+            self._add_slice(stream, version, part, replaced)
             replaced = {}
 
-    def _add_piece(self, stream: str, version: int, table: pa.Table, replaced: dict[tuple[Any, ...], None]) -> None:
+    def _add_slice(self, stream: str, version: int, table: pa.Table, replaced: dict[tuple[Any, ...], None]) -> None:
         current = self._open.get(stream)
         if current is not None and (current.version != version or current.bytes + table.nbytes > self._segment_bytes):
             self._end(stream, more=True)
             current = None
         if current is None:
-            current = self._open[stream] = _Open(
+            current = self._open[stream] = _OpenSegment(
                 version, SegmentWriter(table.schema, self._new_draft), self._batch_bytes
             )
         current.add(table)
@@ -154,8 +148,8 @@ class GroupBuilder:
 
     def discard(self) -> None:
         """Forget the group and its drafts."""
-        for one in self._open.values():
-            one.writer.discard()
+        for segment in self._open.values():
+            segment.writer.discard()
         for finished in self._finished:
             if finished.content is not None and finished.content.draft is not None:
                 finished.content.draft.discard()

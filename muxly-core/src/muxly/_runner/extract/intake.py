@@ -1,24 +1,23 @@
-"""How each stream is taken in: its schema as it grows, and what the contract for new streams says."""
+"""The intake of a stream: its definition, its schema as it grows, and the contract for new streams."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from muxly._runner.context import RunContext
 from muxly._runner.streams import check_modes, is_refused, rules_of
 from muxly.errors import StreamError
 from muxly.pipeline import StreamRules
 from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     import pyarrow as pa
 
-    from muxly._runner.context import ActiveRun
-    from muxly._runner.schema.growth import GrowingSchema
+    from muxly._runner.schema.evolution import GrowingSchema
 
 
 @frozen(eq=False, kw_only=True)
@@ -44,7 +43,7 @@ class Intakes:
     """The intakes of a run, one for each stream, made when its first batch comes.
 
     Args:
-        active: The run.
+        context: The run.
         streams: The streams to take in, by name.
         known: Streams that earlier runs have had, by name; others are new.
         planned_schema: The schema that a stream's plan named, if it named one.
@@ -52,12 +51,12 @@ class Intakes:
 
     def __init__(
         self,
-        active: ActiveRun,
+        context: RunContext,
         streams: Mapping[str, Stream],
         known: frozenset[str],
         planned_schema: Callable[[str], pa.Schema | None],
     ) -> None:
-        self._active, self._streams, self._known, self._planned_schema = active, streams, known, planned_schema
+        self._context, self._streams, self._known, self._planned_schema = context, streams, known, planned_schema
         self._made: dict[str, Intake] = {}
         self._lock = threading.Lock()
 
@@ -73,20 +72,20 @@ class Intakes:
             return self._made[name]
 
     def _new(self, name: str) -> Intake:
-        from muxly._runner.schema.growth import GrowingSchema
+        from muxly._runner.schema.evolution import GrowingSchema
 
-        rules = rules_of(self._active.pipeline, name)
-        stream = self._streams.get(name) or self._active.streams.get(name) or Stream(name)
-        modes = check_modes(self._active.pipeline, stream, rules or StreamRules())
-        self._active.streams.setdefault(name, stream)
+        rules = rules_of(self._context.pipeline, name)
+        stream = self._streams.get(name) or self._context.log.streams.get(name) or Stream(name)
+        modes = check_modes(self._context.pipeline, stream, rules or StreamRules())
+        self._context.log.streams.setdefault(name, stream)
         return Intake(
             stream=stream,
             schema=GrowingSchema(
-                self._active.ledger,
+                self._context.ledger,
                 name,
                 rules or StreamRules(),
                 lambda before, after: self._grew(name, before, after),
-                declared=[one for one in (stream.schema, self._planned_schema(name)) if one is not None],
+                declared=[schema for schema in (stream.schema, self._planned_schema(name)) if schema is not None],
             ),
             wanted=rules is not None,
             discarded=self._refused(name),
@@ -95,8 +94,8 @@ class Intakes:
 
     def _refused(self, name: str) -> str | None:
         """Why a stream that earlier runs did not have is not taken; None = it is."""
-        contract = self._active.pipeline.new_streams
-        if not is_refused(self._active.pipeline, name, self._known):
+        contract = self._context.pipeline.new_streams
+        if not is_refused(self._context.pipeline, name, self._known):
             return None
         if contract == "freeze":
             raise StreamError(
@@ -106,4 +105,4 @@ class Intakes:
         return f"stream {name!r} is new, and `new_streams: {contract}` discards its records"
 
     def _grew(self, name: str, before: pa.Schema | None, after: pa.Schema) -> None:
-        self._active.tell("muxly_schema_changed", stream=name, before=before, after=after)
+        self._context.observers.call("muxly_schema_changed", stream=name, before=before, after=after)

@@ -1,48 +1,44 @@
-"""A reading: one opening of ``read`` on one partition, cut into groups and sealed."""
+"""Reading one partition: its batches are collected into groups, and each group is sealed."""
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote
 
 from muxly._ids import new_id
+from muxly._runner.context import RunContext
 from muxly._runner.extract import deduplication
-from muxly._runner.extract.committer import FinishedGroup
+from muxly._runner.extract.committer import Committer, FinishedGroup
 from muxly._runner.extract.groups import BATCH_BYTES, GroupBuilder
-from muxly._runner.extract.keys import segment_key
+from muxly._runner.extract.intake import Intake
+from muxly._runner.extract.splitter import BatchSplitter, ConformedBatch
 from muxly._runner.schema import evolution
+from muxly.batch import Batch, Cursor
 from muxly.component import Notice
 from muxly.errors import StoppedError
-from muxly.store.rows import WrittenGroup, WrittenSegment
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from concurrent.futures import Future
-
-    from muxly._runner.context import ActiveRun
-    from muxly._runner.extract.committer import Committer
-    from muxly._runner.extract.intake import Intake
-    from muxly._runner.extract.splitter import Piece, Pieces
-    from muxly.batch import Batch, Cursor
-    from muxly.store.rows import Letter, StoredPartition, StoredPlan
-    from muxly.stream import Stream
+from muxly.store.rows import Letter, StoredPartition, StoredPlan, WrittenGroup, WrittenSegment
+from muxly.stream import Stream
 
 _MOST_LETTERS = 10_000  # they wait in memory, other than records
 
 
-class Reading:
+class PartitionReader:
     """Takes the batches of one partition, and seals a group whenever reading could resume there.
 
     What follows the last cursor is held apart until the next cursor comes, so that an
     interrupted reading seals exactly up to its last cursor.
 
     Args:
-        active: The run.
+        context: The run.
         committer: Seals the groups.
         intake_of: How a stream is taken in, by its name.
-        pieces: Takes the batches apart.
+        splitter: Splits the batches.
         stream: The stream being read.
         plan: The plan.
         partition: The partition.
@@ -50,16 +46,16 @@ class Reading:
 
     def __init__(
         self,
-        active: ActiveRun,
+        context: RunContext,
         committer: Committer,
         intake_of: Callable[[str], Intake],
-        pieces: Pieces,
+        splitter: BatchSplitter,
         *,
         stream: Stream,
         plan: StoredPlan,
         partition: StoredPartition,
     ) -> None:
-        self._active, self._committer, self._intake_of, self._pieces = active, committer, intake_of, pieces
+        self._context, self._committer, self._intake_of, self._splitter = context, committer, intake_of, splitter
         self._stream, self._plan, self._partition = stream, plan, partition
         self.id = new_id()
         self.cursor: Cursor = partition.cursor
@@ -68,21 +64,21 @@ class Reading:
         self._sealing: Future[None] | None = None
         self._sealing_to: Cursor = None
         self._broken = False
-        pipeline = active.pipeline
+        pipeline = context.pipeline
         self._held_bytes = min(BATCH_BYTES, pipeline.memory_bytes // (2 * pipeline.parallel))
         self._group = self._new_group()
         self._letters: list[Letter] = []
         self._versions: dict[str, set[int]] = {}
         self._boundaries: dict[str, tuple[Stream, deduplication.Boundary]] = {}
-        self._told: set[str] = set()
-        self._tail: list[Piece] = []
+        self._noticed: set[str] = set()
+        self._tail: list[ConformedBatch] = []
         self._tail_bytes = 0
         self._returnable = True
 
     def _new_group(self) -> GroupBuilder:
-        token = self._active.ledger.token
+        token = self._context.ledger.token
         return GroupBuilder(
-            lambda: self._active.spool.draft(token), self._active.pipeline.segment_bytes, self._held_bytes
+            lambda: self._context.spool.draft(token), self._context.pipeline.segment_bytes, self._held_bytes
         )
 
     def add(self, batch: Batch) -> None:
@@ -92,26 +88,26 @@ class Reading:
             StoppedError: The run stops; everything up to the last cursor is sealed.
             StreamError: The batch does not keep the stream's contract.
         """
-        pieces = list(self._pieces.of(batch))
-        self._tail += pieces
-        self._tail_bytes += sum(piece.table.nbytes for piece in pieces)
+        conformed = self._splitter.split(batch)
+        self._tail += conformed
+        self._tail_bytes += sum(part.table.nbytes for part in conformed)
         if batch.cursor is not None:
             self._reached = batch.cursor
             if self._stream.sorted:
-                pieces_bytes = self._tail_bytes
+                step_bytes = self._tail_bytes
                 self._keep_tail()
                 self._returnable = True
-                if self._due(pieces_bytes):
+                if self._due(step_bytes):
                     self._seal(done=False)
         elif self._tail_bytes > self._held_bytes:
             self._keep_tail()
             self._returnable = False
-        if self._active.stop.is_set():
+        if self._context.stop.is_set():
             raise StoppedError("the run was asked to stop")
 
     def _due(self, step_bytes: int) -> bool:
         """Whether the group ends here: it is old, has many letters, or one more step makes its segment too big."""
-        pipeline = self._active.pipeline
+        pipeline = self._context.pipeline
         old = time.monotonic() - self._group.started_at >= pipeline.segment_seconds
         full = self._group.bytes + step_bytes > pipeline.segment_bytes or len(self._letters) >= _MOST_LETTERS
         return bool(self._letters or not self._group.empty) and (old or full)
@@ -123,7 +119,7 @@ class Reading:
         self.wait()
 
     def interrupt(self) -> None:
-        """Reading broke off: seal up to the last cursor, and forget what follows."""
+        """PartitionReader broke off: seal up to the last cursor, and forget what follows."""
         self._tail = []
         if self._stream.sorted and self._returnable and self._reached is not None and not self._broken:
             self._seal(done=False)
@@ -150,21 +146,21 @@ class Reading:
 
     def _keep_tail(self) -> None:
         """What was held apart becomes part of the group."""
-        pieces, self._tail, self._tail_bytes = self._tail, [], 0
-        for piece in pieces:
-            self._letters += piece.letters
-            if piece.version == 0:
+        tail, self._tail, self._tail_bytes = self._tail, [], 0
+        for part in tail:
+            self._letters += part.letters
+            if part.version == 0:
                 continue
-            self._group.add(piece.stream, piece.version, piece.table, piece.replaces)
-            self._versions.setdefault(piece.stream, set()).add(piece.version)
-            self._remember(piece)
+            self._group.add(part.stream, part.version, part.table, part.replaces)
+            self._versions.setdefault(part.stream, set()).add(part.version)
+            self._remember(part)
 
-    def _remember(self, piece: Piece) -> None:
-        stream = self._intake_of(piece.stream).stream
-        if stream.cursor_field is not None and piece.table.num_rows:
-            before = self._boundaries.get(piece.stream, (stream, deduplication.Boundary()))[1]
-            reached = deduplication.advance(before, piece.table, stream, now=datetime.now(UTC))
-            self._boundaries[piece.stream] = (stream, reached)
+    def _remember(self, part: ConformedBatch) -> None:
+        stream = self._intake_of(part.stream).stream
+        if stream.cursor_field is not None and part.table.num_rows:
+            before = self._boundaries.get(part.stream, (stream, deduplication.Boundary()))[1]
+            reached = deduplication.advance(before, part.table, stream, now=datetime.now(UTC))
+            self._boundaries[part.stream] = (stream, reached)
             self._tell(stream, reached)
 
     def _tell(self, stream: Stream, reached: deduplication.Boundary) -> None:
@@ -177,15 +173,15 @@ class Reading:
             self._notice_once("lookback_too_wide", f"{message}; some may be delivered again", stream)
 
     def _notice_once(self, code: str, message: str, stream: Stream) -> None:
-        if code not in self._told:
-            self._told.add(code)
-            self._active.run.notice(Notice(code, message, stream=stream.name))
+        if code not in self._noticed:
+            self._noticed.add(code)
+            self._context.run.notice(Notice(code, message, stream=stream.name))
 
     def _seal(self, *, done: bool) -> None:
         """Hand the group to the committer; the one before must be sealed first."""
         self.wait()
         finished = self._group.finish()
-        segments = [self._segment(one) for one in finished]
+        segments = [self._segment(segment) for segment in finished]
         group = WrittenGroup(
             plan=self._plan.id,
             ordinal=self._partition.ordinal,
@@ -197,7 +193,7 @@ class Reading:
             letters=tuple(self._letters),
             schemas=tuple(self._unstored()),
         )
-        contents = tuple(one.content for one in finished)
+        contents = tuple(segment.content for segment in finished)
         remembered = tuple(self._boundaries.values())
         self._sealing = self._committer.submit(FinishedGroup(group=group, contents=contents, boundaries=remembered))
         self._sealing.add_done_callback(partial(self._stored, self._versions))
@@ -217,19 +213,36 @@ class Reading:
                 if (schema := growing.unstored(version)) is not None:
                     yield name, version, evolution.schema_to_bytes(schema)
 
-    def _segment(self, one: Any) -> WrittenSegment:
+    def _segment(self, finished: Any) -> WrittenSegment:
         self._sequence += 1
-        content = one.content
+        content = finished.content
         return WrittenSegment(
-            key=segment_key(one.stream, self._partition.id, self.id, self._sequence),
-            stream=one.stream,
-            parent=self._stream.name if one.stream != self._stream.name else None,
-            schema_version=one.version,
+            key=segment_key(finished.stream, self._partition.id, self.id, self._sequence),
+            stream=finished.stream,
+            parent=self._stream.name if finished.stream != self._stream.name else None,
+            schema_version=finished.version,
             records=content.records if content else 0,
             bytes=content.bytes if content else 0,
             file=None,
             offset=0,
             length=0,
             digest="",
-            replaces=one.replaces,
+            replaces=finished.replaces,
         )
+
+
+_KEY_BYTES = 100
+
+
+def segment_key(stream: str, partition: str, reading: str, sequence: int) -> str:
+    """Names a segment for ever: a reading's ULID and number are never used twice."""
+    return f"{_safe(stream)}/{_safe(partition)}/{reading}/{sequence}"
+
+
+def _safe(name: str) -> str:
+    """A percent-encoded name of at most 100 bytes; a longer one ends with its hash."""
+    text = quote(name, safe="", errors="surrogatepass")
+    if len(text) <= _KEY_BYTES:
+        return text
+    digest = hashlib.sha256(text.encode(), usedforsecurity=False).hexdigest()[:16]
+    return f"{text[: _KEY_BYTES - 17]}-{digest}"

@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from muxly._runner import fingerprint
+from muxly._runner.context import RunContext
 from muxly._runner.streams import rules_of
+from muxly.batch import Cursor
 from muxly.component import Notice
-from muxly.connector import Plan
+from muxly.connector import Connector, Plan
 from muxly.errors import StaleCursorError, StreamError
 from muxly.pipeline import StreamRules
 from muxly.retry import Patience
 from muxly.store import plans
+from muxly.store.rows import StoredPlan
+from muxly.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     import pyarrow as pa
-
-    from muxly._runner.context import ActiveRun
-    from muxly.batch import Cursor
-    from muxly.connector import Connector
-    from muxly.store.rows import StoredPlan
-    from muxly.stream import Stream
 
 
 class Planning:
     """Asks the connector for plans.
 
     Args:
-        active: The run.
+        context: The run.
         connector: Opened.
         streams: The streams to take in, by name.
         sleep: Waits before another try.
@@ -41,14 +38,14 @@ class Planning:
 
     def __init__(
         self,
-        active: ActiveRun,
+        context: RunContext,
         connector: Connector,
         streams: Mapping[str, Stream],
         *,
         sleep: Callable[[float], None],
         on_progress: Callable[[], None],
     ) -> None:
-        self._active, self._connector, self._streams = active, connector, streams
+        self._context, self._connector, self._streams = context, connector, streams
         self._sleep, self._on_progress = sleep, on_progress
         self._lock = threading.Lock()
         self._restarted: set[str] = set()
@@ -64,11 +61,11 @@ class Planning:
 
     def rules(self, name: str) -> StreamRules:
         """How the runner treats the stream."""
-        return rules_of(self._active.pipeline, name) or StreamRules()
+        return rules_of(self._context.pipeline, name) or StreamRules()
 
     def unfinished(self, stream: Stream) -> StoredPlan | None:
         """The stream's unfinished plan, if the options are still those it was made under."""
-        found = plans.unfinished(self._active.ledger, stream.name, self._digest_of(stream.name))
+        found = plans.unfinished(self._context.ledger, stream.name, self._digest_of(stream.name))
         if found is None:
             self._tell_discarded(stream.name)
         elif found.schema is not None:
@@ -79,16 +76,16 @@ class Planning:
 
     def _tell_discarded(self, name: str) -> None:
         """Say that an unfinished plan ends because the connector's options are others now."""
-        if plans.unfinished(self._active.ledger, name) is not None:
+        if plans.unfinished(self._context.ledger, name) is not None:
             message = (
                 f"stream {name!r} was not read to its end when the connector's options changed: it is planned anew, "
                 "and routes in mode append get again what was read of it"
             )
-            self._active.run.notice(Notice("plan_discarded", message, stream=name))
+            self._context.run.notice(Notice("plan_discarded", message, stream=name))
 
     def new(self, stream: Stream) -> StoredPlan:
         """A new plan, stored."""
-        ledger = self._active.ledger
+        ledger = self._context.ledger
         if stream.name in self.stale:
             self.stale.discard(stream.name)
             plans.set_cursor(ledger, stream.name, None)
@@ -108,14 +105,14 @@ class Planning:
         if plan.schema is not None:
             self._schemas[stream.name] = plan.schema
         return plans.store(
-            self._active.ledger,
+            self._context.ledger,
             stream.name,
             partitions_planned=plan.partitions,
             cursor=plan.cursor,
             schema=None if plan.schema is None else bytes(plan.schema.serialize()),
             options_digest=self._digest_of(stream.name),
             from_start=from_start,
-            children=[one.name for one in self._streams.values() if one.parent == stream.name],
+            children=[child.name for child in self._streams.values() if child.parent == stream.name],
         )
 
     def _digest_of(self, name: str) -> str:
@@ -124,8 +121,10 @@ class Planning:
 
     def _patiently(self, stream: Stream, cursor: Cursor) -> Plan:
         """Plan a stream; try again after retryable errors, as often as the pipeline allows."""
-        tell = partial(self._active.waits, "", stream.name)
-        return Patience(self._active.pipeline.retry, self._sleep, tell=tell).call(lambda: self._planned(stream, cursor))
+        tell = partial(self._context.failures.retry, None, stream.name)
+        return Patience(self._context.pipeline.retry, self._sleep, tell=tell).call(
+            lambda: self._planned(stream, cursor)
+        )
 
     def _planned(self, stream: Stream, cursor: Cursor) -> Plan:
         self.asking = stream.name
@@ -163,14 +162,14 @@ class Planning:
                 f"{error}; write `on_stale_cursor: restart` for stream {stream.name!r} to read it again from the start"
             ) from error
         message = f"{error}; the stream is read from the start"
-        self._active.run.notice(Notice("stream_restarted", message, stream=stream.name))
+        self._context.run.notice(Notice("stream_restarted", message, stream=stream.name))
 
 
 def _check_plan(stream: Stream, plan: object) -> None:
     """Refuse what is no plan, and one whose partitions cannot be told apart."""
     if not isinstance(plan, Plan):
         raise StreamError(f"plan() of {stream.name!r} returned {type(plan).__name__}, not a muxly.Plan")
-    names = [one.id for one in plan.partitions]
+    names = [partition.id for partition in plan.partitions]
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise StreamError(f"plan() of {stream.name!r} has two partitions named {twice!r}; an id names one partition")

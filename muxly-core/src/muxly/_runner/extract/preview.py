@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from muxly._ids import new_id
+from muxly.batch import Batch, Rejected
 from muxly.component import Run
-from muxly.connector import Connector
+from muxly.connector import Connector, Partition
 from muxly.errors import ConfigurationError, RetryableError
 from muxly.retry import Backoff, Patience
+from muxly.stream import Stream
+from muxly.suggest import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     import polars as pl
     import pyarrow as pa
-
-    from muxly.batch import Batch, Rejected
-    from muxly.connector import Partition
-    from muxly.stream import Stream
 
 
 def read(connector_or_name: Connector | str, stream: str, /, **options: Any) -> Reading:
@@ -133,15 +131,13 @@ class Reading:
             run.end()
 
     def _stream(self, offered: list[Stream], name: str | None = None) -> Stream:
-        import difflib
-
         wanted = name or self._name
-        for one in offered:
-            if one.name == wanted:
-                return one
-        names = [one.name for one in offered]
-        close = difflib.get_close_matches(wanted, names, n=1)
-        hint = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(names) or 'none'}"
+        for stream in offered:
+            if stream.name == wanted:
+                return stream
+        names = [stream.name for stream in offered]
+        near = suggest(wanted, names)
+        hint = f'did you mean "{near}"?' if near else f"it has {', '.join(names) or 'none'}"
         raise ConfigurationError(f"the connector has no stream {wanted!r}; {hint}")
 
 

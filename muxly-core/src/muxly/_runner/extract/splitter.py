@@ -1,33 +1,27 @@
-"""Batches taken apart: records of one schema each, without repeats, and letters of what cannot be read."""
+"""Splitting batches: records of one schema each, without repeats, and dead letters of what cannot be read."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import pyarrow as pa
 from attrs import field, frozen
 
 from muxly._runner.extract import deduplication
-from muxly.batch import Batch
+from muxly._runner.extract.intake import Intake
+from muxly.batch import Batch, Rejected
 from muxly.errors import PluginError
 from muxly.store import plans
 from muxly.store.dead_letters import unread_before
-from muxly.store.rows import Letter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    import pyarrow as pa
-
-    from muxly._runner.extract.intake import Intake
-    from muxly.batch import Rejected
-    from muxly.store.ledger import Ledger
-    from muxly.store.rows import StoredPartition, StoredPlan
-    from muxly.stream import Stream
+from muxly.store.ledger import Ledger
+from muxly.store.rows import Letter, StoredPartition, StoredPlan
+from muxly.stream import Stream
 
 
 @frozen(kw_only=True)
-class Piece:
+class ConformedBatch:
     """Records of one batch and one schema, ready to be added to a group.
 
     Args:
@@ -45,7 +39,7 @@ class Piece:
     letters: list[Letter] = field(factory=list)
 
 
-class Pieces:
+class BatchSplitter:
     """Takes the batches of one reading apart.
 
     Args:
@@ -74,36 +68,36 @@ class Pieces:
         self._allowed, self._on_count = allowed, on_count
         self._expected: dict[str, list[deduplication.Boundary]] = {}
 
-    def of(self, batch: Batch) -> Iterator[Piece]:
-        """The batch as records of one schema each, nearly always in one piece."""
+    def split(self, batch: Batch) -> list[ConformedBatch]:
+        """The batch as records of one schema each: nearly always one, more if values have several types."""
         name = batch.stream or self._stream.name
         intake = self._intake_of(name)
         table, unfit = batch.to_arrow(intake.schema.schema)
         if not intake.wanted:
-            return
-        letters = [_letter_of(name, one) for one in batch.rejected]
+            return []
+        letters = [_letter_of(name, rejection) for rejection in batch.rejected]
         if intake.discarded:
-            letters += [_letter(name, intake.discarded, record=one) for one in table.to_pylist()]
-            letters += [_letter_of(name, one) for one in unfit]
+            letters += [_letter(name, intake.discarded, record=record) for record in table.to_pylist()]
+            letters += [_letter_of(name, rejection) for rejection in unfit]
             self._on_count(name, 0, 0, len(letters))
-            yield Piece(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)
-            return
+            return [ConformedBatch(stream=name, version=0, table=table.slice(0, 0), replaces=(), letters=letters)]
         others, unreadable = _by_type(unfit)
-        letters += [_letter_of(name, one) for one in unreadable]
-        yield self._piece(intake, table, named=batch.replaces, letters=letters)
-        for other in others:
-            yield self._piece(intake, other, named=(), letters=[])
+        letters += [_letter_of(name, rejection) for rejection in unreadable]
+        first = self._conformed(intake, table, named=batch.replaces, letters=letters)
+        return [first, *(self._conformed(intake, other, named=(), letters=[]) for other in others)]
 
-    def _piece(self, intake: Intake, table: pa.Table, *, named: Sequence[Any], letters: list[Letter]) -> Piece:
+    def _conformed(
+        self, intake: Intake, table: pa.Table, *, named: Sequence[Any], letters: list[Letter]
+    ) -> ConformedBatch:
         """Records in the stream's schema, without repeats; what the contract discards joins the letters."""
         name = intake.stream.name
         table, version, refused = intake.schema.conform(table)
         kept, dropped = self._without_repeats(intake, table)
         table = kept.slice(0, self._allowed(name, kept.num_rows))
-        found = [*letters, *(_letter_of(name, one) for one in refused)]
+        found = [*letters, *(_letter_of(name, rejection) for rejection in refused)]
         letters = self._without_known(intake, found)
         self._on_count(name, table.num_rows, dropped + len(found) - len(letters), len(letters))
-        return Piece(
+        return ConformedBatch(
             stream=name, version=version, table=table, replaces=_replaces(named, intake, table), letters=letters
         )
 
@@ -121,9 +115,9 @@ class Pieces:
         """The letters that no earlier run has kept: what cannot be read comes again with the ties and the lookback."""
         if not letters or not self._expected_of(intake.stream):
             return letters
-        contents = [one.record for one in letters if one.record is not None]
+        contents = [letter.record for letter in letters if letter.record is not None]
         known = unread_before(self._ledger, intake.stream.name, contents)
-        return [one for one in letters if (one.place, one.record) not in known]
+        return [letter for letter in letters if (letter.place, letter.record) not in known]
 
     def _expected_of(self, stream: Stream) -> list[deduplication.Boundary]:
         """What this reading may see again: what was sealed before its plan, and what its own partition has sealed.
@@ -146,7 +140,7 @@ def _by_type(unfit: list[Rejected]) -> tuple[list[pa.Table], list[Rejected]]:
     """
     tables: list[pa.Table] = []
     while unfit:
-        table, left = Batch([one.record for one in unfit]).to_arrow()
+        table, left = Batch([rejection.record for rejection in unfit]).to_arrow()
         if not table.num_rows:
             break
         tables.append(table)
@@ -161,7 +155,7 @@ def _replaces(named: Sequence[Any], intake: Intake, table: pa.Table) -> tuple[tu
         if named:
             raise PluginError(f"a batch of {intake.stream.name!r} replaces values, but the stream has no overwrite_key")
         return ()
-    found = [one if isinstance(one, tuple) else (one,) for one in named]
+    found = [value if isinstance(value, tuple) else (value,) for value in named]
     if intake.keyed and table.num_rows:
         rows = table.select(list(key)).group_by(list(key)).aggregate([]).to_pylist()
         found += [tuple(row[name] for name in key) for row in rows]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
 from muxly._runner.schema.type_table import canonical, is_list
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["either", "fitted", "fitted_array", "unchanged"]
 

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import pyarrow as pa
 from attrs import frozen
 
 from muxly._runner.schema.casting import fitted, fitted_array
-from muxly._runner.schema.contract import Conforming
-from muxly._runner.schema.type_table import canonical, canonical_schema, join, joins_losslessly, same
+from muxly._runner.schema.contract import TableConformer
+from muxly._runner.schema.type_table import canonical, canonical_schema, join, same
+from muxly.batch import Rejected
 from muxly.errors import MuxlyError
-
-if TYPE_CHECKING:
-    from muxly.batch import Rejected
-    from muxly.pipeline import StreamRules
+from muxly.pipeline import StreamRules
+from muxly.store import log
+from muxly.store.ledger import Ledger
 
 __all__ = [
-    "Conformed",
     "ConflictingTypesError",
+    "Conformed",
     "conform",
     "fit",
-    "lossless",
     "merge",
     "same",
     "schema_from_bytes",
     "schema_to_bytes",
 ]
+
 
 Columns = TypeVar("Columns", "pa.Table", "pa.RecordBatch")
 
@@ -86,18 +88,6 @@ def merge(before: pa.Schema | None, after: pa.Schema) -> pa.Schema:
     return pa.schema(list(kinds.items()))
 
 
-def lossless(before: pa.Schema, after: pa.Schema) -> bool:
-    """Whether every record of one schema fits another that grew from it.
-
-    False where the growth was checked value by value (int64 to float64, microseconds to
-    nanoseconds): segments from before it are delivered with their own schema.
-    """
-    kinds = {field.name: field.type for field in after}
-    return before.equals(after) or all(
-        field.name in kinds and joins_losslessly(field.type, kinds[field.name]) for field in before
-    )
-
-
 def conform(table: pa.Table, before: pa.Schema | None, rules: StreamRules, *, stream: str) -> Conformed:
     """Bring a batch into its stream's schema, which grows as the rules allow.
 
@@ -119,7 +109,7 @@ def conform(table: pa.Table, before: pa.Schema | None, rules: StreamRules, *, st
     """
     if before is not None and table.schema.equals(before):
         return Conformed(_bare(table, before), before)
-    conforming = Conforming(table, before, rules, stream)
+    conforming = TableConformer(table, before, rules, stream)
     kept, rejected = conforming.conform()
     return Conformed(kept, kept.schema, not same(before, kept.schema), rejected)
 
@@ -134,7 +124,7 @@ def fit(data: Columns, schema: pa.Schema) -> Columns:
     """Records of an older schema of the stream in a newer one, and the same object if equal.
 
     Args:
-        data: A table or a record batch whose schema ``lossless`` found to fit.
+        data: A table or a record batch whose schema the newer one grew from.
         schema: The newer schema.
 
     Raises:
@@ -171,3 +161,73 @@ def schema_to_bytes(schema: pa.Schema) -> bytes:
 def schema_from_bytes(message: bytes) -> pa.Schema:
     """The schema that ``schema_to_bytes`` wrote."""
     return pa.ipc.read_schema(pa.py_buffer(message))
+
+
+class GrowingSchema:
+    """The merged schema of one stream, shared by all partitions that are being read.
+
+    Args:
+        ledger: Where its versions are stored.
+        stream: The stream's name.
+        declared: Schemas that the connector gave for it.
+        rules: The contract for new columns and types.
+        on_growth: Told the schema before (None at first) and after.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        stream: str,
+        rules: StreamRules,
+        on_growth: Callable[[pa.Schema | None, pa.Schema], None],
+        declared: Iterable[pa.Schema] = (),
+    ) -> None:
+        self._stream, self._rules, self._on_growth = stream, rules, on_growth
+        self._lock = threading.Lock()
+        stored = log.newest_schema(ledger, stream)
+        self.version = 0 if stored is None else stored[0]
+        self.schema: pa.Schema | None = None if stored is None else schema_from_bytes(stored[1])
+        self._grown: dict[int, pa.Schema] = {}
+        for schema in declared:
+            self._begin_with(schema)
+
+    def _begin_with(self, declared: pa.Schema) -> None:
+        """Let the connector's own schema count before the first record; values decide where it conflicts."""
+        try:
+            merged = merge(self.schema, declared)
+        except ConflictingTypesError:
+            return
+        if self.schema is None or not merged.equals(self.schema):
+            self.schema = merged
+            self.version += 1
+            self._grown[self.version] = merged
+
+    def conform(self, table: pa.Table) -> tuple[pa.Table, int, tuple[Rejected, ...]]:
+        """A batch in the schema as it is now, with that schema's version.
+
+        Raises:
+            StreamError: The contract does not allow the change.
+        """
+        with self._lock:
+            before = self.schema
+            if not table.num_columns and not table.num_rows and before is not None:
+                return before.empty_table(), self.version, ()
+            conformed = conform(table, before, self._rules, stream=self._stream)
+            if conformed.changed or before is None:
+                self.schema = conformed.schema
+                self.version += 1
+                self._grown[self.version] = conformed.schema
+            version = self.version
+        if conformed.changed or before is None:
+            self._on_growth(before, conformed.schema)
+        return conformed.table, version, conformed.rejected
+
+    def unstored(self, version: int) -> pa.Schema | None:
+        """The schema of a version that this run made and no sealed group has stored yet."""
+        return self._grown.get(version)
+
+    def stored(self, versions: Iterable[int]) -> None:
+        """Groups with these versions have been sealed."""
+        with self._lock:
+            for version in versions:
+                self._grown.pop(version, None)

@@ -31,7 +31,7 @@ from __future__ import annotations
 import pyarrow as pa
 from pyarrow import types
 
-__all__ = ["canonical", "canonical_schema", "is_list", "join", "joins_losslessly", "same"]
+__all__ = ["canonical", "canonical_schema", "is_list", "join", "same"]
 
 _INT64_DIGITS = 19
 _UINT64_DIGITS = 20
@@ -208,35 +208,3 @@ def _join_times(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if types.is_duration(one) and types.is_duration(other):
         return pa.duration(_unit(one, other))
     return None
-
-
-def joins_losslessly(narrow: pa.DataType, wide: pa.DataType) -> bool:
-    """Whether every value of one canonical type is a value of another that was joined from it.
-
-    False for what is checked value by value: large integers as floats, and times far from now
-    in nanoseconds.
-    """
-    if narrow.equals(wide) or types.is_null(narrow):
-        return True
-    if types.is_struct(narrow) and types.is_struct(wide):
-        fields = {child.name: child.type for child in wide}
-        return all(child.name in fields and joins_losslessly(child.type, fields[child.name]) for child in narrow)
-    if types.is_map(narrow) and types.is_map(wide):
-        return joins_losslessly(narrow.key_type, wide.key_type) and joins_losslessly(narrow.item_type, wide.item_type)
-    if types.is_list(narrow) and types.is_list(wide):
-        return joins_losslessly(narrow.value_type, wide.value_type)
-    return _plainly_lossless(narrow, wide)
-
-
-def _plainly_lossless(narrow: pa.DataType, wide: pa.DataType) -> bool:
-    if join(narrow, wide) != wide:
-        return False
-    if types.is_integer(narrow) and types.is_floating(wide):
-        return bool(narrow.bit_width < 64)
-    if types.is_date(narrow) or types.is_timestamp(narrow) or types.is_duration(narrow):
-        return bool(_unit_of(narrow) == wide.unit)
-    return True
-
-
-def _unit_of(kind: pa.DataType) -> str:
-    return "us" if types.is_date(kind) else str(kind.unit)

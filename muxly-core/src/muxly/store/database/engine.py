@@ -1,34 +1,29 @@
-"""Opening the store, and its two kinds of transaction: one that writes and one that only reads."""
+"""The store's engine, and its two kinds of transaction: one that writes and one that only reads."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, exc, make_url, text
+from sqlalchemy import URL, Connection, Engine, RootTransaction, create_engine, event, exc, make_url, text
 
 from muxly.errors import RetryableError, StoreError
 from muxly.store.database import postgres, sqlite
-from muxly.store.database.errors import place, said, translated
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sqlalchemy import Connection, RootTransaction
-
+from muxly.store.database.errors import first_line, location_of, translated
 
 __all__ = ["Engine", "Statements", "now", "open_engine", "reading", "sqlite_url", "transaction"]
 
-_MOST = 1_000
+_MAX_STATEMENTS = 1_000
 
 
 class Statements(dict[Any, Any]):
-    """A cache of compiled statements by what they say, and not by the engine that said it first.
+    """A cache of compiled statements by their content, whichever engine compiled them.
 
-    SQLAlchemy keeps them for each engine, and each run opens one: to write the same hundred statements
-    anew took 40 % of a short run. It may be given to engines that are made alike.
+    SQLAlchemy keeps one for each engine, and each run opens an engine: compiling the same hundred statements
+    again took 40 % of a short run. It may be given to engines that are made alike.
     """
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -36,7 +31,7 @@ class Statements(dict[Any, Any]):
         return super().get(key[1:], default)
 
     def __setitem__(self, key: Any, compiled: Any) -> None:
-        if len(self) >= _MOST:
+        if len(self) >= _MAX_STATEMENTS:
             self.clear()
         super().__setitem__(key[1:], compiled)
 
@@ -140,8 +135,8 @@ def _commit_remotely(engine: Engine, connection: Connection, begun: RootTransact
             raise
         if fate != "committed":
             raise StoreError(
-                f"the store {place(engine)}: the connection was lost during COMMIT ({said(cause)}), and it is "
-                "not known whether that was stored; run again: the next run goes on from what the store holds"
+                f"the store {location_of(engine)}: the connection was lost during COMMIT ({first_line(cause)}), and it "
+                "is not known whether that was stored; run again: the next run goes on from what the store holds"
             ) from cause
 
 
@@ -153,7 +148,7 @@ def _turn(engine: Engine) -> Iterator[None]:
         return
     if not lock.acquire(timeout=_TURN_SECONDS):
         raise RetryableError(
-            f"the store {place(engine)}: another thread of this process writes for more than {_TURN_SECONDS:g} s"
+            f"the store {location_of(engine)}: another thread of this process writes for more than {_TURN_SECONDS:g} s"
         )
     try:
         yield

@@ -1,29 +1,24 @@
-"""What a database's error means to the runner: try again, or stop and tell the user."""
+"""Errors of the database, translated: those that may pass, and those that a person has to act on."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from sqlalchemy import exc
+from sqlalchemy import Engine, exc
 
 from muxly.errors import MuxlyError, RetryableError, StoreError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["damaged", "first_line", "location_of", "translated"]
 
-    from sqlalchemy import Engine
-
-__all__ = ["damaged", "place", "said", "translated"]
-
-_AGAIN = {
+_RETRYABLE_CLASSES = {
     "08": "the connection failed",
     "40": "another transaction was in the way",
     "53": "the server is short of resources",
     "57": "the server ended the connection or the statement",
 }
-_AGAIN_EXACTLY = {
+_RETRYABLE_STATES = {
     "25006": "the server takes no writes (a standby, or a failover)",
     "25P03": "the server ended a transaction that was idle for too long",
     "55P03": "a lock was held for too long",
@@ -46,7 +41,7 @@ _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
-def place(engine: Engine) -> str:
+def location_of(engine: Engine) -> str:
     """Where the store is, without its password: a path, or ``postgresql://host:port/name``."""
     url = engine.url
     if url.get_backend_name() == "sqlite":
@@ -64,8 +59,8 @@ def damaged(where: object, what: str) -> StoreError:
     )
 
 
-def said(error: exc.DBAPIError) -> str:
-    """The first line of what the database said."""
+def first_line(error: exc.DBAPIError) -> str:
+    """The first line of the database's message."""
     return str(error.orig).strip().partition("\n")[0]
 
 
@@ -73,14 +68,13 @@ def said(error: exc.DBAPIError) -> str:
 def translated(engine: Engine, *, writes: bool = True) -> Iterator[None]:
     """Turn database errors inside into `RetryableError` or `StoreError`.
 
-    What speaks of the statement itself (a broken constraint, a wrong value) passes
-    through, for it is a bug or the ledger expects it; so does a refused write where
-    `writes` is False.
+    An error of the statement itself (a broken constraint, a wrong value) passes through,
+    for it is a bug or the ledger expects it; so does a refused write where `writes` is False.
     """
     try:
         yield
     except exc.TimeoutError as cause:
-        raise RetryableError(f"the store {place(engine)}: no free connection; {cause.args[0]}") from cause
+        raise RetryableError(f"the store {location_of(engine)}: no free connection; {cause.args[0]}") from cause
     except exc.DBAPIError as cause:
         meaning = _meaning(engine, cause)
         if meaning is None or (not writes and _is_refused_write(cause)):
@@ -95,8 +89,8 @@ def _is_refused_write(error: exc.DBAPIError) -> bool:
 
 def _meaning(engine: Engine, error: exc.DBAPIError) -> MuxlyError | None:
     if isinstance(error.orig, sqlite3.Error):
-        return _of_sqlite(place(engine), error.orig)
-    return _of_postgres(place(engine), error)
+        return _of_sqlite(location_of(engine), error.orig)
+    return _of_postgres(location_of(engine), error)
 
 
 def _of_sqlite(where: str, error: sqlite3.Error) -> MuxlyError | None:
@@ -106,19 +100,19 @@ def _of_sqlite(where: str, error: sqlite3.Error) -> MuxlyError | None:
     if code in _DAMAGED:
         return damaged(where, str(error))
     if str(error).startswith("no such table"):
-        return StoreError(f"the store {where} has not the tables it should ({error}); run `muxly db upgrade`")
+        return StoreError(f"the store {where} does not have the tables it should ({error}); run `muxly db upgrade`")
     step = _SQLITE.get(code)
     return StoreError(f"the store {where}: {error}: {step}") if step else None
 
 
 def _of_postgres(where: str, error: exc.DBAPIError) -> MuxlyError | None:
     state = getattr(error.orig, "sqlstate", None) or ""
-    what = said(error)
-    reason = _AGAIN_EXACTLY.get(state) or _AGAIN.get(state[:2])
+    what = first_line(error)
+    reason = _RETRYABLE_STATES.get(state) or _RETRYABLE_CLASSES.get(state[:2])
     if reason or error.connection_invalidated:
         return RetryableError(f"the store {where}: {reason or 'the connection was lost'} ({what})")
     if state in _NO_TABLES:
-        return StoreError(f"the store {where} has not the tables it should ({what}); run `muxly db upgrade`")
+        return StoreError(f"the store {where} does not have the tables it should ({what}); run `muxly db upgrade`")
     if not state and isinstance(error, exc.OperationalError | exc.InterfaceError):
         return _of_connecting(where, what)
     if state[:2] in {"28", "3D"} or state == "42501":

@@ -1,16 +1,13 @@
-"""The store in PostgreSQL: its sessions, and what became of a transaction whose COMMIT got no answer."""
+"""The store in PostgreSQL: its sessions, and the fate of a transaction whose COMMIT got no answer."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import create_engine, event, exc, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, text
 
 from muxly.errors import StoreError
-
-if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Engine
 
 __all__ = ["fate", "open_server", "transaction_number"]
 
@@ -33,8 +30,8 @@ _SESSION = (
 )
 _NUMBER = text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
 _FATE = text("SELECT pg_xact_status(CAST(:number AS xid8))")
-_PATIENCE_SECONDS = 30.0
-_PAUSE_SECONDS = 0.25
+_FATE_SECONDS = 30.0
+_FATE_PAUSE_SECONDS = 0.25
 
 
 def open_server(url: URL) -> Engine:
@@ -74,21 +71,21 @@ def transaction_number(connection: Connection) -> str | None:
 
 
 def fate(engine: Engine, number: str) -> str:
-    """What became of a transaction whose connection was lost: ``committed``, ``aborted`` or ``unknown``.
+    """The fate of a transaction whose connection was lost: ``committed``, ``aborted`` or ``unknown``.
 
     The server may still be starting, or not have noticed the loss itself, so it is asked
     for up to 30 seconds.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _FATE_SECONDS
     while time.monotonic() < deadline:
         try:
             with engine.connect() as connection:
-                said = connection.execute(_FATE, {"number": number}).scalar_one()
+                status = connection.execute(_FATE, {"number": number}).scalar_one()
         except (exc.OperationalError, exc.InterfaceError):
-            said = "in progress"
+            status = "in progress"
         except exc.DBAPIError:  # a standby that took over and never heard of it
             return "unknown"
-        if said != "in progress":
-            return said or "unknown"
-        time.sleep(_PAUSE_SECONDS)
+        if status != "in progress":
+            return status or "unknown"
+        time.sleep(_FATE_PAUSE_SECONDS)
     return "unknown"

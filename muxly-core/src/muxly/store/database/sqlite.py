@@ -1,4 +1,4 @@
-"""The store as a SQLite file: where it may lie, who may read it, whether it is whole."""
+"""The store as a SQLite file: made whole, opened with care, and never taken for another program's file."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ import sqlite3
 import stat
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sqlalchemy import URL, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 
 from muxly.errors import StoreError
 from muxly.store.database.errors import damaged, translated
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from sqlalchemy import Connection, Engine
-
 
 __all__ = [
     "APPLICATION_ID",
@@ -36,6 +30,17 @@ __all__ = [
 ]
 
 _DAY_SECONDS = 86_400.0
+APPLICATION_ID = 0x4D55584C  # "MUXL", in the header: `file` shows it, and another program's file is not taken for ours
+_BUSY_SECONDS = 10
+_MAGIC = b"SQLite format 3\x00"
+_HEADER_BYTES = 100
+_MOUNTS = Path("/proc/self/mountinfo")
+# SQLite: "WAL does not work over a network filesystem" (sqlite.org/wal.html).
+_REMOTE = frozenset(
+    {"afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
+    | {f"fuse.{name}" for name in ("ceph", "gcsfuse", "glusterfs", "goofys", "rclone", "s3fs", "smbnetfs", "sshfs")}
+)
+_LOG = logging.getLogger("muxly.store")
 
 
 def create(path: Path, fill: Callable[[Connection], object]) -> None:
@@ -56,7 +61,7 @@ def create(path: Path, fill: Callable[[Connection], object]) -> None:
         with _new_file(path) as new:
             _build(new, fill)
             _sync(new)
-            _name(new, path)
+            _publish(new, path)
 
 
 def back_up(path: Path, suffix: str) -> Path:
@@ -125,7 +130,7 @@ def _connect_unsafely(new: Path) -> sqlite3.Connection:
     return connection
 
 
-def _name(new: Path, path: Path) -> None:
+def _publish(new: Path, path: Path) -> None:
     try:
         os.link(new, path)
     except FileExistsError:
@@ -139,19 +144,6 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-APPLICATION_ID = 0x4D55584C  # "MUXL", in the header: `file` shows it, and another program's file is not taken for ours
-_BUSY_SECONDS = 10
-_MAGIC = b"SQLite format 3\x00"
-_HEADER_BYTES = 100
-_MOUNTS = Path("/proc/self/mountinfo")
-# SQLite: "WAL does not work over a network filesystem" (sqlite.org/wal.html).
-_REMOTE = frozenset(
-    {"afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
-    | {f"fuse.{name}" for name in ("ceph", "gcsfuse", "glusterfs", "goofys", "rclone", "s3fs", "smbnetfs", "sshfs")}
-)
-_LOG = logging.getLogger("muxly.store")
 
 
 def checked(given: str) -> Path:
@@ -202,9 +194,9 @@ def check_pages(connection: Connection, where: str) -> None:
     Raises:
         StoreError: There are some.
     """
-    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-    if found != "ok":
-        raise damaged(where, " ".join(str(found).split()))
+    result = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    if result != "ok":
+        raise damaged(where, " ".join(str(result).split()))
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -218,7 +210,7 @@ def connect(path: Path) -> sqlite3.Connection:
         check_same_thread=False,
     )
     try:
-        _settle(connection, path)
+        _configure(connection, path)
     except BaseException as error:
         connection.close()
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
@@ -228,7 +220,7 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _settle(connection: sqlite3.Connection, path: Path) -> None:
+def _configure(connection: sqlite3.Connection, path: Path) -> None:
     """Set what SQLite forgets with each connection, and the journal mode, which the file remembers."""
     # NORMAL loses acknowledged commits in a power cut; FULL costs one fsync a commit.
     connection.execute("PRAGMA synchronous = FULL")

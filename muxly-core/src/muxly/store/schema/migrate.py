@@ -1,36 +1,95 @@
-"""Running the migrations that are due, in one transaction, one process at a time."""
+"""Revisions of a store's tables, and the migrations from one to the next."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, text
+import attrs
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, func, insert, select, text, update
 
 from muxly.errors import StoreError
 from muxly.store.database import sqlite
 from muxly.store.database.engine import now, transaction
-from muxly.store.database.errors import place, translated
-from muxly.store.schema import revision
-from muxly.store.schema.tables import leases
+from muxly.store.database.errors import location_of, translated
+from muxly.store.schema.tables import UtcTime, leases
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = [
+    "HEAD",
+    "SCRIPTS",
+    "VERSION_TABLE",
+    "Revision",
+    "migrate",
+    "refuse_newer",
+    "stamp",
+    "stored_revision",
+    "take_lock",
+]
 
-    from sqlalchemy import Connection, Engine
+HEAD = "0002"
+"""The revision that this code works with; a test holds it to the newest migration."""
 
-    from muxly.store.schema.revision import Revision
+VERSION_TABLE = "store_revision"
 
-__all__ = ["SCRIPTS", "migrate", "refuse_newer", "take_lock"]
+# Alembic reads and writes the first column and leaves the others alone. The table stands
+# outside the ledger's metadata, for Alembic compares that with the database.
+_revision = Table(
+    VERSION_TABLE,
+    MetaData(),
+    Column("version_num", String(32), primary_key=True),
+    Column("muxly", String(32)),
+    Column("upgraded_at", UtcTime),
+)
+
+
+@attrs.frozen
+class Revision:
+    """A store's revision.
+
+    Args:
+        number: Four digits; a later revision has a greater number.
+        muxly: The version of Muxly that created or upgraded the store.
+        upgraded_at: When it did, in UTC.
+    """
+
+    number: str
+    muxly: str | None = attrs.field(default=None, kw_only=True)
+    upgraded_at: datetime | None = attrs.field(default=None, kw_only=True)
+
+
+def stored_revision(connection: Connection) -> Revision | None:
+    """The revision that the store says it has; None where there are no tables yet."""
+    if not connection.dialect.has_table(connection, VERSION_TABLE):
+        return None
+    row = connection.execute(select(_revision)).first()
+    return None if row is None else Revision(row[0], muxly=row[1], upgraded_at=row[2])
+
+
+def stamp(connection: Connection, number: str) -> Revision:
+    """Record that the store has this revision now, and that this Muxly brought it there."""
+    stamped = Revision(number, muxly=version("muxly-core"), upgraded_at=now(connection))
+    values = {
+        "version_num": stamped.number,
+        "muxly": stamped.muxly,
+        "upgraded_at": stamped.upgraded_at,
+    }
+    if connection.dialect.has_table(connection, VERSION_TABLE):
+        connection.execute(update(_revision).values(values))
+    else:
+        _revision.create(connection, checkfirst=False)
+        connection.execute(insert(_revision).values(values))
+    return stamped
+
 
 SCRIPTS = Path(__file__).with_name("migrations")
 # Alembic keeps the running migration in its own module's globals: one at a time in a process.
 _ALEMBIC = threading.Lock()
 _ADVISORY_LOCK = 0x6D75786C79  # "muxly"; who creates or upgrades a PostgreSQL store holds it
-_PATIENCE_MS = 600_000
+_LOCK_WAIT_MS = 600_000
 
 
 def migrate(engine: Engine) -> None:
@@ -56,19 +115,19 @@ def refuse_newer(engine: Engine, found: Revision) -> None:
     Raises:
         StoreError: Names the version that did.
     """
-    if found.number <= revision.HEAD:
+    if found.number <= HEAD:
         return
     by = f"Muxly {found.muxly}" if found.muxly else "a newer Muxly"
     raise StoreError(
-        f"the store {place(engine)} was written by {by} (revision {found.number}); this is Muxly "
-        f"{version('muxly-core')}, which knows revisions up to {revision.HEAD}. "
+        f"the store {location_of(engine)} was written by {by} (revision {found.number}); this is Muxly "
+        f"{version('muxly-core')}, which knows revisions up to {HEAD}. "
         f"Install {by} or a later one, or restore the backup that was made before the upgrade"
     )
 
 
 def take_lock(connection: Connection) -> None:
     """Wait, inside a PostgreSQL transaction, until no other process creates or upgrades the store."""
-    connection.execute(text(f"SET LOCAL lock_timeout = {_PATIENCE_MS}"))
+    connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}"))
     connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
 
 
@@ -78,7 +137,7 @@ def _migrate_sqlite(engine: Engine) -> None:
     with translated(engine), engine.connect() as connection, _alone(connection), connection.begin():
         if not _is_due(engine, connection):
             return
-        before = revision.stored(connection)
+        before = stored_revision(connection)
         assert before is not None
         # The write lock is held, so the copy is of exactly what is about to change.
         sqlite.back_up(path, before.number)
@@ -96,15 +155,15 @@ def _alone(connection: Connection) -> Iterator[None]:
     """
     driver = connection.connection.driver_connection
     assert driver is not None
-    (patience,) = driver.execute("PRAGMA busy_timeout").fetchone()
-    driver.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+    (timeout,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    driver.execute(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
     driver.execute("PRAGMA foreign_keys = OFF")
     assert driver.execute("PRAGMA foreign_keys").fetchone() == (0,)
     try:
         yield
     finally:
         driver.execute("PRAGMA foreign_keys = ON")
-        driver.execute(f"PRAGMA busy_timeout = {patience}")
+        driver.execute(f"PRAGMA busy_timeout = {timeout}")
 
 
 def _check_foreign_keys(engine: Engine, connection: Connection) -> None:
@@ -112,16 +171,17 @@ def _check_foreign_keys(engine: Engine, connection: Connection) -> None:
     lost = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
     if lost is not None:
         raise StoreError(
-            f"the store {place(engine)} cannot be upgraded: row {lost[1]} of the table {lost[0]} belongs to a row of "
-            f"{lost[2]} that is gone. Nothing was changed; restore a backup, and report this as a bug"
+            f"the store {location_of(engine)} cannot be upgraded: "
+            f"row {lost[1]} of the table {lost[0]} belongs to a row of {lost[2]} that is gone. "
+            "Nothing was changed; restore a backup, and report this as a bug"
         )
 
 
 def _is_due(engine: Engine, connection: Connection) -> bool:
-    found = revision.stored(connection)
+    found = stored_revision(connection)
     assert found is not None
     refuse_newer(engine, found)
-    if found.number == revision.HEAD:
+    if found.number == HEAD:
         return False
     _refuse_running(engine, connection, found)
     return True
@@ -133,7 +193,7 @@ def _refuse_running(engine: Engine, connection: Connection, found: Revision) -> 
     held = connection.execute(select(leases.c.pipeline, leases.c.holder).where(alive)).first()
     if held is not None:
         raise StoreError(
-            f"the store {place(engine)} has to be upgraded from revision {found.number} to {revision.HEAD}, but "
+            f"the store {location_of(engine)} has to be upgraded from revision {found.number} to {HEAD}, but "
             f"{held.holder} is running the pipeline {held.pipeline!r}; try again when that run has ended"
         )
 
@@ -146,8 +206,8 @@ def _run(connection: Connection) -> None:
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     config.attributes["muxly"] = {
         "connection": connection,
-        "version_table": revision.VERSION_TABLE,
+        "version_table": VERSION_TABLE,
         "render_as_batch": True,
     }
-    command.upgrade(config, revision.HEAD)
-    revision.stamp(connection, revision.HEAD)
+    command.upgrade(config, HEAD)
+    stamp(connection, HEAD)

@@ -1,30 +1,28 @@
-"""Bringing a store to the revision that this code works with: created at once, upgraded safely, or refused."""
+"""Creating a store, upgrading it to the revision that this code works with, and checking it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
+
+from sqlalchemy import Connection, Engine
 
 from muxly.store.database import sqlite
 from muxly.store.database.engine import open_engine, reading, transaction
-from muxly.store.database.errors import damaged
-from muxly.store.schema import revision
-from muxly.store.schema.migrate import migrate, refuse_newer, take_lock
+from muxly.store.database.errors import damaged, location_of
+from muxly.store.schema import migrate
+from muxly.store.schema.migrate import Revision
 from muxly.store.schema.tables import metadata
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["check", "current", "ensure_current", "head", "open_store", "stored", "upgrade"]
 
-    from sqlalchemy import Connection, Engine
-
-    from muxly.store.schema.revision import Revision
-
-__all__ = ["current", "ensure_current", "head", "open_store", "stored", "upgrade"]
+_SHOWN = 10
 
 
 def head() -> str:
     """The revision that this version of Muxly works with."""
-    return revision.HEAD
+    return migrate.HEAD
 
 
 def open_store(url: str) -> Engine:
@@ -82,9 +80,9 @@ def ensure_current(engine: Engine) -> None:
     found = stored(engine)
     if found is None:
         found = _create(engine)
-    refuse_newer(engine, found)
-    if found.number != revision.HEAD:
-        migrate(engine)
+    migrate.refuse_newer(engine, found)
+    if found.number != migrate.HEAD:
+        migrate.migrate(engine)
 
 
 @contextmanager
@@ -97,7 +95,7 @@ def _opened(url: str) -> Iterator[Engine]:
 
 
 def stored(engine: Engine) -> Revision | None:
-    """The store's revision; None if there is no store yet. A file that a crash left open is looked over first.
+    """The store's revision; None if there is no store yet. A file that a crash left open is checked first.
 
     Raises:
         StoreError: The file is damaged.
@@ -110,7 +108,7 @@ def stored(engine: Engine) -> Revision | None:
     with reading(engine) as connection:
         if crashed:
             sqlite.check_pages(connection, str(path))
-        found = revision.stored(connection)
+        found = migrate.stored_revision(connection)
     if found is None and path is not None:
         raise damaged(path, "the table that holds its revision is missing or empty")
     return found
@@ -124,10 +122,71 @@ def _create(engine: Engine) -> Revision:
         assert found is not None
         return found
     with transaction(engine) as connection:
-        take_lock(connection)
-        return revision.stored(connection) or _fill(connection)
+        migrate.take_lock(connection)
+        return migrate.stored_revision(connection) or _fill(connection)
 
 
 def _fill(connection: Connection) -> Revision:
     metadata.create_all(connection, checkfirst=False)
-    return revision.stamp(connection, revision.HEAD)
+    return migrate.stamp(connection, migrate.HEAD)
+
+
+def check(url: str) -> tuple[str, ...]:
+    """What is wrong with the store at `url`, a sentence each; nothing if all is well.
+
+    It reads the whole of a SQLite file, so it takes long for a large one.
+
+    Raises:
+        StoreError: The store is too damaged to be opened, or newer than this code.
+        RetryableError: The database is busy or cannot be reached.
+    """
+    with _opened(url) as engine:
+        return tuple(_problems(engine))
+
+
+def _problems(engine: Engine) -> Iterator[str]:
+    found = stored(engine)
+    if found is None:
+        yield f"there is no store at {location_of(engine)} yet; the first run creates it, or `muxly db upgrade`"
+        return
+    migrate.refuse_newer(engine, found)
+    with reading(engine) as connection:
+        damages = tuple(_damages(connection)) if engine.dialect.name == "sqlite" else ()
+        yield from damages
+        if damages:
+            return
+        if found.number != migrate.HEAD:
+            yield (
+                f"the store has revision {found.number} and this Muxly works with {migrate.HEAD}; "
+                "run `muxly db upgrade`"
+            )
+        else:
+            yield from _differences(connection)
+
+
+def _damages(connection: Connection) -> Iterator[str]:
+    lines = connection.exec_driver_sql(f"PRAGMA integrity_check({_SHOWN})").scalars().all()
+    if lines != ["ok"]:
+        yield from (f"the file is damaged: {' '.join(line.split())}; restore a backup" for line in lines)
+        return
+    for table, number, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(_SHOWN):
+        yield f"row {number} of the table {table} belongs to a row of {parent} that is gone; restore a backup"
+
+
+def _differences(connection: Connection) -> Iterator[str]:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    options = {
+        "version_table": migrate.VERSION_TABLE,
+        "compare_server_default": True,
+        "include_object": _is_ours,
+    }
+    context = MigrationContext.configure(connection, opts=options)
+    for difference in compare_metadata(context, metadata):
+        yield f"the tables are not those that Muxly made: {difference!r}; restore a backup"
+
+
+def _is_ours(_thing: object, _name: str | None, kind: str, reflected: bool, wanted: Any) -> bool:
+    """Others' tables may lie in the same PostgreSQL database."""
+    return not (kind == "table" and reflected and wanted is None)

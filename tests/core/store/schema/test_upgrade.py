@@ -18,12 +18,11 @@ from sqlalchemy import Engine, exc, insert, inspect, select, text, update
 from muxly.errors import StoreError
 from muxly.store.database.engine import reading, transaction
 from muxly.store.database.sqlite import path_of
-from muxly.store.schema import migrate, revision
-from muxly.store.schema.check import check
-from muxly.store.schema.revision import Revision
+from muxly.store.schema import migrate
+from muxly.store.schema.migrate import Revision
 from muxly.store.schema.tables import leases
-from muxly.store.schema.upgrade import current, ensure_current, head, open_store, upgrade
-from tests.core.store.upgrading import LATER, TODAY, fill
+from muxly.store.schema.upgrade import check, current, ensure_current, head, open_store, upgrade
+from tests.core.store.schema.upgrading import LATER, TODAY, fill
 
 _Open = Callable[[str], Engine]
 _PROGRAM = Path(__file__).with_name("upgrading.py")
@@ -31,7 +30,7 @@ _PROGRAM = Path(__file__).with_name("upgrading.py")
 
 def test_newest_migration_is_the_revision_of_the_code() -> None:
     scripts = ScriptDirectory(str(migrate.SCRIPTS))
-    assert scripts.get_heads() == [head()] == [revision.HEAD]
+    assert scripts.get_heads() == [head()] == [migrate.HEAD]
     numbers = [script.revision for script in scripts.walk_revisions()]
     assert numbers == sorted(numbers, reverse=True), "a later revision has a greater number"
 
@@ -114,7 +113,7 @@ def test_upgrade_keeps_every_row_also_of_children(
     assert "run `muxly db upgrade`" in check(store_url)[0]
     ensure_current(engine)
     with reading(engine) as connection:
-        assert _none_safe(revision.stored(connection)).number == LATER
+        assert _none_safe(migrate.stored_revision(connection)).number == LATER
         assert connection.scalars(text("SELECT added FROM plans")).all() == [7]
         # With foreign keys on, re-creating `plans` would have emptied its children.
         assert connection.scalar(text("SELECT count(*) FROM partitions")) == 2
@@ -149,7 +148,7 @@ def test_migration_that_orphans_rows_is_undone(
         ensure_current(engine)
     with reading(engine) as connection:
         assert connection.scalar(text("SELECT count(*) FROM plans")) == 1
-        assert _none_safe(revision.stored(connection)).number == TODAY
+        assert _none_safe(migrate.stored_revision(connection)).number == TODAY
     _expect_checked_keys(engine)
 
 
@@ -273,11 +272,11 @@ def _migrate_from_nothing(engine: Engine, to: str = TODAY) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrate.SCRIPTS))
     with transaction(engine) as connection:
-        revision.stamp(connection, "none")
+        migrate.stamp(connection, "none")
         connection.exec_driver_sql("DELETE FROM store_revision")
-        config.attributes["muxly"] = {"connection": connection, "version_table": revision.VERSION_TABLE}
+        config.attributes["muxly"] = {"connection": connection, "version_table": migrate.VERSION_TABLE}
         command.upgrade(config, to)
-        revision.stamp(connection, to)
+        migrate.stamp(connection, to)
 
 
 def _schema(engine: Engine) -> dict[str, Any]:

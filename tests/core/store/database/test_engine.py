@@ -104,7 +104,7 @@ def test_clock_is_utc_and_moves(store: Engine) -> None:
 def test_store_without_tables_says_how_to_get_them(store: Engine) -> None:
     with transaction(store) as connection:
         connection.exec_driver_sql("DROP TABLE leases")
-    with pytest.raises(StoreError, match=r"has not the tables it should .* run `muxly db upgrade`"):
+    with pytest.raises(StoreError, match=r"does not have the tables it should .* run `muxly db upgrade`"):
         _pipelines(store)
 
 

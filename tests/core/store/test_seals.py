@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine
 
 from muxly.errors import FencedError, LeaseHeldError
-from muxly.store import accounts, dead_letters, generations, leases, plans, retention, runs
+from muxly.store import accounts, dead_letters, plans, positions, retention, runs
+from muxly.store import ledger as leases
 from muxly.store.rows import Letter
 from tests.core.store.ledgers import opened, planned, sealed, written
 
@@ -113,29 +114,29 @@ def test_plan_from_the_start_begins_a_generation_for_its_children_too(store: Eng
     second = planned(ledger, "a", from_start=True)
     sealed(ledger, second, done=True)
 
-    found = generations.of_stream(ledger, "s.parts")
+    found = positions.generations_of(ledger, "s.parts")
     assert (first.generation, second.generation, found.newest, found.sealed) == (1, 2, 2, 2)
 
 
 def test_lease_has_one_holder_who_is_named_and_a_greater_token_each_time(store: Engine) -> None:
-    first = leases.acquire(store, "daily", "r1", holder="the first", spool="")
+    first = leases.acquire_lease(store, "daily", "r1", holder="the first", spool="")
     with pytest.raises(LeaseHeldError, match="is being run by the first"):
-        leases.acquire(store, "daily", "r2", holder="the second", spool="")
-    leases.release(first)
-    second = leases.acquire(store, "daily", "r2", holder="the second", spool="")
+        leases.acquire_lease(store, "daily", "r2", holder="the second", spool="")
+    leases.release_lease(first)
+    second = leases.acquire_lease(store, "daily", "r2", holder="the second", spool="")
     assert second.token > first.token
     with pytest.raises(FencedError, match="has taken over"), first.write():
         pass
     with pytest.raises(FencedError, match="has taken over"):
-        leases.renew(first)
-    leases.release(first)
-    leases.renew(second)
+        leases.renew_lease(first)
+    leases.release_lease(first)
+    leases.renew_lease(second)
 
 
 def test_lease_that_ran_out_and_one_whose_lock_is_free_are_taken_over(store: Engine) -> None:
-    leases.acquire(store, "daily", "r1", holder="dead", spool="here", ttl_seconds=3600)
-    leases.acquire(store, "daily", "r2", holder="same spool", spool="here", ttl_seconds=-1)
-    assert leases.acquire(store, "daily", "r3", holder="any", spool="").token == 3
+    leases.acquire_lease(store, "daily", "r1", holder="dead", spool="here", ttl_seconds=3600)
+    leases.acquire_lease(store, "daily", "r2", holder="same spool", spool="here", ttl_seconds=-1)
+    assert leases.acquire_lease(store, "daily", "r3", holder="any", spool="").token == 3
 
 
 def test_first_runs_of_two_machines_at_once_give_one_the_lease(store: Engine) -> None:
@@ -145,7 +146,7 @@ def test_first_runs_of_two_machines_at_once_give_one_the_lease(store: Engine) ->
     def begin(number: int) -> None:
         together.wait()
         try:
-            found.append(leases.acquire(store, "new", f"r{number}", holder=str(number), spool=f"spool {number}"))
+            found.append(leases.acquire_lease(store, "new", f"r{number}", holder=str(number), spool=f"spool {number}"))
         except LeaseHeldError as error:
             found.append(error)
 

@@ -1,26 +1,25 @@
-"""Records to Arrow columns, setting aside each record that does not fit its column."""
+"""Arrow columns made of records; a record that does not fit its column is set aside."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
-
-from muxly.batch import Rejected
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
 
 _DOES_NOT_FIT = (pa.ArrowException, OverflowError, UnicodeError, ValueError, TypeError)
 _INT64 = range(-(2**63), 2**63)
 
 
-def to_table(data: Any, schema: pa.Schema | None = None) -> tuple[pa.Table, list[Rejected]]:
+Misfits = list[tuple[str, Mapping[str, Any]]]
+"""Records that do not fit their column, each behind the reason."""
+
+
+def to_table(data: Any, schema: pa.Schema | None = None) -> tuple[pa.Table, Misfits]:
     """Any data that a ``Batch`` takes, as one table; see ``Batch.to_arrow``."""
     if data is None:
         return pa.table({}), []
@@ -35,7 +34,7 @@ def to_table(data: Any, schema: pa.Schema | None = None) -> tuple[pa.Table, list
     return pa.Table.from_batches([pa.record_batch(data)]), []
 
 
-def _from_records(records: Sequence[Mapping[str, Any]], schema: pa.Schema | None) -> tuple[pa.Table, list[Rejected]]:
+def _from_records(records: Sequence[Mapping[str, Any]], schema: pa.Schema | None) -> tuple[pa.Table, Misfits]:
     columns: dict[str, pa.Array] = {}
     misfits: dict[int, str] = {}
     for name in _names(records):
@@ -47,8 +46,7 @@ def _from_records(records: Sequence[Mapping[str, Any]], schema: pa.Schema | None
     if not misfits:
         return table, []
     keep = pa.array([index not in misfits for index in range(len(records))])
-    rejected = [Rejected(why, record=records[index]) for index, why in sorted(misfits.items())]
-    return table.filter(keep), rejected
+    return table.filter(keep), [(why, records[index]) for index, why in sorted(misfits.items())]
 
 
 def _without_columns(length: int) -> pa.Table:

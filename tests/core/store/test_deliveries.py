@@ -7,7 +7,7 @@ from attrs import evolve
 from sqlalchemy import Engine
 
 from muxly.errors import FencedError, StoppedError, StreamError
-from muxly.store import accounts, acknowledge, backlog, dead_letters, deliveries, generations, positions, retention
+from muxly.store import accounts, acknowledge, dead_letters, deliveries, positions, retention
 from muxly.store.ledger import Ledger
 from muxly.store.rows import Letter, RoutePosition
 from tests.core.store.ledgers import delivered, following, opened, planned, sealed, written
@@ -40,8 +40,8 @@ def test_delivery_keeps_its_id_and_bounds_until_it_ends(store: Engine) -> None:
 def test_routes_have_their_own_positions(store: Engine) -> None:
     ledger = filled(store, 5)
     assert delivered(ledger) == 5
-    assert backlog.pending(ledger) == {("lake", "s"): 0, ("warehouse", "s"): 5}
-    assert backlog.pending_bytes(ledger) == 50
+    assert accounts.pending(ledger) == {("lake", "s"): 0, ("warehouse", "s"): 5}
+    assert accounts.pending_bytes(ledger) == 50
 
 
 def test_cut_segment_is_acknowledged_piece_by_piece(store: Engine) -> None:
@@ -52,7 +52,7 @@ def test_cut_segment_is_acknowledged_piece_by_piece(store: Engine) -> None:
         assert one is not None
         acknowledge.acknowledge(ledger, one, delivered=one.records, filtered=0)
         here = position(ledger)
-        seen.append((one.records, here.position, here.offset, backlog.pending(ledger)["lake", "s"]))
+        seen.append((one.records, here.position, here.offset, accounts.pending(ledger)["lake", "s"]))
     assert seen == [(3, 0, 3, 7), (2, 1, 0, 5), (3, 1, 3, 2), (2, 2, 0, 0)]
 
 
@@ -148,8 +148,8 @@ def test_detached_route_needs_nothing_and_goes_on_where_it_was(store: Engine) ->
     positions.detach(ledger, "lake", ["s"])
     sealed(ledger, planned(ledger, "b"), written(2))
     assert following(ledger) is None
-    assert generations.supersede(ledger, "lake", "s", generation=9) == 0
-    assert backlog.pending(ledger)["lake", "s"] == 0
+    assert positions.supersede(ledger, "lake", "s", generation=9) == 0
+    assert accounts.pending(ledger)["lake", "s"] == 0
     assert accounts.of_run(ledger)["lake", "s"]["dropped"] == 7
     assert positions.replay(ledger, "lake", "s", 0) == 7
     assert delivered(ledger) == 7
@@ -173,7 +173,7 @@ def test_newer_whole_generation_supersedes_what_waits_of_older_ones(store: Engin
     ledger = opened(store)
     sealed(ledger, planned(ledger, "a", from_start=True), written(5), done=True)
     sealed(ledger, planned(ledger, "a", from_start=True), written(3), done=True)
-    assert generations.supersede(ledger, "lake", "s", generation=2) == 5
+    assert positions.supersede(ledger, "lake", "s", generation=2) == 5
     assert delivered(ledger) == 3
     assert accounts.of_run(ledger)["lake", "s"]["superseded"] == 5
 
@@ -183,9 +183,9 @@ def test_late_route_begins_at_the_head_and_renamed_one_keeps_its_place(store: En
     late = positions.register(ledger, {"s": ["late"]}, {})
     assert [(one.route, one.position) for one in late] == [("late", 1)]
     positions.rename(ledger, "lake", "pond")
-    assert backlog.pending(ledger)["pond", "s"] == 5
+    assert accounts.pending(ledger)["pond", "s"] == 5
     assert positions.forget(ledger, "pond") == 5
-    assert ("pond", "s") not in backlog.pending(ledger)
+    assert ("pond", "s") not in accounts.pending(ledger)
 
 
 def test_dead_letters_are_delivered_again_in_the_order_of_the_log(store: Engine) -> None:
@@ -198,7 +198,7 @@ def test_dead_letters_are_delivered_again_in_the_order_of_the_log(store: Engine)
     numbers = {kept.id: kept.letter.number for kept in dead_letters.waiting(ledger, ids=ids)}
     assert [numbers[name] for name in ids] == [0, 2, 4]
     again = deliveries.store_letters_delivery(ledger, "lake", "s", ids, {"mode": "append"})
-    assert backlog.pending(ledger)["lake", "s"] == 3
+    assert accounts.pending(ledger)["lake", "s"] == 3
     acknowledge.acknowledge(ledger, again, delivered=3, filtered=0)
     assert dead_letters.waiting(ledger) == []
     assert deliveries.open_letters(ledger, "lake", "s") == []

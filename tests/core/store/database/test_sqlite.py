@@ -17,9 +17,8 @@ from muxly.errors import StoreError
 from muxly.store.database import sqlite
 from muxly.store.database.engine import open_engine, reading, transaction
 from muxly.store.database.sqlite import sidecars
-from muxly.store.schema.check import check
-from muxly.store.schema.upgrade import current, open_store, upgrade
-from tests.core.store.upgrading import fill
+from muxly.store.schema.upgrade import check, current, open_store, upgrade
+from tests.core.store.schema.upgrading import fill
 
 _Open = Callable[[str], Engine]
 _WAY_BACK = r"store\.db is damaged: .*Nothing was changed\. Restore the file from a backup .*move it and the spool away"

@@ -1,40 +1,37 @@
-"""The opened connector of one run; one that does not answer is left behind."""
+"""The opened connector of one run; one that does not answer is abandoned."""
 
 from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from concurrent.futures import wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from muxly._runner.context import RunContext
 from muxly._runner.threads import DaemonThreads
 from muxly.component import Notice
+from muxly.connector import Connector
 from muxly.errors import PluginError, StoppedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from muxly._runner.context import ActiveRun
-    from muxly.connector import Connector
-    from muxly.stream import Stream
+from muxly.stream import Stream
 
 _LOOK_SECONDS = 0.2
 
 T = TypeVar("T")
 
 
-class Source:
+class OpenedConnector:
     """A private copy of the pipeline's connector, opened when its streams are asked for.
 
     Args:
-        active: The run.
+        context: The run.
         on_wait: Told of a wait that the source must have asked for, in seconds.
     """
 
-    def __init__(self, active: ActiveRun, on_wait: Callable[[float], None]) -> None:
-        self._active, self._on_wait = active, on_wait
+    def __init__(self, context: RunContext, on_wait: Callable[[float], None]) -> None:
+        self._context, self._on_wait = context, on_wait
         self._until = 0.0
-        self.connector: Connector = copy.deepcopy(active.pipeline.connector)
+        self.connector: Connector = copy.deepcopy(context.pipeline.connector)
         self._opened = self._left = False
 
     def streams(self) -> list[Stream]:
@@ -45,7 +42,7 @@ class Source:
             StoppedError: The run stops, and it did not answer within the grace time.
         """
         self._opened = True
-        self._answer("open", lambda: self.connector.open(self._active.run.on_route(None, self._waits)))
+        self._answer("open", lambda: self.connector.open(self._context.run.on_route(None, self._waits)))
         return self._answer("streams", lambda: list(self.connector.streams()))
 
     def close(self) -> None:
@@ -57,17 +54,17 @@ class Source:
             self._answer("close", self.connector.close)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             message = f"closing the connector raised {type(error).__name__}: {error}"
-            self._active.run.notice(Notice("close_failed", message))
+            self._context.run.notice(Notice("close_failed", message))
 
     def _answer(self, method: str, call: Callable[[], T]) -> T:
-        self._until = time.monotonic() + self._active.pipeline.stall_seconds
+        self._until = time.monotonic() + self._context.pipeline.stall_seconds
         pool = DaemonThreads(1, "muxly-source")
         future = pool.submit(call)
         pool.shutdown(wait=False)
         stopping = False
         while not wait([future], _LOOK_SECONDS).done:
-            if self._active.stop.is_set() and not stopping:
-                stopping, self._until = True, min(self._until, time.monotonic() + self._active.pipeline.grace_seconds)
+            if self._context.stop.is_set() and not stopping:
+                stopping, self._until = True, min(self._until, time.monotonic() + self._context.pipeline.grace_seconds)
             if time.monotonic() > self._until:
                 self._left = True
                 kind = StoppedError if stopping else PluginError
@@ -79,6 +76,6 @@ class Source:
         return answer
 
     def _waits(self, seconds: float) -> None:
-        if self._active.was_asked_for(seconds):
-            self._until = max(self._until, time.monotonic() + seconds + self._active.pipeline.stall_seconds)
+        if self._context.was_asked_for(seconds):
+            self._until = max(self._until, time.monotonic() + seconds + self._context.pipeline.stall_seconds)
             self._on_wait(seconds)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly.store.ranges import Range, choose
-from muxly.store.rows import StoredSegment
+from muxly.store.deliveries import choose
+from muxly.store.rows import LogRange, StoredSegment
 
 
 def segment(position: int, records: int = 10, **options: object) -> StoredSegment:
@@ -39,7 +39,7 @@ def logs(draw: st.DrawFn) -> list[StoredSegment]:
 LIMITS = st.one_of(st.none(), st.integers(1, 60))
 
 
-def taken(log: list[StoredSegment], chosen: Range, offset: int) -> list[tuple[StoredSegment, int, int]]:
+def taken(log: list[StoredSegment], chosen: LogRange, offset: int) -> list[tuple[StoredSegment, int, int]]:
     """Each segment of a range with its first and last record."""
     return [
         (

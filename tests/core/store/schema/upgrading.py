@@ -23,18 +23,18 @@ from sqlalchemy import Engine, event, inspect, text
 
 from muxly.store.database.engine import open_engine, reading
 from muxly.store.database.sqlite import path_of
-from muxly.store.schema import migrate, revision
+from muxly.store.schema import migrate
 from muxly.store.schema.tables import metadata
 from muxly.store.schema.upgrade import open_store
 
-TODAY = revision.HEAD
+TODAY = migrate.HEAD
 LATER = f"{int(TODAY) + 1:04}"
 
 
 def main(verb: str, url: str, scripts: str, number: str, step: str = "1") -> None:
     migrate.SCRIPTS = Path(scripts)
     if verb == "race":
-        revision.HEAD = number
+        migrate.HEAD = number
         _race(url, int(step))
         return
     for statement in count(1, int(step)):
@@ -66,9 +66,9 @@ def _open_when_told(url: str, reading_end: int, writing_end: int) -> NoReturn:
 
 
 def _die_at(statement: int, url: str, number: str) -> dict[str, Any]:
-    revision.HEAD = TODAY
+    migrate.HEAD = TODAY
     _reset(url, empty=number == TODAY)
-    revision.HEAD = number
+    migrate.HEAD = number
     child = os.fork()
     if child == 0:
         _kill_before(statement)
@@ -159,7 +159,7 @@ def _look(url: str) -> dict[str, Any]:
     if path is not None and not path.exists():
         return {"revision": None, "tables": 0, "files": []}
     with reading(engine) as connection:
-        found = revision.stored(connection)
+        found = migrate.stored_revision(connection)
         names = inspect(connection).get_table_names()
         seen = {
             "revision": found and found.number,
