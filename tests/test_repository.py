@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tomli
 
+from tests.import_circles import circles, import_graph
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -400,6 +402,50 @@ def test_import_of_a_package_of_names_is_light(name: str) -> None:
     program = f"import sys, {name}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert sorted(set(ran.stdout.split()) & HEAVY) == []
+
+
+# Numbers of the house: each stops a drift that no single change shows.
+
+MODULES_PER_1000_LINES = 4.5
+TYPE_CHECKING_SHARE = 0.40
+REPEATED_CLASS_NAMES = 10
+QUESTION = re.compile(r"(What|How|Whether|Which|Where|Why)\b")
+
+
+@cache
+def code() -> dict[str, ast.Module]:
+    """The modules of the distributions that hold more than a docstring, without migrations, which never change."""
+    ours = {name: tree for name, tree in modules().items() if re.match(r"muxly-[a-z-]+/src/(?!.*/migrations/)", name)}
+    return {name: tree for name, tree in ours.items() if len(tree.body) > (ast.get_docstring(tree) is not None)}
+
+
+def test_files_end_where_ideas_end() -> None:
+    lines = sum(texts()[name].count("\n") for name in code())
+    assert round(1000 * len(code()) / lines, 2) <= MODULES_PER_1000_LINES
+
+
+def test_few_files_import_for_types_only() -> None:
+    guarded = [name for name, tree in code().items() if any(map(is_type_checking, tree.body))]
+    assert round(len(guarded) / len(code()), 2) < TYPE_CHECKING_SHARE
+
+
+def test_a_class_name_means_one_class() -> None:
+    homes: dict[str, list[str]] = {}
+    for name, tree in code().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(name)
+    repeated = {name: files for name, files in homes.items() if len(files) > 1}
+    assert len(repeated) < REPEATED_CLASS_NAMES, repeated
+
+
+def test_module_docstrings_are_statements() -> None:
+    docs = {name: ast.get_docstring(tree) or "" for name, tree in code().items()}
+    assert [name for name, doc in docs.items() if QUESTION.match(doc)] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles(import_graph(ROOT)) == []
 
 
 # Borders
