@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tomli
 
+from tests.import_circles import circles, import_graph
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -27,6 +29,8 @@ EXAMPLES = sorted(path.parent for path in ROOT.glob("docs/examples/*/pyproject.t
 VERSION = "0.1.0"
 
 MACHINERY = {"__main__", "auth", "cli", "config", "integration", "schedulers", "server", "spool", "store"}
+MOVED = {"testing"}
+"""Modules of ``muxly`` that raise an error on import, which says what to import instead."""
 HEAVY = set(
     re.findall(r"\w+", "alembic arro3 cattrs click duckdb fsspec jsonschema numpy pandas polars psycopg pyarrow rich")
 ) | {"sqlalchemy", "yaml"}
@@ -85,6 +89,11 @@ def project(folder: str = ".") -> dict[str, Any]:
     return tomli.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))
 
 
+def initial(package: Path) -> str:
+    """The text of a package's ``__init__.py``."""
+    return (package / "__init__.py").read_text(encoding="utf-8")
+
+
 def is_ours(name: str) -> bool:
     """Whether a path is code of a distribution, of an example or of a tool; not a test."""
     return not name.startswith("tests/")
@@ -113,7 +122,8 @@ def requirements(table: dict[str, Any]) -> Iterator[str]:
     for group in table["project"].get("optional-dependencies", {}).values():
         yield from group
     for group in table.get("dependency-groups", {}).values():
-        yield from (entry for entry in group if isinstance(entry, str))
+        # Groups are never published; a bare member of the workspace is the code beside.
+        yield from (entry for entry in group if isinstance(entry, str) and entry not in MEMBERS)
 
 
 # Distributions
@@ -139,15 +149,16 @@ def test_distributions_share_version_licence_and_pythons(member: str) -> None:
 @pytest.mark.parametrize("member", [".", *MEMBERS, *(path.relative_to(ROOT).as_posix() for path in EXAMPLES)])
 def test_distributions_need_each_other_within_one_minor_version(member: str) -> None:
     major, minor, _ = (int(part) for part in VERSION.split("."))
-    ours = [one for one in requirements(project(member)) if re.match(r"muxly-", one)]
+    ours = [requirement for requirement in requirements(project(member)) if re.match(r"muxly-", requirement)]
     assert ours or member == "muxly-core"
-    assert [one for one in ours if not one.endswith(f">={major}.{minor},<{major}.{minor + 1}")] == []
+    within = f">={major}.{minor},<{major}.{minor + 1}"
+    assert [requirement for requirement in ours if not requirement.endswith(within)] == []
 
 
 @pytest.mark.parametrize("member", [".", *MEMBERS])
 def test_every_requirement_has_a_range(member: str) -> None:
-    inside = {"muxly[all]"}
-    assert [one for one in requirements(project(member)) if not re.search(r">=|==", one) and one not in inside] == []
+    required = set(requirements(project(member))) - {"muxly[all]"}
+    assert [requirement for requirement in required if not re.search(r">=|==", requirement)] == []
 
 
 def pins() -> list[str]:
@@ -204,8 +215,11 @@ def normalised(distribution: str) -> str:
 
 def at_run_time(tree: ast.Module) -> ast.Module:
     """Without what is imported for types only."""
-    body = [one for one in tree.body if not (isinstance(one, ast.If) and ast.unparse(one.test) == "TYPE_CHECKING")]
-    return ast.Module(body, [])
+    return ast.Module([node for node in tree.body if not is_type_checking(node)], [])
+
+
+def is_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 @cache
@@ -216,7 +230,10 @@ def distributions_by_package() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_what_a_distribution_imports_it_requires(member: str) -> None:
-    declared = {normalised(re.split(r"[\[<>=!~; ]", one, maxsplit=1)[0]) for one in requirements(project(member))}
+    declared = {
+        normalised(re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0])
+        for requirement in requirements(project(member))
+    }
     providers = distributions_by_package()
     missing = set()
     for file, tree in modules().items():
@@ -224,7 +241,9 @@ def test_what_a_distribution_imports_it_requires(member: str) -> None:
             own = file.split("/")[2]
             names = {name.partition(".")[0] for name in imported(at_run_time(tree))} - sys.stdlib_module_names - {own}
             missing |= {
-                name for name in names if not declared & {normalised(one) for one in providers.get(name, [name])}
+                name
+                for name in names
+                if not declared & {normalised(provider) for provider in providers.get(name, [name])}
             }
     assert missing == set()
 
@@ -235,6 +254,19 @@ def test_entry_points_lead_to_modules(member: str) -> None:
     groups = {**table.get("entry-points", {}), "scripts": table.get("scripts", {})}
     targets = [target.partition(":")[0] for group in groups.values() for target in group.values()]
     assert [target for target in targets if importlib.util.find_spec(target) is None] == []
+
+
+def test_only_the_test_kit_is_a_pytest_plugin_and_nobody_gets_it_unasked() -> None:
+    tables = {member: project(member)["project"] for member in [".", *MEMBERS]}
+    plugins = [member for member, table in tables.items() if "pytest11" in table.get("entry-points", {})]
+    assert plugins == ["muxly-testing"]
+    extras = {
+        (member, extra)
+        for member, table in tables.items()
+        for extra, names in {"": table["dependencies"], **table.get("optional-dependencies", {})}.items()
+        if any(name.startswith("muxly-testing") for name in names)
+    }
+    assert extras == {(".", "testing")}
 
 
 # Files
@@ -330,13 +362,13 @@ def test_names_say_what_a_thing_is() -> None:
 
 
 def public_modules() -> list[str]:
-    """What users may import: packages and their direct modules, but for the machinery of ``muxly``."""
+    """What users may import: packages and their direct modules, except for the machinery of ``muxly``."""
     found = []
     for package in PACKAGES:
         found.append(package.name)
         for path in sorted([*package.glob("[!_]*.py"), *package.glob("[!_]*/__init__.py")]):
             name = path.parent.name if path.name == "__init__.py" else path.stem
-            if package.name != "muxly" or name not in MACHINERY:
+            if package.name != "muxly" or name not in {*MACHINERY, *MOVED}:
                 found.append(f"{package.name}.{name}")
     return found
 
@@ -346,17 +378,74 @@ def test_public_modules_list_their_names_in_order(name: str) -> None:
     module = importlib.import_module(name)
     listed: list[str] = list(getattr(module, "__all__", ()))
     assert listed == sorted(listed)
-    assert [one for one in listed if not hasattr(module, one)] == []
+    assert [public for public in listed if not hasattr(module, public)] == []
+    own = {public for public, value in vars(module).items() if getattr(value, "__module__", None) == name}
+    defined = {public for public in own if callable(getattr(module, public))}
     # A plugin's hook, `muxly_router`, is found by pluggy, not imported by people.
-    ours = {one for one, value in vars(module).items() if getattr(value, "__module__", None) == name}
-    defined = {one for one in ours if callable(getattr(module, one))}
-    assert sorted(one for one in defined - set(listed) if not one.startswith(("_", "muxly_"))) == []
+    assert sorted(public for public in defined - set(listed) if not public.startswith(("_", "muxly_"))) == []
 
 
-def test_import_of_muxly_is_light() -> None:
-    program = "import sys, muxly; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+@pytest.mark.parametrize("package", [path for path in PACKAGES if "def __getattr__(" in initial(path)], ids=str)
+def test_names_imported_on_first_use_are_those_of_type_checkers(package: Path) -> None:
+    blocks = [node for node in ast.parse(initial(package)).body if is_type_checking(node)]
+    imports = [node for block in blocks for node in ast.walk(block) if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: node.module for node in imports for alias in node.names if node.module != package.name}
+    module = importlib.import_module(package.name)
+    assert dir(module) == list(module.__all__)
+    assert sorted(homes) == [name for name in module.__all__ if name != "__version__"]
+    for name, home in homes.items():
+        assert getattr(module, name) is getattr(importlib.import_module(home or ""), name)
+
+
+@pytest.mark.parametrize("name", ["muxly", "muxly_testing"])
+def test_import_of_a_package_of_names_is_light(name: str) -> None:
+    program = f"import sys, {name}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert sorted(set(ran.stdout.split()) & HEAVY) == []
+
+
+# Numbers of the house: each stops a drift that no single change shows.
+
+MODULES_PER_1000_LINES = 4.5
+TYPE_CHECKING_SHARE = 0.40
+REPEATED_CLASS_NAMES = 10
+QUESTION = re.compile(r"(What|How|Whether|Which|Where|Why)\b")
+
+
+@cache
+def code() -> dict[str, ast.Module]:
+    """The modules of the distributions that hold more than a docstring, without migrations, which never change."""
+    ours = {name: tree for name, tree in modules().items() if re.match(r"muxly-[a-z-]+/src/(?!.*/migrations/)", name)}
+    return {name: tree for name, tree in ours.items() if len(tree.body) > (ast.get_docstring(tree) is not None)}
+
+
+def test_files_end_where_ideas_end() -> None:
+    lines = sum(texts()[name].count("\n") for name in code())
+    assert round(1000 * len(code()) / lines, 2) <= MODULES_PER_1000_LINES
+
+
+def test_few_files_import_for_types_only() -> None:
+    guarded = [name for name, tree in code().items() if any(map(is_type_checking, tree.body))]
+    assert round(len(guarded) / len(code()), 2) < TYPE_CHECKING_SHARE
+
+
+def test_a_class_name_means_one_class() -> None:
+    homes: dict[str, list[str]] = {}
+    for name, tree in code().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(name)
+    repeated = {name: files for name, files in homes.items() if len(files) > 1}
+    assert len(repeated) < REPEATED_CLASS_NAMES, repeated
+
+
+def test_module_docstrings_are_statements() -> None:
+    docs = {name: ast.get_docstring(tree) or "" for name, tree in code().items()}
+    assert [name for name, doc in docs.items() if QUESTION.match(doc)] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles(import_graph(ROOT)) == []
 
 
 # Borders
@@ -364,8 +453,8 @@ def test_import_of_muxly_is_light() -> None:
 
 def contract(name: str) -> dict[str, Any]:
     """A contract of import-linter, by its id."""
-    found: dict[str, Any] = next(one for one in project()["tool"]["importlinter"]["contracts"] if one["id"] == name)
-    return found
+    contracts: list[dict[str, Any]] = project()["tool"]["importlinter"]["contracts"]
+    return next(contract for contract in contracts if contract["id"] == name)
 
 
 def test_plugins_may_import_no_part_of_the_machinery() -> None:

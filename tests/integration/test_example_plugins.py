@@ -24,7 +24,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 PLUGINS = ("muxly-connector-earthquakes", "muxly-router-sqlite")
-MEMBERS = (*(ROOT / name for name in ("muxly-core", "muxly-connector-file", "muxly-routers")),)
+MEMBERS = (*(ROOT / name for name in ("muxly-core", "muxly-connector-file", "muxly-routers", "muxly-testing")),)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -20,7 +20,7 @@ from muxly.component import Run
 from muxly_routers._ulids import made_at_ms
 from muxly_routers.prometheus import Metric, Prometheus, protobuf, remote
 from muxly_testing import delivery
-from muxly_testing.watching import WatchedRun
+from muxly_testing._expectations import WatchedRun
 from tests.http_receiver import Receiver, Reply, Seen
 
 if TYPE_CHECKING:

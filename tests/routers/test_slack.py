@@ -19,7 +19,7 @@ import muxly
 import muxly.config
 from muxly_routers.slack import Digest, Slack
 from muxly_testing import delivery
-from muxly_testing.watching import WatchedRun
+from muxly_testing._expectations import WatchedRun
 from tests.slack_server import CHANNEL, Fault, problems
 
 if TYPE_CHECKING:

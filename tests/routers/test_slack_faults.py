@@ -20,7 +20,7 @@ from muxly_routers.slack import errors as refusals
 from muxly_routers.slack.client import UnansweredError
 from muxly_routers.slack.queue import is_new
 from muxly_testing import delivery
-from muxly_testing.watching import WatchedRun
+from muxly_testing._expectations import WatchedRun
 from tests.slack_server import CHANNEL, Fault
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from muxly import Secret
 from muxly.config import load
 from muxly_routers.webhook import Basic, Hmac, Webhook
 from muxly_testing import delivery
-from muxly_testing.secrecy import traced
+from muxly_testing._expectations import traced
 from tests.http_receiver import Receiver, Reply
 from tests.routers.webhooks import ORDERS, opened, orders, sent
 

@@ -15,7 +15,7 @@ import pytest
 import muxly
 from muxly import Secret
 from muxly_testing import delivery
-from muxly_testing.secrecy import chain
+from muxly_testing._expectations import chain
 from tests.http_receiver import Receiver, Reply, Seen, records
 from tests.routers.webhooks import ORDERS, Marks, opened, orders, sent
 

@@ -1,11 +1,11 @@
-"""Components to test with, and the tests that every plugin has to pass.
+"""Conformance tests that every plugin has to pass, and components to test with.
 
 ::
 
     from muxly_testing import FakeConnector, CollectingRouter, ConnectorConformance, RouterConformance
 
 ``FakeConnector``, ``CollectingRouter`` and ``ChaosRouter`` also work from configuration, as
-``type: "muxly_testing:FakeConnector"``. Nothing here is imported before it is used, so that
+``type: "muxly_testing:FakeConnector"``. Each name is imported when it is first used, so that
 the pytest plugin does not slow down the start of pytest.
 """
 
@@ -14,47 +14,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muxly_testing.calls import Call
-    from muxly_testing.chaos_router import ChaosRouter
-    from muxly_testing.collecting_router import CollectingRouter
-    from muxly_testing.connector_conformance import ConnectorConformance
-    from muxly_testing.deliveries import delivery
-    from muxly_testing.fake_connector import FakeConnector
-    from muxly_testing.faults import Fault
-    from muxly_testing.router_conformance import RouterConformance
+    from muxly_testing._connector_conformance import ConnectorConformance as ConnectorConformance
+    from muxly_testing._deliveries import delivery as delivery
+    from muxly_testing._fake_connector import FakeConnector as FakeConnector
+    from muxly_testing._fake_routers import ChaosRouter as ChaosRouter
+    from muxly_testing._fake_routers import CollectingRouter as CollectingRouter
+    from muxly_testing._faults import Call as Call
+    from muxly_testing._faults import Fault as Fault
+    from muxly_testing._router_conformance import RouterConformance as RouterConformance
 
-_HOME = {
-    "Call": "calls",
-    "ChaosRouter": "chaos_router",
-    "CollectingRouter": "collecting_router",
-    "ConnectorConformance": "connector_conformance",
-    "FakeConnector": "fake_connector",
-    "Fault": "faults",
-    "RouterConformance": "router_conformance",
-    "delivery": "deliveries",
+# The same names for the time of execution; a test compares them with the imports above.
+_MODULES: dict[str, tuple[str, ...]] = {
+    "muxly_testing._connector_conformance": ("ConnectorConformance",),
+    "muxly_testing._deliveries": ("delivery",),
+    "muxly_testing._fake_connector": ("FakeConnector",),
+    "muxly_testing._fake_routers": ("ChaosRouter", "CollectingRouter"),
+    "muxly_testing._faults": ("Call", "Fault"),
+    "muxly_testing._router_conformance": ("RouterConformance",),
 }
+_MODULE_OF = dict(sorted((name, module) for module, names in _MODULES.items() for name in names))
 
-__all__ = [
-    "Call",
-    "ChaosRouter",
-    "CollectingRouter",
-    "ConnectorConformance",
-    "FakeConnector",
-    "Fault",
-    "RouterConformance",
-    "delivery",
-]
+if not TYPE_CHECKING:  # a type checker goes by the imports above: it cannot evaluate this list
+    __all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'muxly_testing' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"muxly_testing.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return list(_MODULE_OF)

@@ -13,7 +13,7 @@ from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.store import positions
 from muxly_testing import ChaosRouter, CollectingRouter, FakeConnector
-from muxly_testing.faults import Fault
+from muxly_testing._faults import Fault
 
 FULL = {"numbers": {"read": "full"}}
 

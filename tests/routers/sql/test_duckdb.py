@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly_testing import delivery, fake_records
+from muxly_testing import delivery
+from muxly_testing._fake_connector import fake_record, fake_schema
 from tests.routers.sql.database import ORDERS, numbered, opened_router
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def ids(path: Path) -> list[int]:
 
 
 def test_every_type_is_a_column_of_its_own_kind(path: Path) -> None:
-    schema = fake_records.schema(wide=True)
+    schema = fake_schema(wide=True)
     sent = pa.Table.from_pylist(
-        [fake_records.record(0, "wide", number, wide=True, per_day=10) for number in range(200)],
+        [fake_record(0, "wide", number, wide=True, per_day=10) for number in range(200)],
         pa.schema([f.with_type(pa.string()) if pa.types.is_dictionary(f.type) else f for f in schema]),
     )
     with opened_router(url(path)) as router:

@@ -14,7 +14,8 @@ import pytest
 import muxly
 from muxly_routers.sql import Sql
 from muxly_routers.sql.mysql import session
-from muxly_testing import delivery, fake_records
+from muxly_testing import delivery
+from muxly_testing._fake_connector import fake_record, fake_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,8 +64,8 @@ def local_infile(request: pytest.FixtureRequest, mariadb_server: MariaDb) -> Ite
 
 def wide(numbers: range) -> pa.Table:
     """Records with a column of every type, without the infinity that MySQL has no form for."""
-    schema = fake_records.schema(wide=True)
-    records = [fake_records.record(0, "wide", number, wide=True, per_day=10) for number in numbers]
+    schema = fake_schema(wide=True)
+    records = [fake_record(0, "wide", number, wide=True, per_day=10) for number in numbers]
     arrays = []
     for field in schema:
         values = [None if record[field.name] == float("inf") else record[field.name] for record in records]
