@@ -98,7 +98,8 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 _SUBMODULES = frozenset({"errors", "pipeline", "router", "scheduler"})
 
-__all__ = sorted([*_MODULE_OF, "__version__"])  # noqa: PLE0605 (derived, so that each name stands once)
+if not TYPE_CHECKING:  # a type checker goes by the imports above: it cannot evaluate this list
+    __all__ = sorted([*_MODULE_OF, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
