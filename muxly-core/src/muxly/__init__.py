@@ -95,11 +95,12 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "muxly.stream": ("Stream",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_NAMES = sorted([*_MODULE_OF, "__version__"])
 
 _SUBMODULES = frozenset({"errors", "pipeline", "router", "scheduler"})
 
 if not TYPE_CHECKING:  # a type checker goes by the imports above: it cannot evaluate this list
-    __all__ = sorted([*_MODULE_OF, "__version__"])
+    __all__ = list(_NAMES)
 
 
 def __getattr__(name: str) -> Any:
@@ -119,4 +120,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return _NAMES
