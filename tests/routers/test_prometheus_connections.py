@@ -11,8 +11,8 @@ from unittest.mock import Mock
 import pytest
 
 from muxly_routers.prometheus import scrape_server
-from muxly_routers.prometheus.connections import Connections
-from muxly_routers.prometheus.endpoint import Endpoint
+from muxly_routers.prometheus.connections import ScrapeConnections
+from muxly_routers.prometheus.endpoint import ScrapeEndpoint
 from tests.routers.test_prometheus_endpoint import Open
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def test_mistake_of_ours_is_logged_and_a_client_that_leaves_is_not(
     one = listening()
 
     failing = Mock(side_effect=[BrokenPipeError("gone"), ValueError("our mistake")])
-    monkeypatch.setattr(Endpoint, "content", failing)
+    monkeypatch.setattr(ScrapeEndpoint, "content", failing)
     for logged in (0, 1):
         with pytest.raises(http.client.RemoteDisconnected, match=r"without response"):
             one.ask()
@@ -148,7 +148,7 @@ def test_mistake_of_ours_is_logged_and_a_client_that_leaves_is_not(
 
 
 def test_connections_that_are_answered_end_with_their_answer() -> None:
-    all = Connections(3, step_seconds=1000)
+    all = ScrapeConnections(3, step_seconds=1000)
     pairs = [socket.socketpair() for _ in range(3)]
     (asking, one), (answered, two), (gone, _) = pairs
     for connection in (asking, answered, gone):

@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import muxly
 from muxly.component import Run
 from muxly_routers.prometheus import Metric, Prometheus
-from muxly_routers.prometheus.counters import Counted, Part
-from muxly_routers.prometheus.series import Series
+from muxly_routers.prometheus.counters import CountedLog, SegmentPart
+from muxly_routers.prometheus.series import StreamSeries
 from muxly_testing import delivery
 
 if TYPE_CHECKING:
@@ -253,16 +253,16 @@ def test_ten_thousand_series_fit_into_the_ledger() -> None:
     hostile = "0123456789abcdef-"
     names = [{"k": hostile + f"{number * 2654435761 % 2**64:016x}", "n": number / 7} for number in range(10_000)]
     one.deliver([(1, names)])
-    assert Series.from_state(one.state).count == 10_000
+    assert StreamSeries.from_state(one.state).count == 10_000
     one.close()
 
 
 def test_state_comes_back_as_it_was() -> None:
     one = Log(Prometheus(metrics={"latest": GAUGE, "orders_total": COUNTER}, listen="127.0.0.1:0"))
     one.deliver([(1, [{"k": "a", "n": 0.1}, {"k": None, "n": 2**53 + 1.0}])])
-    found = Series.from_state(one.state)
-    assert Series.from_state(found.to_state()).families["latest"].table == found.families["latest"].table
-    assert found.families["orders_total"].counted == Counted(1, 2, 2, 2, 2, 1, 0)
+    found = StreamSeries.from_state(one.state)
+    assert StreamSeries.from_state(found.to_state()).families["latest"].table == found.families["latest"].table
+    assert found.families["orders_total"].counted == CountedLog(1, 2, 2, 2, 2, 1, 0)
     one.close()
 
 
@@ -273,7 +273,7 @@ Place = tuple[int, int]
 @given(segments, st.data())
 def test_each_record_is_counted_once_however_the_log_is_cut_and_replayed(log: list[list[bool]], data: Any) -> None:
     """A model of the runner: parts of any size, lost acknowledgements, replays from any position."""
-    counted, times = Counted(), dict.fromkeys(_places(log, 1), 0)
+    counted, times = CountedLog(), dict.fromkeys(_places(log, 1), 0)
     every, unsure = _places(log, 1), False
     at = data.draw(st.sampled_from([place for place in every if place[1] == 0]), label="joined at")
     lowest = at
@@ -307,7 +307,9 @@ def _kept(log: list[list[bool]], place: Place) -> bool:
     return log[place[0] - 1][place[1]]
 
 
-def _delivered(counted: Counted, part: list[Place], log: list[list[bool]]) -> tuple[Counted, list[Place], bool, bool]:
+def _delivered(
+    counted: CountedLog, part: list[Place], log: list[list[bool]]
+) -> tuple[CountedLog, list[Place], bool, bool]:
     """Walk over a delivery as the router does.
 
     Returns:
@@ -321,9 +323,9 @@ def _delivered(counted: Counted, part: list[Place], log: list[list[bool]]) -> tu
         kept = [place for place in group if _kept(log, place)]
         if not kept:
             continue  # the router is not shown a segment of which the filter left nothing
-        piece = Part.of(position, bounds)
+        piece = SegmentPart.of(position, bounds)
         if counted.follows(piece):
-            counted, new, anew = Counted(), [], True
+            counted, new, anew = CountedLog(), [], True
         known = counted.known(piece)
         halved = halved or (known not in (None, 0) and piece.begin > 0 and piece.begin != counted.passed_end)
         new.extend(kept[len(kept) if known is None else known :])

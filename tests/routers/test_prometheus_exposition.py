@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families as text
 
 import muxly
 from muxly_routers.prometheus import Metric, Prometheus, names, values
-from muxly_routers.prometheus.exposition import Exposed, render
+from muxly_routers.prometheus.exposition import MetricFamily, render
 from muxly_routers.prometheus.labels import label_text
-from muxly_routers.prometheus.settings import Metric as MetricSettings
+from muxly_routers.prometheus.settings import MetricDefinition
 from muxly_testing import delivery
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def table(values: Any, labels: pa.Array | None = None, times: Any = None) -> pa.
     return pa.table({"labels": text_of, "value": values, "time": stamps, "seen": pa.array([0] * count, pa.int64())})
 
 
-def gauge(name: str = "m", **facts: Any) -> MetricSettings:
-    return MetricSettings(name=name, column="c", help=facts.pop("help", "What it is."), **facts)
+def gauge(name: str = "m", **facts: Any) -> MetricDefinition:
+    return MetricDefinition(name=name, column="c", help=facts.pop("help", "What it is."), **facts)
 
 
 def samples(parse: Any, content: bytes) -> list[Any]:
@@ -77,45 +77,45 @@ def test_any_label_value_is_read_back(given: list[tuple[str, str | None]]) -> No
     found = table(pa.array(range(len(given))), label_text([("one", one), ("two", two)], len(given)))
     wanted = [{k: v for k, v in zip(("one", "two"), row, strict=True) if v} for row in given]
     for format in ("openmetrics", "text"):
-        content = render([Exposed(gauge(), [found])], format)
+        content = render([MetricFamily(gauge(), [found])], format)
         lines = content.decode().split("\n")
         assert len(lines) == len(given) + (4 if format == "openmetrics" else 3)
-    assert [one.labels for one in samples(text, render([Exposed(gauge(), [found])], "text"))] == wanted
+    assert [one.labels for one in samples(text, render([MetricFamily(gauge(), [found])], "text"))] == wanted
     # The reference parser takes each label set once.
     if len({tuple(sorted(one.items())) for one in wanted}) == len(wanted):
-        content = render([Exposed(gauge(), [found])], "openmetrics")
+        content = render([MetricFamily(gauge(), [found])], "openmetrics")
         assert [one.labels for one in samples(openmetrics, content)] == wanted
 
 
 def test_hostile_labels_pass_promtool(promtool: Callable[[bytes], str]) -> None:
     found = table(pa.array(range(len(HOSTILE))), label_text([("label", pa.array(HOSTILE))], len(HOSTILE)))
-    content = render([Exposed(gauge("hostile", help='Back\\slash, "quote" and\nline end.'), [found])], "text")
+    content = render([MetricFamily(gauge("hostile", help='Back\\slash, "quote" and\nline end.'), [found])], "text")
     assert promtool(content) == ""
     assert [one.labels["label"] for one in samples(text, content)] == list(HOSTILE)
 
 
 def test_integers_are_exact_and_floats_are_given_back() -> None:
     whole = [0, -1, 2**53 + 1, 2**63 - 1, -(2**63)]
-    content = render([Exposed(gauge(), [table(pa.array(whole))])], "text").decode()
+    content = render([MetricFamily(gauge(), [table(pa.array(whole))])], "text").decode()
     assert [int(line.split()[-1]) for line in content.splitlines()[2:]] == whole
     floats = [0.1, 1e300, 5e-324, -0.0, 1e16, 123456789.123, 1 / 3]
-    content = render([Exposed(gauge(), [table(pa.array(floats))])], "text").decode()
+    content = render([MetricFamily(gauge(), [table(pa.array(floats))])], "text").decode()
     assert [float(line.split()[-1]) for line in content.splitlines()[2:]] == floats
 
 
 def test_values_that_are_no_numbers_have_the_names_of_the_formats(promtool: Callable[[bytes], str]) -> None:
     odd = table(pa.array([math.nan, math.inf, -math.inf, 1.5]))
     for format in ("openmetrics", "text"):
-        content = render([Exposed(gauge(), [odd])], format)
+        content = render([MetricFamily(gauge(), [odd])], format)
         found = [line.split()[-1] for line in content.decode().splitlines() if line.startswith("m{")]
         assert found == ["NaN", "+Inf", "-Inf", "1.5"]
-    assert promtool(render([Exposed(gauge(), [odd])], "text")) == ""
-    assert len(samples(openmetrics, render([Exposed(gauge(), [odd])], "openmetrics"))) == 4
+    assert promtool(render([MetricFamily(gauge(), [odd])], "text")) == ""
+    assert len(samples(openmetrics, render([MetricFamily(gauge(), [odd])], "openmetrics"))) == 4
 
 
 def test_counter_unit_and_help_stand_where_each_format_wants_them(promtool: Callable[[bytes], str]) -> None:
-    counter = MetricSettings(name="rain_meters_total", column="c", kind="totals", unit="meters", help="Rain.")
-    exposed = [Exposed(counter, [table(pa.array([1.5]))])]
+    counter = MetricDefinition(name="rain_meters_total", column="c", kind="totals", unit="meters", help="Rain.")
+    exposed = [MetricFamily(counter, [table(pa.array([1.5]))])]
     assert render(exposed, "openmetrics").decode() == (
         "# TYPE rain_meters counter\n# UNIT rain_meters meters\n# HELP rain_meters Rain.\n"
         'rain_meters_total{n="0"} 1.5\n# EOF\n'
@@ -132,19 +132,19 @@ def test_counter_unit_and_help_stand_where_each_format_wants_them(promtool: Call
 def test_times_are_seconds_in_openmetrics_and_milliseconds_in_text() -> None:
     stamps = [1_700_000_000_123, None, -1, 5]
     found = table(pa.array([1, 2, 3, 4]), times=stamps)
-    opened = render([Exposed(gauge(), [found])], "openmetrics").decode().splitlines()[2:-1]
+    opened = render([MetricFamily(gauge(), [found])], "openmetrics").decode().splitlines()[2:-1]
     assert opened == ['m{n="0"} 1 1700000000.123', 'm{n="1"} 2', 'm{n="2"} 3 -0.001', 'm{n="3"} 4 0.005']
-    [first, *_] = samples(openmetrics, render([Exposed(gauge(), [found])], "openmetrics"))
+    [first, *_] = samples(openmetrics, render([MetricFamily(gauge(), [found])], "openmetrics"))
     assert float(first.timestamp) == 1_700_000_000.123
-    lines = render([Exposed(gauge(), [found])], "text").decode().splitlines()[2:]
+    lines = render([MetricFamily(gauge(), [found])], "text").decode().splitlines()[2:]
     assert lines == ['m{n="0"} 1 1700000000123', 'm{n="1"} 2', 'm{n="2"} 3 -1', 'm{n="3"} 4 5']
-    assert "1700000000" not in render([Exposed(gauge(), [found])], "text", times=False).decode()
+    assert "1700000000" not in render([MetricFamily(gauge(), [found])], "text", times=False).decode()
 
 
 def test_exposition_without_series_is_empty_and_right(promtool: Callable[[bytes], str]) -> None:
     none = table(pa.array([], pa.int64()))
-    assert render([Exposed(gauge(), [none])], "text") == b""
-    assert render([Exposed(gauge(), [none])], "openmetrics") == b"# EOF\n"
+    assert render([MetricFamily(gauge(), [none])], "text") == b""
+    assert render([MetricFamily(gauge(), [none])], "openmetrics") == b"# EOF\n"
     assert promtool(b"") == ""
 
 

@@ -541,15 +541,15 @@ def test_process_that_dies_between_a_message_and_its_mark_doubles_at_most_that_o
 
 
 def test_stop_ends_an_upload(attempt: Try, monkeypatch: pytest.MonkeyPatch) -> None:
-    from muxly_routers.slack.bot import Bot
+    from muxly_routers.slack.bot import SlackBot
 
-    send = Bot._send_bytes
+    send = SlackBot._send_bytes
 
-    def stopped(self: Bot, *arguments: Any) -> None:
+    def stopped(self: SlackBot, *arguments: Any) -> None:
         attempt.run.stop.set()
         send(self, *arguments)
 
-    monkeypatch.setattr(Bot, "_send_bytes", stopped)
+    monkeypatch.setattr(SlackBot, "_send_bytes", stopped)
     with pytest.raises(muxly.StoppedError, match="asked to stop"):
         attempt.once(numbers(5), message=None, attach="csv")
     assert attempt.server.called("files.completeUploadExternal") == []

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.csv
 import pytest
 
-from muxly_routers.slack.digest import Gathered, digest
-from muxly_routers.slack.options import Digest, Kind
+from muxly_routers.slack.digest import DigestContent, digest
+from muxly_routers.slack.options import Digest, ReportKind
 from muxly_routers.slack.report_messages import held_message, telling_message
 from muxly_routers.slack.reports import reports
 from tests.routers.test_slack_reports import ALL, Story, ended, event
@@ -40,7 +40,7 @@ def good(hour: int, run: str, *more: dict[str, Any]) -> list[dict[str, Any]]:
 def test_page_shows_the_digest() -> None:
     table = pyarrow.csv.read_csv(DOCS / "examples" / "quickstart" / "data" / "weather.csv")
     facts = {"stream": "weather", "pipeline": "weather", "route": "team", "run": RUN}
-    gathered = Gathered(
+    gathered = DigestContent(
         facts={**facts, "records": table.num_rows, "count": f"{table.num_rows:,} records"},
         columns=table.schema.names,
         first=table.slice(0, 3).to_pylist(),
@@ -77,5 +77,5 @@ def test_page_shows_what_was_held_back() -> None:
 
 @pytest.mark.parametrize("kind", sorted(ALL.kinds))
 def test_page_names_each_kind_of_report(kind: str) -> None:
-    assert kind in Kind.__args__  # type: ignore[attr-defined]
+    assert kind in ReportKind.__args__  # type: ignore[attr-defined]
     assert re.search(rf"^\| `{kind}` \| .+ \|$", PAGE, re.MULTILINE)

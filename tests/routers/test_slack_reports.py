@@ -13,11 +13,11 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly_routers.slack.observer import Decision, Rules, decide
-from muxly_routers.slack.options import Kind, QuietHours, RunEvents
-from muxly_routers.slack.quiet_hours import QuietTime, clock_time, zone
+from muxly_routers.slack.observer import ReportDecision, ReportRules, decide
+from muxly_routers.slack.options import QuietHours, ReportKind, RunEvents
+from muxly_routers.slack.quiet_hours import QuietPeriod, clock_time, zone
 from muxly_routers.slack.report_messages import held_message, telling_message
-from muxly_routers.slack.reports import Report, columns_problem, fingerprint, reports
+from muxly_routers.slack.reports import RunReport, columns_problem, fingerprint, reports
 from tests.routers.test_slack_text import HOSTILE, mentions
 from tests.slack_server import problems
 
@@ -35,25 +35,25 @@ def ended(outcome: str, run: int = 1, message: str = "", **facts: Any) -> list[d
     return [event("started", run, **facts), event(outcome, run, message=message or None, records=12, **facts)]
 
 
-def failed(run: int = 1, message: str = "the lease was lost", **facts: Any) -> list[Report]:
+def failed(run: int = 1, message: str = "the lease was lost", **facts: Any) -> list[RunReport]:
     return reports(ended("failed", run, message, **facts))
 
 
-def kinds(decision: Decision) -> list[str]:
+def kinds(decision: ReportDecision) -> list[str]:
     return [one.kind for one in decision.tellings]
 
 
 class Story:
     """Decisions one after the other, as deliveries make them."""
 
-    def __init__(self, rules: Rules = ALL) -> None:
+    def __init__(self, rules: ReportRules = ALL) -> None:
         self.rules, self.state, self.now = rules, dict[str, Any](), NOON
 
     def after(self, **passed: float) -> Story:
         self.now += timedelta(**passed)
         return self
 
-    def tell(self, found: list[Report], told: int = 0) -> Decision:
+    def tell(self, found: list[RunReport], told: int = 0) -> ReportDecision:
         decision = decide(found, self.state, self.rules, self.now, told=told)
         self.state = json.loads(json.dumps(decision.state))  # as the ledger keeps it
         return decision
@@ -112,7 +112,7 @@ def test_recovery_without_a_known_failure_is_told_unless_the_run_was_only_stoppe
 
 
 def test_same_failure_is_told_again_only_after_a_while_with_how_often_it_came() -> None:
-    story = Story(Rules(kinds=ALL.kinds, repeat=timedelta(hours=2)))
+    story = Story(ReportRules(kinds=ALL.kinds, repeat=timedelta(hours=2)))
     assert kinds(story.tell(failed(1))) == ["failed"]
     for run in (2, 3, 4):
         assert kinds(story.after(minutes=30).tell(failed(run))) == []
@@ -144,7 +144,7 @@ def test_failures_that_take_turns_are_each_told_once_in_a_while() -> None:
 
 
 def test_failure_that_comes_to_a_long_one_is_another() -> None:
-    def behind(run: int, *routes: str) -> list[Report]:
+    def behind(run: int, *routes: str) -> list[RunReport]:
         bad = [event("delivery_failed", run, route=one, message=f"{one}: {'long ' * 200}") for one in routes]
         return reports([*bad, *ended("partial", run)])
 
@@ -177,7 +177,7 @@ def test_failed_route_of_a_run_that_succeeded_is_told() -> None:
 
 
 def test_kinds_that_are_not_wanted_are_not_told() -> None:
-    story = Story(Rules(kinds=frozenset({"recovered"})))
+    story = Story(ReportRules(kinds=frozenset({"recovered"})))
     assert kinds(story.tell(failed())) == []
     assert kinds(story.tell(reports(ended("succeeded", 2)))) == ["recovered"]
 
@@ -298,7 +298,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def test_nights_on_which_the_clock_is_moved_are_quiet_too() -> None:
-    night = QuietTime(clock_time("22:00"), clock_time("07:00"), BERLIN)
+    night = QuietPeriod(clock_time("22:00"), clock_time("07:00"), BERLIN)
     short_night = datetime(2026, 3, 28, 21, 0, tzinfo=UTC)  # 22:00, nine hours on the wall, eight in truth
     long_night = datetime(2026, 10, 24, 20, 0, tzinfo=UTC)
     for begin, hours in ((short_night, 8), (long_night, 10)):
@@ -307,7 +307,7 @@ def test_nights_on_which_the_clock_is_moved_are_quiet_too() -> None:
 
 
 def test_hour_that_comes_twice_is_quiet_twice_and_one_that_is_left_out_never() -> None:
-    twice = QuietTime(clock_time("02:00"), clock_time("03:00"), BERLIN)
+    twice = QuietPeriod(clock_time("02:00"), clock_time("03:00"), BERLIN)
     midnight = datetime(2026, 10, 24, 22, 0, tzinfo=UTC)
     assert sum(twice.holds(midnight + timedelta(minutes=one)) for one in range(600)) == 120
     midnight = datetime(2026, 3, 28, 23, 0, tzinfo=UTC)
@@ -317,7 +317,7 @@ def test_hour_that_comes_twice_is_quiet_twice_and_one_that_is_left_out_never() -
 @given(st.times(), st.times(), st.datetimes(timezones=st.just(UTC)))
 def test_each_moment_is_quiet_or_in_the_rest_of_the_day(start: Any, end: Any, now: datetime) -> None:
     if start != end:
-        day, rest = QuietTime(start, end, ZoneInfo("UTC")), QuietTime(end, start, ZoneInfo("UTC"))
+        day, rest = QuietPeriod(start, end, ZoneInfo("UTC")), QuietPeriod(end, start, ZoneInfo("UTC"))
         assert day.holds(now) != rest.holds(now)
 
 
@@ -360,7 +360,7 @@ def test_words_of_a_failure_are_only_text(text: str) -> None:
     assert problems(held.payload) == []
 
 
-@pytest.mark.parametrize("kind", list(Kind.__args__))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("kind", list(ReportKind.__args__))  # type: ignore[attr-defined]
 def test_each_kind_of_report_is_a_message(kind: str) -> None:
     story = Story()
     if kind == "recovered":
@@ -379,7 +379,7 @@ def test_each_kind_of_report_is_a_message(kind: str) -> None:
 
 
 def test_trouble_that_goes_on_says_since_when() -> None:
-    story = Story(Rules(kinds=ALL.kinds, repeat=timedelta(0)))
+    story = Story(ReportRules(kinds=ALL.kinds, repeat=timedelta(0)))
     story.tell(failed(1))
     (telling,) = story.after(hours=1).tell(failed(2)).tellings
     shown = json.dumps(telling_message(telling).payload, ensure_ascii=False)

@@ -16,8 +16,8 @@ from slack_sdk.models.blocks import Block
 import muxly
 from muxly_routers._templates import Template
 from muxly_routers.slack import table
-from muxly_routers.slack.digest import DigestLook, Gathered, digest
-from muxly_routers.slack.message import Message, context, header, section
+from muxly_routers.slack.digest import DigestContent, DigestLayout, digest
+from muxly_routers.slack.message import SlackMessage, context, header, section
 from muxly_routers.slack.templated import MessageTemplate
 from muxly_routers.slack.text import escape, fenced, line, shortened
 from tests.slack_server import problems
@@ -80,29 +80,29 @@ def test_line_is_one_line() -> None:
 
 
 def test_message_says_what_was_left_out() -> None:
-    long = Message("t", [header("h" * 400), section("s" * 9000), context("c" * 9000)] + [section("x")] * 80)
+    long = SlackMessage("t", [header("h" * 400), section("s" * 9000), context("c" * 9000)] + [section("x")] * 80)
     assert problems(long.payload) == []
     assert len(long.blocks) == 50
     assert long.blocks[-1]["elements"][0]["text"] == "… and 34 more blocks"
     assert re.search(r"\(6,\d\d\d more characters\)", long.blocks[1]["text"]["text"])
-    alone = Message("t" * 50_000).payload["text"]
+    alone = SlackMessage("t" * 50_000).payload["text"]
     assert len(alone) <= 40_000
     assert re.search(r"\(10,\d\d\d more characters\)$", alone)
 
 
 def test_slack_looks_for_nothing_in_a_text_that_the_text_does_not_mark() -> None:
-    assert Message("t", [section("#general")]).blocks[0]["text"]["verbatim"] is True
+    assert SlackMessage("t", [section("#general")]).blocks[0]["text"]["verbatim"] is True
     option = {"text": {"type": "mrkdwn", "text": "#general"}, "value": "1"}
     deep = {"type": "actions", "elements": [{"type": "checkboxes", "options": [option]}]}
-    (shown,) = Message("t", [deep]).blocks
+    (shown,) = SlackMessage("t", [deep]).blocks
     assert shown["elements"][0]["options"][0]["text"]["verbatim"] is True
     own = {"type": "section", "text": {"type": "mrkdwn", "text": "#general", "verbatim": False}}
-    assert Message("t", [own]).blocks[0]["text"]["verbatim"] is False
+    assert SlackMessage("t", [own]).blocks[0]["text"]["verbatim"] is False
 
 
 def test_empty_text_objects_become_a_dash() -> None:
     fields = [{"type": "mrkdwn", "text": ""}]
-    message = Message("t", [section(""), {"type": "section", "fields": fields}])
+    message = SlackMessage("t", [section(""), {"type": "section", "fields": fields}])
     assert problems(message.payload) == []
 
 
@@ -153,14 +153,14 @@ def test_text_table_says_how_many_records_it_leaves_out() -> None:
     assert text.count("x" * 24) + int(left) == 200
 
 
-def look(**more: Any) -> DigestLook:
-    return DigestLook(**{"title": Template.parse("{stream}: {records:,} records"), "rows": 10, **more})
+def look(**more: Any) -> DigestLayout:
+    return DigestLayout(**{"title": Template.parse("{stream}: {records:,} records"), "rows": 10, **more})
 
 
-def gathered(records: int, first: list[dict[str, Any]], **more: Any) -> Gathered:
+def gathered(records: int, first: list[dict[str, Any]], **more: Any) -> DigestContent:
     facts = {"stream": "deals <!here>", "pipeline": "crm", "route": "sales", "run": "01J", "records": records}
     columns = list(first[0]) if first else []
-    return Gathered(**{"facts": facts, "columns": columns, "first": first, **more})
+    return DigestContent(**{"facts": facts, "columns": columns, "first": first, **more})
 
 
 def test_digest_counts_shows_and_names_the_file() -> None:

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 import muxly
-from muxly_routers.slack.client import UnansweredError, Wire
+from muxly_routers.slack.client import SlackConnection, UnansweredError
 from tests.loopback import Loopback
 from tests.slack_server import Fault, SlackServer
 
@@ -43,13 +43,13 @@ def secure_server(authority: trustme.CA) -> Iterator[SlackServer]:
         yield server
 
 
-def ask(url: str, wire: Wire | None = None) -> int:
+def ask(url: str, wire: SlackConnection | None = None) -> int:
     """Call a method that there is without a token."""
     request = Request(f"{url}auth.test", data=b"{}", method="POST")
-    return (wire or Wire(5.0)).send(request, what="auth.test").status
+    return (wire or SlackConnection(5.0)).send(request, what="auth.test").status
 
 
-def unanswered(url: str, wire: Wire) -> str:
+def unanswered(url: str, wire: SlackConnection) -> str:
     """The error of a request without an answer; where the machine is too busy to connect in time, with more time."""
     try:
         ask(url, wire)
@@ -102,7 +102,7 @@ def test_deadline_ends_an_answer_over_tls(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     secure_server.faults.append(Fault("auth.test", way="drip", times=99))
-    wire = Wire(0.5)
+    wire = SlackConnection(0.5)
     assert "in time" in unanswered(secure_server.base_url, wire)
     secure_server.faults.clear()
     wire.timeout_seconds = 20.0
@@ -112,7 +112,7 @@ def test_deadline_ends_an_answer_over_tls(
 def test_connection_that_comes_after_the_deadline_is_not_used(
     slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wire, connect = Wire(0.01), socket.create_connection
+    wire, connect = SlackConnection(0.01), socket.create_connection
 
     def slow(*arguments: Any) -> socket.socket:
         assert wire._late.wait(20)
@@ -135,14 +135,14 @@ def test_proxy_of_the_environment_is_used(slack_server: SlackServer, monkeypatch
 def test_guarded_request_goes_past_the_proxy(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", slack_server.root)
     with pytest.raises(muxly.RouteError, match="one of its addresses is loopback"):
-        ask(slack_server.base_url, Wire(5.0, guarded=True))
+        ask(slack_server.base_url, SlackConnection(5.0, guarded=True))
     assert slack_server.calls == []
 
 
 @pytest.mark.parametrize("scheme", ["file", "ftp", "data"])
 def test_nothing_but_http_is_opened(scheme: str) -> None:
     with pytest.raises(muxly.RouteError, match=f"over http and https only, not {scheme}"):
-        Wire(1.0).send(Request(f"{scheme}:///etc/passwd"), what="the webhook")
+        SlackConnection(1.0).send(Request(f"{scheme}:///etc/passwd"), what="the webhook")
 
 
 def test_host_without_address_is_told_by_name() -> None:
@@ -152,8 +152,8 @@ def test_host_without_address_is_told_by_name() -> None:
 
 
 def test_large_body_has_more_time() -> None:
-    assert Wire(20.0).deadline_seconds(0) == 20
-    assert Wire(20.0).deadline_seconds(128 << 20) == 20 + 1024
+    assert SlackConnection(20.0).deadline_seconds(0) == 20
+    assert SlackConnection(20.0).deadline_seconds(128 << 20) == 20 + 1024
 
 
 def slow_headers(connection: socket.socket) -> None:
@@ -165,5 +165,5 @@ def slow_headers(connection: socket.socket) -> None:
 
 def test_deadline_ends_an_answer_whose_headers_never_end() -> None:
     with Loopback(slow_headers) as server:
-        told = unanswered(f"http://127.0.0.1:{server.port}/api/", Wire(0.3))
+        told = unanswered(f"http://127.0.0.1:{server.port}/api/", SlackConnection(0.3))
     assert told.startswith("auth.test: no whole answer from 127.0.0.1 in time; is the server stuck or busy?")

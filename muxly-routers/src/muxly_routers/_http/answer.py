@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from muxly_routers._http import retry_after
-from muxly_routers._http.hidden import Hidden
+from muxly_routers._http.hidden import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Answer"]
+__all__ = ["HttpResponse"]
 
 
 @frozen
-class Answer:
+class HttpResponse:
     """What a server answered.
 
     Args:
@@ -31,7 +31,7 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     whole: bool = True
-    hidden: Hidden = field(factory=Hidden)
+    hidden: Redaction = field(factory=Redaction)
 
     @property
     def retry_after(self) -> float | None:

@@ -11,19 +11,19 @@ from attrs import frozen
 import muxly
 from muxly_routers import _reaching
 from muxly_routers._http import content
-from muxly_routers._http.answer import Answer
+from muxly_routers._http.answer import HttpResponse
 from muxly_routers._http.egress import Guard, Lookup
-from muxly_routers._http.hidden import Hidden
-from muxly_routers._http.network import Deadline, Network, TlsRefusedError
+from muxly_routers._http.hidden import Redaction
+from muxly_routers._http.network import Deadline, GuardedNetwork, TlsRefusedError
 from muxly_routers._http.tls import Tls, context
 from muxly_routers._http.urls import checked_url, proxy_of, site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from muxly_routers._http.outgoing import Outgoing
+    from muxly_routers._http.outgoing import HttpRequest
 
-__all__ = ["Client", "Limits"]
+__all__ = ["HttpClient", "HttpLimits"]
 
 # Many servers end idle connections after a minute; one that they end just as we use it costs a repeat.
 _IDLE_SECONDS = 30.0
@@ -31,7 +31,7 @@ _FAILURES = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyErr
 
 
 @frozen(kw_only=True)
-class Limits:
+class HttpLimits:
     """What a request may take.
 
     Args:
@@ -51,7 +51,7 @@ class Limits:
     grace_seconds: float = 5.0
 
 
-class Client:
+class HttpClient:
     """Speaks with one site; connections are kept and used again. Thread-safe.
 
     Attributes:
@@ -73,19 +73,19 @@ class Client:
         self,
         url: str | muxly.Secret,
         *,
-        limits: Limits | None = None,
+        limits: HttpLimits | None = None,
         tls: Tls | None = None,
         guard: Guard | None = None,
         lookup: Lookup | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._limits, guard = limits or Limits(), guard or Guard()
+        self._limits, guard = limits or HttpLimits(), guard or Guard()
         self._url = checked_url(url)
         # Reading all authorities takes longer than a request: only where there is TLS, or a mistake to find.
         self._context = context(tls or Tls()) if self._url.scheme == "https" or tls not in (None, Tls()) else None
         self.site = site(self._url)
         self._deadline = Deadline(stopping, self._limits.grace_seconds)
-        self._network = Network(guard, self._deadline, lookup)
+        self._network = GuardedNetwork(guard, self._deadline, lookup)
         self._proxy = None if guard.on else proxy_of(self._url)
         self._pool = httpcore2.ConnectionPool(
             ssl_context=self._context,
@@ -95,7 +95,7 @@ class Client:
             network_backend=self._network,
         )
 
-    def send(self, outgoing: Outgoing) -> Answer:
+    def send(self, outgoing: HttpRequest) -> HttpResponse:
         """Make a request and read the answer. Redirects are not followed, cookies are not kept.
 
         Raises:
@@ -113,7 +113,7 @@ class Client:
             failure = _failure(self.site, error, outgoing.hidden)
         raise failure  # without what the library said, which may quote what a server sends back
 
-    def _request(self, outgoing: Outgoing) -> httpcore2.Request:
+    def _request(self, outgoing: HttpRequest) -> httpcore2.Request:
         """The request as the pool takes it; httpx2's own client would write the whole URL into the log."""
         # White space around a value is no part of it (RFC 9110, section 5.5).
         given = {name.lower(): value.strip(" \t") for name, value in outgoing.headers.items()}
@@ -136,15 +136,15 @@ class Client:
             },
         )
 
-    def _answer(self, response: httpcore2.Response, hidden: Hidden) -> Answer:
+    def _answer(self, response: httpcore2.Response, hidden: Redaction) -> HttpResponse:
         limit = self._limits.answer_bytes
         raw, cut = _up_to(response.iter_stream(), limit)
         headers = dict(httpx2.Headers(response.headers).items())
         try:
             body, more = content.decoded(raw, headers.get("content-encoding", ""), limit)
-        except content.UnreadableAnswerError:
+        except content.UnreadableContentError:
             body, more = b"", True
-        return Answer(response.status, headers, body, whole=not (cut or more), hidden=hidden)
+        return HttpResponse(response.status, headers, body, whole=not (cut or more), hidden=hidden)
 
     def probe(self) -> None:
         """Connect, and go through the TLS handshake, without any request; through a proxy, only to it.
@@ -165,7 +165,7 @@ class Client:
             finally:
                 stream.close()
         except _FAILURES as error:
-            raise _failure(site(url), error, Hidden()) from error
+            raise _failure(site(url), error, Redaction()) from error
 
     def _proxy_url(self) -> httpx2.URL:
         assert self._proxy is not None
@@ -187,7 +187,7 @@ def _up_to(pieces: Iterator[bytes], limit: int) -> tuple[bytes, bool]:
     return bytes(found), False
 
 
-def _failure(place: str, error: Exception, hidden: Hidden) -> muxly.MuxlyError:
+def _failure(place: str, error: Exception, hidden: Redaction) -> muxly.MuxlyError:
     """What a failed request means for the delivery."""
     if isinstance(error, TlsRefusedError):
         return muxly.RouteError(f"{place}: {error}")

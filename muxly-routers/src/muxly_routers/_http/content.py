@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import zlib
 
-__all__ = ["UnreadableAnswerError", "decoded"]
+__all__ = ["UnreadableContentError", "decoded"]
 
 _PIECE = 64 * 1024
 # Nobody compresses more than twice; each layer multiplies what a bomb can do.
 _MOST_LAYERS = 2
 
 
-class UnreadableAnswerError(Exception):
+class UnreadableContentError(Exception):
     """The content is not in the coding that its header names, or in one that is not known."""
 
 
@@ -31,7 +31,7 @@ def decoded(raw: bytes, codings: str, limit: int) -> tuple[bytes, bool]:
     """
     names = [name for part in codings.split(",") if (name := part.strip().lower()) not in ("", "identity")]
     if len(names) > _MOST_LAYERS:
-        raise UnreadableAnswerError(f"it is compressed {len(names)} times")
+        raise UnreadableContentError(f"it is compressed {len(names)} times")
     cut = len(raw) > limit and not names
     content = raw[:limit] if cut else raw
     for name in reversed(names):
@@ -49,7 +49,7 @@ def _without(content: bytes, name: str, limit: int) -> tuple[bytes, bool]:
         return _inflated(content, limit, zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
     if name in ("br", "zstd"):
         return _by_arrow(content, {"br": "brotli"}.get(name, name), limit)
-    raise UnreadableAnswerError(f"its coding {name[:40]!r} is not known")
+    raise UnreadableContentError(f"its coding {name[:40]!r} is not known")
 
 
 def _inflated(content: bytes, limit: int, window: int) -> tuple[bytes, bool]:
@@ -57,7 +57,7 @@ def _inflated(content: bytes, limit: int, window: int) -> tuple[bytes, bool]:
     try:
         found = inflating.decompress(content, limit + 1)
     except zlib.error as error:
-        raise UnreadableAnswerError(f"it is not compressed as it says: {error}") from error
+        raise UnreadableContentError(f"it is not compressed as it says: {error}") from error
     return found[:limit], len(found) > limit or not inflating.eof
 
 
@@ -71,5 +71,5 @@ def _by_arrow(content: bytes, codec: str, limit: int) -> tuple[bytes, bool]:
                 pieces.append(piece)
                 size += len(piece)
     except (pa.ArrowException, OSError) as error:
-        raise UnreadableAnswerError(f"it is not compressed as it says: {error}") from error
+        raise UnreadableContentError(f"it is not compressed as it says: {error}") from error
     return b"".join(pieces)[:limit], size > limit

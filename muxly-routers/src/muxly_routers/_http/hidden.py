@@ -13,7 +13,7 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Hidden", "parts_of", "paths_of"]
+__all__ = ["Redaction", "parts_of", "paths_of"]
 
 # Shorter texts are in others by chance.
 _SHORTEST = 8
@@ -22,13 +22,13 @@ _BETWEEN_PARTS = re.compile(r"[/?&=;#]|\{[^{}]*\}")
 
 
 @frozen
-class Hidden:
+class Redaction:
     """Texts that no message may show, longest first."""
 
     _texts: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
-    def of(cls, secrets: Iterable[str]) -> Hidden:
+    def of(cls, secrets: Iterable[str]) -> Redaction:
         """Hides these, in each form in which a page or a JSON document spells them; not what is very short."""
         found = {form for one in secrets for form in _forms(one) if len(form) >= _SHORTEST}
         return cls(tuple(sorted(found, key=lambda text: (-len(text), text))))

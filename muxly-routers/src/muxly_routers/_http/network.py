@@ -16,7 +16,7 @@ from muxly_routers._http import egress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Deadline", "Network", "TlsRefusedError"]
+__all__ = ["Deadline", "GuardedNetwork", "TlsRefusedError"]
 
 _STEP_SECONDS = 0.25
 
@@ -65,7 +65,7 @@ class Deadline:
         return left if timeout is None else min(left, timeout)
 
 
-class Network(httpcore2.NetworkBackend):
+class GuardedNetwork(httpcore2.NetworkBackend):
     """Resolves a name, checks all its addresses, and connects to one of those that were checked.
 
     TLS goes on with the name, so that the certificate is still checked against it.
@@ -95,7 +95,7 @@ class Network(httpcore2.NetworkBackend):
         problem: Exception = httpcore2.ConnectError(f"{host} has no address")
         for address in found:
             try:
-                return _Stream(self._connected(address, port, timeout), self._deadline)
+                return _DeadlineStream(self._connected(address, port, timeout), self._deadline)
             except TimeoutError:
                 problem = httpcore2.ConnectTimeout(f"{host} did not take the connection at port {port} in time")
             except OSError as error:
@@ -110,7 +110,7 @@ class Network(httpcore2.NetworkBackend):
         return connected
 
 
-class _Stream(httpcore2.NetworkStream):
+class _DeadlineStream(httpcore2.NetworkStream):
     """A connection that looks at the deadline before each operation."""
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
@@ -159,7 +159,7 @@ class _Stream(httpcore2.NetworkStream):
         except OSError as error:
             self.close()
             raise _failed(error, httpcore2.ConnectError) from error
-        return _Stream(secured, self._deadline)
+        return _DeadlineStream(secured, self._deadline)
 
     def close(self) -> None:
         self._socket.close()

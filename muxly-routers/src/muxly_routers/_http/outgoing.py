@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from muxly_routers._http.hidden import Hidden
+from muxly_routers._http.hidden import Redaction
 
-__all__ = ["Outgoing"]
+__all__ = ["HttpRequest"]
 
 
 @frozen(kw_only=True)
-class Outgoing:
+class HttpRequest:
     """A request to be made. Its ``repr`` shows no more than the method: an address may be a secret.
 
     Args:
@@ -27,4 +27,4 @@ class Outgoing:
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-    hidden: Hidden = field(factory=Hidden)
+    hidden: Redaction = field(factory=Redaction)

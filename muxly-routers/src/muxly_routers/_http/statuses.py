@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import muxly
 
 if TYPE_CHECKING:
-    from muxly_routers._http.answer import Answer
+    from muxly_routers._http.answer import HttpResponse
 
 __all__ = ["Meaning", "error_of", "meaning"]
 
@@ -37,7 +37,7 @@ def meaning(status: int) -> Meaning:
     return "refused" if status in (400, 422) else "stop"
 
 
-def error_of(place: str, answer: Answer) -> muxly.MuxlyError:
+def error_of(place: str, answer: HttpResponse) -> muxly.MuxlyError:
     """The error of an answer that was not 2xx.
 
     Args:
@@ -59,7 +59,7 @@ def error_of(place: str, answer: Answer) -> muxly.MuxlyError:
     return muxly.RouteError(f"{place} answered {answer.status}: {step}{said}")
 
 
-def _location(answer: Answer) -> str:
+def _location(answer: HttpResponse) -> str:
     """Where a redirect leads, without path and query, which may hold secrets."""
     try:
         parts = urlsplit(answer.headers.get("location", ""))

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import muxly
-from muxly_routers._http.hidden import Hidden, parts_of, paths_of
+from muxly_routers._http.hidden import Redaction, parts_of, paths_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from muxly_routers._http.answer import Answer
-    from muxly_routers._http.client import Client
+    from muxly_routers._http.answer import HttpResponse
+    from muxly_routers._http.client import HttpClient
 
 __all__ = ["failure", "hidden", "reachable"]
 
 _LATER = {408, 425, 429}
 
 
-def failure(answer: Answer, place: str) -> muxly.MuxlyError:
+def failure(answer: HttpResponse, place: str) -> muxly.MuxlyError:
     """The error that an answer which is no success comes to.
 
     Args:
@@ -37,7 +37,7 @@ def failure(answer: Answer, place: str) -> muxly.MuxlyError:
     return muxly.RouteError(f"{said}; see the URL of this route and what the server wants")
 
 
-def hidden(asked: str, url: muxly.Secret, authorization: muxly.Secret | None) -> Hidden:
+def hidden(asked: str, url: muxly.Secret, authorization: muxly.Secret | None) -> Redaction:
     """What an answer may repeat and no message may show.
 
     Args:
@@ -46,10 +46,10 @@ def hidden(asked: str, url: muxly.Secret, authorization: muxly.Secret | None) ->
         authorization: The header that says who we are.
     """
     words = [] if authorization is None else authorization.reveal().split(" ", 1)
-    return Hidden.of([*paths_of(asked), *parts_of(url.reveal()), *words])
+    return Redaction.of([*paths_of(asked), *parts_of(url.reveal()), *words])
 
 
-def reachable(client: Client, option: str) -> Iterator[muxly.Notice]:
+def reachable(client: HttpClient, option: str) -> Iterator[muxly.Notice]:
     """Whether somebody listens at the URL; asks for nothing."""
     try:
         client.probe()

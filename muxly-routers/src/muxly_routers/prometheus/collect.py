@@ -11,23 +11,23 @@ from typing import Protocol
 import pyarrow as pa
 
 import muxly
-from muxly_routers.prometheus.exposition import Exposed
+from muxly_routers.prometheus.exposition import MetricFamily
 from muxly_routers.prometheus.labels import constant, label_text
-from muxly_routers.prometheus.merging import Merged, merge
+from muxly_routers.prometheus.merging import MergeResult, merge
 from muxly_routers.prometheus.names import OWN
 from muxly_routers.prometheus.notices import tell
-from muxly_routers.prometheus.rows import Reading
-from muxly_routers.prometheus.series import Series
-from muxly_routers.prometheus.settings import Metric, Settings, Unit
-from muxly_routers.prometheus.state_file import Keep, Kept
+from muxly_routers.prometheus.rows import SampleReader
+from muxly_routers.prometheus.series import StreamSeries
+from muxly_routers.prometheus.settings import MetricDefinition, PrometheusSettings, StreamKey
+from muxly_routers.prometheus.state_file import SavedSeries, SeriesFiles
 
-__all__ = ["Delivering", "Outlet", "bounded"]
+__all__ = ["OutletDelivery", "Outlet", "bounded"]
 
 _STATE_BYTES = 1 << 20
 _ALWAYS = (1 << 63) - 1
 """When a series that never expires was last reported."""
 
-_DROPPED = Metric(
+_DROPPED = MetricDefinition(
     name=f"{OWN}_total",
     column=None,
     kind="totals",
@@ -38,7 +38,7 @@ _DROPPED = Metric(
 class Outlet(Protocol):
     """A way out: shows series to whoever reads them."""
 
-    def publish(self, unit: Unit, exposed: Sequence[Exposed]) -> None:
+    def publish(self, unit: StreamKey, exposed: Sequence[MetricFamily]) -> None:
         """Show these series of a stream, and no others; shown for good on return."""
 
     def check(self) -> Iterable[muxly.Notice]:
@@ -48,7 +48,7 @@ class Outlet(Protocol):
         """Let go of it."""
 
 
-class Delivering:
+class OutletDelivery:
     """Delivers to an outlet that shows the series as they are now.
 
     Args:
@@ -58,44 +58,46 @@ class Delivering:
         folder: Where they are kept; None = in the ledger, with each acknowledgement.
     """
 
-    def __init__(self, run: muxly.Run, settings: Settings, outlet: Outlet, folder: Path | None) -> None:
+    def __init__(self, run: muxly.Run, settings: PrometheusSettings, outlet: Outlet, folder: Path | None) -> None:
         self._run, self._settings, self._outlet, self._folder = run, settings, outlet, folder
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
         """Merge the records into the series and show them; a generation grows out of sight."""
         unit = self._unit(delivery.stream)
         if self._folder is None:
-            merged = self._merged(Series.from_state(delivery.state), delivery, unit)
+            merged = self._merged(StreamSeries.from_state(delivery.state), delivery, unit)
             state = bounded(merged.series, unit)
             self._publish(unit, merged.series)
             return muxly.Receipt(merged.rejected, state=state)
-        keep = Keep(self._folder, unit, self._run.token)
+        keep = SeriesFiles(self._folder, unit, self._run.token)
         merged = self._kept(keep, delivery, unit)
         if delivery.mode != "replace":
             self._publish(unit, merged.series)
         return muxly.Receipt(merged.rejected)
 
-    def _kept(self, keep: Keep, delivery: muxly.Delivery, unit: Unit) -> Merged:
+    def _kept(self, keep: SeriesFiles, delivery: muxly.Delivery, unit: StreamKey) -> MergeResult:
         """Merge into what the folder keeps, unless it holds this very delivery already."""
         visible = keep.visible()
         before, generation = visible, visible.generation
         if delivery.mode == "replace":
             generation = delivery.generation or 0
-            before = keep.growing(generation) or (visible if visible.generation == generation else Kept())
+            before = keep.growing(generation) or (visible if visible.generation == generation else SavedSeries())
         known = before.series.delivery == delivery.id
         merged = self._merged(before.series, delivery, unit, known=known)
-        kept = Kept(merged.series, generation)
+        kept = SavedSeries(merged.series, generation)
         if delivery.mode == "replace":
             keep.grow(kept)
         elif not known:
             keep.show(kept)
         return merged
 
-    def _merged(self, series: Series, delivery: muxly.Delivery, unit: Unit, *, known: bool = False) -> Merged:
+    def _merged(
+        self, series: StreamSeries, delivery: muxly.Delivery, unit: StreamKey, *, known: bool = False
+    ) -> MergeResult:
         now = time.time()
         if self._settings.expire_seconds is not None:
             series = series.unexpired(int(now - self._settings.expire_seconds))
-        reading = Reading(unit, self._settings, _text, int(now))
+        reading = SampleReader(unit, self._settings, _text, int(now))
         merged = merge(series, delivery, reading, labels=pa.string(), known=known)
         tell(self._run, unit, self._settings, nulls=merged.nulls, dropped=merged.dropped)
         return merged
@@ -116,31 +118,31 @@ class Delivering:
             raise muxly.ConflictError(
                 f"stream {stream.name!r} shows generation {visible.generation}; {generation} is older"
             )
-        whole = keep.growing(generation) or (visible if visible.generation == generation else Kept())
-        keep.show(Kept(whole.series, generation))
+        whole = keep.growing(generation) or (visible if visible.generation == generation else SavedSeries())
+        keep.show(SavedSeries(whole.series, generation))
         self._publish(self._unit(stream), whole.series)
         keep.drop_growing(before=generation + 1)
 
-    def _keep(self, stream: muxly.Stream) -> Keep:
+    def _keep(self, stream: muxly.Stream) -> SeriesFiles:
         if self._folder is None:
             raise muxly.ConfigurationError(
                 "a route in mode replace keeps the series of a read that is not complete in a folder; write "
                 "`keep: FOLDER`",
                 path=("keep",),
             )
-        return Keep(self._folder, self._unit(stream), self._run.token)
+        return SeriesFiles(self._folder, self._unit(stream), self._run.token)
 
-    def _unit(self, stream: muxly.Stream) -> Unit:
-        return Unit(self._run.pipeline, self._run.route or "", stream.name)
+    def _unit(self, stream: muxly.Stream) -> StreamKey:
+        return StreamKey(self._run.pipeline, self._run.route or "", stream.name)
 
-    def _publish(self, unit: Unit, series: Series) -> None:
+    def _publish(self, unit: StreamKey, series: StreamSeries) -> None:
         exposed = [
-            Exposed(one, [series.families[one.name].table])
+            MetricFamily(one, [series.families[one.name].table])
             for one in self._settings.metrics
             if one.name in series.families
         ]
         if series.dropped:
-            exposed.append(Exposed(_DROPPED, [_dropped(unit, series.dropped)]))
+            exposed.append(MetricFamily(_DROPPED, [_dropped(unit, series.dropped)]))
         self._outlet.publish(unit, exposed)
 
     def check(self) -> Iterable[muxly.Notice]:
@@ -152,11 +154,11 @@ class Delivering:
         self._outlet.close()
 
 
-def _text(metric: Metric, columns: Sequence[tuple[str, pa.Array | str]], count: int) -> pa.Array:
+def _text(metric: MetricDefinition, columns: Sequence[tuple[str, pa.Array | str]], count: int) -> pa.Array:
     return label_text(columns, count)
 
 
-def _dropped(unit: Unit, count: int) -> pa.Table:
+def _dropped(unit: StreamKey, count: int) -> pa.Table:
     names = (("pipeline", unit.pipeline), ("route", unit.route), ("stream", unit.stream))
     labels = ",".join(filter(None, (constant(*pair) for pair in names)))
     return pa.table(
@@ -164,7 +166,7 @@ def _dropped(unit: Unit, count: int) -> pa.Table:
     )
 
 
-def bounded(series: Series, unit: Unit) -> object:
+def bounded(series: StreamSeries, unit: StreamKey) -> object:
     """The series as the ledger's state.
 
     Raises:

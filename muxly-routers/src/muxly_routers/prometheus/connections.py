@@ -9,18 +9,18 @@ import time
 
 from attrs import frozen
 
-__all__ = ["Connections"]
+__all__ = ["ScrapeConnections"]
 
 
 @frozen
-class _Step:
+class _ConnectionStep:
     """Since when a connection asks, or is answered."""
 
     since: float
     answered: bool = False
 
 
-class Connections:
+class ScrapeConnections:
     """Bounds their number, and the time of each step: to ask, and to be answered; thread-safe.
 
     Args:
@@ -30,7 +30,7 @@ class Connections:
 
     def __init__(self, most: int, step_seconds: float) -> None:
         self._most, self._step_seconds = most, step_seconds
-        self._open: dict[socket.socket, _Step] = {}  # the one that has been at its step longest comes first
+        self._open: dict[socket.socket, _ConnectionStep] = {}  # the one that has been at its step longest comes first
         self._closed = False
         self._lock = threading.Lock()
 
@@ -39,7 +39,7 @@ class Connections:
         with self._lock:
             if len(self._open) >= self._most:
                 self._cut(next(iter(self._open)))
-            self._open[one] = _Step(time.monotonic())
+            self._open[one] = _ConnectionStep(time.monotonic())
 
     def asks(self, one: socket.socket) -> bool:
         """Its next request is read from now on; False if there is to be none."""
@@ -53,7 +53,7 @@ class Connections:
         with self._lock:
             known = self._open.pop(one, None)
             if known is not None:
-                self._open[one] = _Step(time.monotonic(), answered)
+                self._open[one] = _ConnectionStep(time.monotonic(), answered)
             return known is not None and not self._closed
 
     def leave(self, one: socket.socket) -> None:

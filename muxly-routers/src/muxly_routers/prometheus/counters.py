@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-__all__ = ["WHOLE", "Counted", "Part"]
+__all__ = ["WHOLE", "CountedLog", "SegmentPart"]
 
 WHOLE = 1 << 62
 """The end of a part of a segment that goes to the segment's end."""
 
 
 @frozen
-class Part:
+class SegmentPart:
     """A part of a segment: a delivery may cut its first segment and its last.
 
     Args:
@@ -29,7 +29,7 @@ class Part:
     end: int = WHOLE
 
     @classmethod
-    def of(cls, position: int, bounds: tuple[tuple[int, int], tuple[int, int]]) -> Part:
+    def of(cls, position: int, bounds: tuple[tuple[int, int], tuple[int, int]]) -> SegmentPart:
         """The part at a position of what lies between two bounds; dead letters lie in no log any more."""
         (first, begin), (last, end) = bounds
         if not first <= position <= last:
@@ -38,7 +38,7 @@ class Part:
 
 
 @frozen
-class Counted:
+class CountedLog:
     """How far a metric has counted the log.
 
     Where parts begin and end is known before the route's filter, and how many records they have behind
@@ -62,11 +62,11 @@ class Counted:
     first: int = 0
     begin: int = 0
 
-    def follows(self, part: Part) -> bool:
+    def follows(self, part: SegmentPart) -> bool:
         """Whether a part lies before all that was counted, so that a replay fills what came before."""
         return part.position > 0 and (part.position, part.begin) < (self.first, self.begin)
 
-    def known(self, part: Part) -> int | None:
+    def known(self, part: SegmentPart) -> int | None:
         """How many records of a part were counted already; None = all."""
         if part.position == 0 or part.position > self.position:
             return 0
@@ -74,12 +74,12 @@ class Counted:
             return None
         return 0 if part.begin >= self.end else self.records - self._before(part.begin)
 
-    def after(self, part: Part, records: int) -> Counted:
+    def after(self, part: SegmentPart, records: int) -> CountedLog:
         """Behind a part of so many records."""
         if part.position == 0 or part.position < self.position:
             return self
         if self.position == 0:
-            return Counted(part.position, part.end, records, part.end, records, part.position, part.begin)
+            return CountedLog(part.position, part.end, records, part.end, records, part.position, part.begin)
         if part.position > self.position:
             return self._at(part, records, records)
         if part.begin >= self.end:
@@ -89,8 +89,8 @@ class Counted:
             return evolve(self, passed_end=part.end, passed=passed)
         return self._at(part, max(passed, self.records), passed)
 
-    def _at(self, part: Part, records: int, passed: int) -> Counted:
-        return Counted(part.position, part.end, records, part.end, passed, self.first, self.begin)
+    def _at(self, part: SegmentPart, records: int, passed: int) -> CountedLog:
+        return CountedLog(part.position, part.end, records, part.end, passed, self.first, self.begin)
 
     def _before(self, begin: int) -> int:
         """How many records of the segment lie before a place, behind the filter."""

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 import muxly
-from muxly_routers.prometheus.exposition import Exposed, Format, render
-from muxly_routers.prometheus.render import Showing
-from muxly_routers.prometheus.scrape_server import Address, Server, listening
+from muxly_routers.prometheus.exposition import ExpositionFormat, MetricFamily, render
+from muxly_routers.prometheus.render import PublishedSeries
+from muxly_routers.prometheus.scrape_server import ListenAddress, ScrapeServer, listening
 
 if TYPE_CHECKING:
     from muxly_routers.prometheus.operations import Operations
-    from muxly_routers.prometheus.settings import Unit
+    from muxly_routers.prometheus.settings import StreamKey
 
-__all__ = ["Endpoint", "Listening"]
+__all__ = ["ScrapeEndpoint", "EndpointOutlet"]
 
 
-class Endpoint:
+class ScrapeEndpoint:
     """Listens at one address, and shows what was published last of each stream.
 
     Args:
@@ -38,13 +38,13 @@ class Endpoint:
         RouteError: Another program listens there.
     """
 
-    def __init__(self, address: Address, authorization: muxly.Secret | None = None) -> None:
+    def __init__(self, address: ListenAddress, authorization: muxly.Secret | None = None) -> None:
         self._authorization = authorization
-        self._showing = Showing()
-        self._rendered: dict[tuple[Format, bool], bytes] = {}
+        self._showing = PublishedSeries()
+        self._rendered: dict[tuple[ExpositionFormat, bool], bytes] = {}
         self.operations: Operations | None = None
         self._lock = threading.Lock()
-        self._server: Server = listening(address, self)
+        self._server: ScrapeServer = listening(address, self)
         self.port: int = self._server.server_address[1]
         # A short poll: closing waits for it.
         serve = threading.Thread(
@@ -52,7 +52,7 @@ class Endpoint:
         )
         serve.start()
 
-    def publish(self, unit: Unit, exposed: Sequence[Exposed], expire_seconds: float | None) -> None:
+    def publish(self, unit: StreamKey, exposed: Sequence[MetricFamily], expire_seconds: float | None) -> None:
         """Show these series of a stream, and no others.
 
         Raises:
@@ -62,7 +62,7 @@ class Endpoint:
             self._showing.publish(unit, exposed, expire_seconds)
             self._rendered.clear()
 
-    def content(self, format: Format, *, compressed: bool) -> bytes:
+    def content(self, format: ExpositionFormat, *, compressed: bool) -> bytes:
         """What a scraper gets."""
         with self._lock:
             lasting = self.operations is None and self._showing.lasting
@@ -74,7 +74,7 @@ class Endpoint:
                 self._rendered[format, compressed] = made
             return made
 
-    def _of_operations(self, format: Format) -> bytes:
+    def _of_operations(self, format: ExpositionFormat) -> bytes:
         if self.operations is None:
             return b""
         return self.operations.openmetrics() if format == "openmetrics" else self.operations.text()
@@ -102,7 +102,7 @@ class Endpoint:
 
 
 @frozen
-class Listening:
+class EndpointOutlet:
     """The way out of one route through an endpoint that it may share.
 
     Args:
@@ -110,10 +110,10 @@ class Listening:
         expire_seconds: After how many seconds without a report a series is left out, also between deliveries.
     """
 
-    endpoint: Endpoint
+    endpoint: ScrapeEndpoint
     expire_seconds: float | None
 
-    def publish(self, unit: Unit, exposed: Sequence[Exposed]) -> None:
+    def publish(self, unit: StreamKey, exposed: Sequence[MetricFamily]) -> None:
         """Show these series of a stream, and no others."""
         self.endpoint.publish(unit, exposed, self.expire_seconds)
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from attrs import frozen
 
-from muxly_routers.prometheus.settings import Metric
+from muxly_routers.prometheus.settings import MetricDefinition
 
-__all__ = ["CONTENT_TYPES", "Exposed", "Format", "render"]
+__all__ = ["CONTENT_TYPES", "MetricFamily", "ExpositionFormat", "render"]
 
-Format = Literal["openmetrics", "text"]
-CONTENT_TYPES: dict[Format, str] = {
+ExpositionFormat = Literal["openmetrics", "text"]
+CONTENT_TYPES: dict[ExpositionFormat, str] = {
     "openmetrics": "application/openmetrics-text; version=1.0.0; charset=utf-8",
     "text": "text/plain; version=0.0.4; charset=utf-8",
 }
@@ -28,7 +28,7 @@ _ODD_FLOATS = (("nan", "NaN"), ("-nan", "NaN"), ("inf", "+Inf"), ("-inf", "-Inf"
 
 
 @frozen
-class Exposed:
+class MetricFamily:
     """A metric and its series, ready to be shown.
 
     Args:
@@ -36,11 +36,11 @@ class Exposed:
         tables: Its series, as in ``Family.table``; no label set twice in all of them.
     """
 
-    metric: Metric
+    metric: MetricDefinition
     tables: Sequence[pa.Table]
 
 
-def render(exposed: Iterable[Exposed], format: Format, *, times: bool = True) -> bytes:
+def render(exposed: Iterable[MetricFamily], format: ExpositionFormat, *, times: bool = True) -> bytes:
     """All metrics as one document.
 
     Args:
@@ -59,7 +59,7 @@ def render(exposed: Iterable[Exposed], format: Format, *, times: bool = True) ->
     return b"".join(parts)
 
 
-def _head(metric: Metric, format: Format) -> bytes:
+def _head(metric: MetricDefinition, format: ExpositionFormat) -> bytes:
     """What stands before a metric's samples."""
     opened = format == "openmetrics"
     name = metric.family if opened else metric.sample
@@ -76,7 +76,7 @@ def _quoted(text: str) -> str:
     return text.replace('"', '\\"')
 
 
-def _lines(metric: Metric, table: pa.Table, format: Format, *, times: bool) -> Iterable[pa.Buffer]:
+def _lines(metric: MetricDefinition, table: pa.Table, format: ExpositionFormat, *, times: bool) -> Iterable[pa.Buffer]:
     name = metric.sample
     for batch in table.combine_chunks().to_batches(max_chunksize=_LINES):
         labels, value, time, _seen = batch.columns
@@ -105,7 +105,7 @@ def number_text(numbers: pa.Array) -> pa.Array:
     return text
 
 
-def _ends(time: pa.Array, format: Format) -> pa.Array:
+def _ends(time: pa.Array, format: ExpositionFormat) -> pa.Array:
     """Space, time and line end; only the line end where there is no time."""
     written = _seconds_text(time) if format == "openmetrics" else time.cast(pa.string())
     stamped = pc.binary_join_element_wise(" ", pc.fill_null(written, ""), "\n", "")

@@ -8,20 +8,20 @@ import pyarrow as pa
 from attrs import define, evolve, field, frozen
 
 import muxly
-from muxly_routers.prometheus.counters import Counted, Part
-from muxly_routers.prometheus.series import Family, Series, empty, grouped, joined
+from muxly_routers.prometheus.counters import CountedLog, SegmentPart
+from muxly_routers.prometheus.series import MetricSeries, StreamSeries, empty, grouped, joined
 
 if TYPE_CHECKING:
-    from muxly_routers.prometheus.rows import Reading
-    from muxly_routers.prometheus.settings import Metric
+    from muxly_routers.prometheus.rows import SampleReader
+    from muxly_routers.prometheus.settings import MetricDefinition
 
-__all__ = ["Merged", "merge"]
+__all__ = ["MergeResult", "merge"]
 
 _WAITING_RECORDS = 1 << 15
 
 
 @frozen(kw_only=True)
-class Merged:
+class MergeResult:
     """What became of a delivery.
 
     Args:
@@ -31,15 +31,15 @@ class Merged:
         dropped: How many updates were left out because there are too many series.
     """
 
-    series: Series
+    series: StreamSeries
     rejected: tuple[muxly.Rejected, ...] = ()
     nulls: int = 0
     dropped: int = 0
 
 
 def merge(
-    series: Series, delivery: muxly.Delivery, reading: Reading, *, labels: pa.DataType, known: bool = False
-) -> Merged:
+    series: StreamSeries, delivery: muxly.Delivery, reading: SampleReader, *, labels: pa.DataType, known: bool = False
+) -> MergeResult:
     """Merge a delivery's records; those that were counted already change nothing.
 
     Args:
@@ -55,7 +55,7 @@ def merge(
     settings = reading.settings
     before = _of_metrics(series, reading, labels)
     free = [settings.max_series - before.count]
-    growing = [_Growing(one, reading, before.families[one.name], delivery.bounds, free) for one in settings.metrics]
+    growing = [_MetricMerge(one, reading, before.families[one.name], delivery.bounds, free) for one in settings.metrics]
     rejected: list[muxly.Rejected] = []
     number = delivery.delivered
     for position, batch in delivery.positioned():
@@ -68,23 +68,23 @@ def merge(
         one.finish()
     dropped = sum(one.dropped for one in growing)
     families = {one.metric.name: one.family for one in growing}
-    after = Series(families=families, dropped=series.dropped + dropped, delivery=delivery.id)
-    return Merged(series=after, rejected=tuple(rejected), nulls=sum(one.nulls for one in growing), dropped=dropped)
+    after = StreamSeries(families=families, dropped=series.dropped + dropped, delivery=delivery.id)
+    return MergeResult(series=after, rejected=tuple(rejected), nulls=sum(one.nulls for one in growing), dropped=dropped)
 
 
-def _of_metrics(series: Series, reading: Reading, labels: pa.DataType) -> Series:
+def _of_metrics(series: StreamSeries, reading: SampleReader, labels: pa.DataType) -> StreamSeries:
     """The series of the configured metrics; one that is defined anew begins anew."""
-    families: dict[str, Family] = {}
+    families: dict[str, MetricSeries] = {}
     for metric in reading.settings.metrics:
         definition = metric.definition(reading.settings.stream_label)
         known = series.families.get(metric.name)
         fits = known is not None and known.definition == definition
-        families[metric.name] = known if fits and known else Family(definition=definition, table=empty(labels))
+        families[metric.name] = known if fits and known else MetricSeries(definition=definition, table=empty(labels))
     return evolve(series, families=families)
 
 
 @define
-class _Growing:
+class _MetricMerge:
     """A metric's series while a delivery is read.
 
     Args:
@@ -95,15 +95,15 @@ class _Growing:
         free: How many more series the stream may have; shared by its metrics.
     """
 
-    metric: Metric
-    reading: Reading
-    family: Family
+    metric: MetricDefinition
+    reading: SampleReader
+    family: MetricSeries
     bounds: tuple[tuple[int, int], tuple[int, int]]
     free: list[int]
     nulls: int = 0
     dropped: int = 0
     _position: int | None = None
-    _part: Part | None = None
+    _part: SegmentPart | None = None
     _known: int | None = 0
     _passed: int = 0
     _waiting: list[pa.Table] = field(factory=list)
@@ -123,7 +123,7 @@ class _Growing:
             self._add(new)
 
     def _enter_segment(self, position: int) -> None:
-        self._position, self._part, self._passed = position, Part.of(position, self.bounds), 0
+        self._position, self._part, self._passed = position, SegmentPart.of(position, self.bounds), 0
         if self.family.counted.follows(self._part):
             self._begin_anew()
         counted = self.family.counted
@@ -135,7 +135,7 @@ class _Growing:
         """Forget all: a replay that begins before it brings everything up to the head of the log."""
         self._settle()
         self.free[0] += len(self.family.table)
-        self.family = evolve(self.family, counted=Counted(), table=self.family.table.slice(0, 0))
+        self.family = evolve(self.family, counted=CountedLog(), table=self.family.table.slice(0, 0))
 
     def _leave_segment(self) -> None:
         if self._part is not None:

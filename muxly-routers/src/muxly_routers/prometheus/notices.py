@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import muxly
-from muxly_routers.prometheus.settings import Settings, Unit
+from muxly_routers.prometheus.settings import PrometheusSettings, StreamKey
 
 __all__ = ["tell"]
 
 
-def tell(run: muxly.Run, unit: Unit, settings: Settings, *, nulls: int = 0, dropped: int = 0, late: int = 0) -> None:
+def tell(
+    run: muxly.Run, unit: StreamKey, settings: PrometheusSettings, *, nulls: int = 0, dropped: int = 0, late: int = 0
+) -> None:
     """Count and tell what did not become a sample.
 
     Args:

@@ -11,17 +11,17 @@ import muxly
 from muxly_routers.prometheus import protobuf, remote
 from muxly_routers.prometheus.answers import reachable
 from muxly_routers.prometheus.collect import bounded
-from muxly_routers.prometheus.merging import Merged, merge
+from muxly_routers.prometheus.merging import MergeResult, merge
 from muxly_routers.prometheus.notices import tell
-from muxly_routers.prometheus.remote import Progress, RemoteWrite
-from muxly_routers.prometheus.rows import Reading
-from muxly_routers.prometheus.series import Series
-from muxly_routers.prometheus.settings import Metric, Settings, Unit
+from muxly_routers.prometheus.remote import RemoteWriteClient, SendProgress
+from muxly_routers.prometheus.rows import SampleReader
+from muxly_routers.prometheus.series import StreamSeries
+from muxly_routers.prometheus.settings import MetricDefinition, PrometheusSettings, StreamKey
 
-__all__ = ["Sending"]
+__all__ = ["RemoteWriteDelivery"]
 
 
-class Sending:
+class RemoteWriteDelivery:
     """Delivers to a receiver of remote write, which keeps the history of the series.
 
     Args:
@@ -30,7 +30,7 @@ class Sending:
         remote_write: The receiver.
     """
 
-    def __init__(self, run: muxly.Run, settings: Settings, remote_write: RemoteWrite) -> None:
+    def __init__(self, run: muxly.Run, settings: PrometheusSettings, remote_write: RemoteWriteClient) -> None:
         self._run, self._remote = run, remote_write
         self._settings = settings
         timed = tuple(one for one in settings.metrics if one.timestamp is not None)
@@ -39,26 +39,26 @@ class Sending:
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
         """Send the delivery's samples; the ledger keeps the totals of counters and how far the log was counted."""
-        unit = Unit(self._run.pipeline, self._run.route or "", delivery.stream.name)
-        before = Series.from_state(delivery.state)
+        unit = StreamKey(self._run.pipeline, self._run.route or "", delivery.stream.name)
+        before = StreamSeries.from_state(delivery.state)
         at = remote.sample_time(delivery.id, before.sent_at)
         merged = self._merged(before, delivery, unit, at // 1_000)
         history, nulls, dropped = self._history(delivery, unit)
         tables = [one.table for one in merged.series.families.values()]
         samples = [*remote.of_one_time(tables, at), *history]
         state = bounded(self._kept(merged.series, at), unit)
-        progress = self._run.shared(f"muxly_routers.prometheus {unit}", Progress)
+        progress = self._run.shared(f"muxly_routers.prometheus {unit}", SendProgress)
         late = self._remote.send(pa.concat_tables(samples), delivery.id, progress, self._run) if samples else 0
         tell(self._run, unit, self._settings, nulls=merged.nulls + nulls, dropped=merged.dropped + dropped, late=late)
         return muxly.Receipt(merged.rejected, state=state)
 
-    def _merged(self, series: Series, delivery: muxly.Delivery, unit: Unit, seen: int) -> Merged:
+    def _merged(self, series: StreamSeries, delivery: muxly.Delivery, unit: StreamKey, seen: int) -> MergeResult:
         """The totals of counters, and of gauges what this delivery says; at each attempt the same."""
         if self._settings.expire_seconds is not None:
             series = series.unexpired(int(seen - self._settings.expire_seconds))
-        return merge(series, delivery, Reading(unit, self._untimed, _bytes, seen), labels=pa.binary())
+        return merge(series, delivery, SampleReader(unit, self._untimed, _bytes, seen), labels=pa.binary())
 
-    def _kept(self, series: Series, at: int) -> Series:
+    def _kept(self, series: StreamSeries, at: int) -> StreamSeries:
         """What the next delivery needs: no values of gauges."""
         counters = {one.name for one in self._untimed.metrics if one.kind == "increments"}
         families = {
@@ -67,9 +67,9 @@ class Sending:
         }
         return evolve(series, families=families, sent_at=at)
 
-    def _history(self, delivery: muxly.Delivery, unit: Unit) -> tuple[list[pa.Table], int, int]:
+    def _history(self, delivery: muxly.Delivery, unit: StreamKey) -> tuple[list[pa.Table], int, int]:
         """The samples of metrics with times; how many values or times are missing, and how many were left out."""
-        reading = Reading(unit, self._timed, _bytes, seen=0)
+        reading = SampleReader(unit, self._timed, _bytes, seen=0)
         gathered: dict[str, list[pa.Table]] = {}
         nulls = dropped = 0
         for batch in self._taken(delivery, unit) if self._timed.metrics else ():
@@ -85,9 +85,9 @@ class Sending:
             dropped += more
         return samples, nulls, dropped
 
-    def _taken(self, delivery: muxly.Delivery, unit: Unit) -> Iterator[pa.RecordBatch]:
+    def _taken(self, delivery: muxly.Delivery, unit: StreamKey) -> Iterator[pa.RecordBatch]:
         """The records that no counter refuses."""
-        reading = Reading(unit, self._untimed, _bytes, seen=0)
+        reading = SampleReader(unit, self._untimed, _bytes, seen=0)
         for batch in delivery.batches():
             mask, _ = reading.accepted(batch)
             yield batch if mask is None else batch.filter(mask)
@@ -120,5 +120,5 @@ def _floats(samples: pa.Table) -> pa.Table:
     return samples.set_column(1, "value", values)
 
 
-def _bytes(metric: Metric, columns: Sequence[tuple[str, pa.Array | str]], count: int) -> pa.Array:
+def _bytes(metric: MetricDefinition, columns: Sequence[tuple[str, pa.Array | str]], count: int) -> pa.Array:
     return protobuf.label_bytes(metric.sample, columns, count)

@@ -14,19 +14,19 @@ from urllib.parse import quote
 from attrs import frozen
 
 import muxly
-from muxly_routers._http.outgoing import Outgoing
+from muxly_routers._http.outgoing import HttpRequest
 from muxly_routers.prometheus.answers import failure, hidden, reachable
-from muxly_routers.prometheus.exposition import CONTENT_TYPES, Exposed, render
+from muxly_routers.prometheus.exposition import CONTENT_TYPES, MetricFamily, render
 
 if TYPE_CHECKING:
-    from muxly_routers._http.client import Client
-    from muxly_routers.prometheus.settings import Unit
+    from muxly_routers._http.client import HttpClient
+    from muxly_routers.prometheus.settings import StreamKey
 
-__all__ = ["Pushgateway", "group_path"]
+__all__ = ["PushgatewayOutlet", "group_path"]
 
 
 @frozen
-class Pushgateway:
+class PushgatewayOutlet:
     """The groups of one route.
 
     Args:
@@ -38,14 +38,14 @@ class Pushgateway:
         grouping: More labels of all groups.
     """
 
-    client: Client
+    client: HttpClient
     url: muxly.Secret
     authorization: muxly.Secret | None
     job: str
     stream_label: str
     grouping: Mapping[str, str]
 
-    def publish(self, unit: Unit, exposed: Sequence[Exposed]) -> None:
+    def publish(self, unit: StreamKey, exposed: Sequence[MetricFamily]) -> None:
         """Show these series of a stream, and no others.
 
         Raises:
@@ -56,7 +56,7 @@ class Pushgateway:
         if not 200 <= answer.status < 300:
             raise failure(answer, f"the Pushgateway, asked to take stream {unit.stream!r},")
 
-    def _push(self, unit: Unit, body: bytes) -> Outgoing:
+    def _push(self, unit: StreamKey, body: bytes) -> HttpRequest:
         """The request; its parts hold secrets, which must not lie in the variables of a call that may fail."""
         labels = {**self.grouping, "route": unit.route, self.stream_label: unit.stream}
         url = f"{self.url.reveal().rstrip('/')}/metrics/{group_path(self.job, labels)}"
@@ -64,7 +64,7 @@ class Pushgateway:
         if self.authorization is not None:
             headers["authorization"] = self.authorization.reveal()
         repeated = hidden(url, self.url, self.authorization)
-        return Outgoing(method="PUT", url=url, headers=headers, body=body, hidden=repeated)
+        return HttpRequest(method="PUT", url=url, headers=headers, body=body, hidden=repeated)
 
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the gateway answers at all."""

@@ -17,16 +17,16 @@ from attrs import define, frozen
 
 import muxly
 from muxly_routers._extras import needs
-from muxly_routers._http.outgoing import Outgoing
+from muxly_routers._http.outgoing import HttpRequest
 from muxly_routers._ulids import made_at_ms
 from muxly_routers.prometheus import protobuf
 from muxly_routers.prometheus.answers import failure, hidden
 
 if TYPE_CHECKING:
-    from muxly_routers._http.answer import Answer
-    from muxly_routers._http.client import Client
+    from muxly_routers._http.answer import HttpResponse
+    from muxly_routers._http.client import HttpClient
 
-__all__ = ["Progress", "RemoteWrite", "distinct", "of_one_time", "sample_time"]
+__all__ = ["SendProgress", "RemoteWriteClient", "distinct", "of_one_time", "sample_time"]
 
 REQUEST_SAMPLES = 2_000
 """So many samples go into one request, as Prometheus' own senders have it."""
@@ -57,7 +57,7 @@ def sample_time(delivery: str, before: int) -> int:
 
 
 @define
-class Progress:
+class SendProgress:
     """How much of a delivery was taken, known as long as the process lives.
 
     Args:
@@ -76,7 +76,7 @@ class Progress:
 
 
 @frozen
-class RemoteWrite:
+class RemoteWriteClient:
     """Sends samples to one URL.
 
     Args:
@@ -85,11 +85,11 @@ class RemoteWrite:
         authorization: A header of every request.
     """
 
-    client: Client
+    client: HttpClient
     url: muxly.Secret
     authorization: muxly.Secret | None = None
 
-    def send(self, samples: pa.Table, delivery: str, progress: Progress, run: muxly.Run) -> int:
+    def send(self, samples: pa.Table, delivery: str, progress: SendProgress, run: muxly.Run) -> int:
         """Send samples, the earliest first, and go on where an attempt before broke off.
 
         Args:
@@ -133,18 +133,18 @@ class RemoteWrite:
 
     _place = "the receiver of remote_write"
 
-    def _ask(self, message: bytes) -> Answer:
+    def _ask(self, message: bytes) -> HttpResponse:
         with needs("prometheus"):
             import cramjam
         return self.client.send(self._post(bytes(cramjam.snappy.compress_raw(message))))
 
-    def _post(self, body: bytes) -> Outgoing:
+    def _post(self, body: bytes) -> HttpRequest:
         """The request; its parts hold secrets, which must not lie in the variables of a call that may fail."""
         headers = dict(_HEADERS)
         if self.authorization is not None:
             headers["authorization"] = self.authorization.reveal()
         repeated = hidden(self.url.reveal(), self.url, self.authorization)
-        return Outgoing(url=self.url.reveal(), headers=headers, body=body, hidden=repeated)
+        return HttpRequest(url=self.url.reveal(), headers=headers, body=body, hidden=repeated)
 
     def close(self) -> None:
         """Close the connections."""

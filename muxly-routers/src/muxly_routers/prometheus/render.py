@@ -9,28 +9,28 @@ import pyarrow.compute as pc
 from attrs import evolve, frozen
 
 import muxly
-from muxly_routers.prometheus.exposition import Exposed
+from muxly_routers.prometheus.exposition import MetricFamily
 from muxly_routers.prometheus.series import grouped, joined
-from muxly_routers.prometheus.settings import Metric, Unit
+from muxly_routers.prometheus.settings import MetricDefinition, StreamKey
 
-__all__ = ["Showing"]
+__all__ = ["PublishedSeries"]
 
 
 @frozen
-class _Shown:
+class _PublishedStream:
     """The series of one stream, and after how many seconds without a report one is left out."""
 
-    exposed: tuple[Exposed, ...]
+    exposed: tuple[MetricFamily, ...]
     expire_seconds: float | None
 
 
-class Showing:
+class PublishedSeries:
     """What was published last of each stream; not thread-safe."""
 
     def __init__(self) -> None:
-        self._shown: dict[Unit, _Shown] = {}
+        self._shown: dict[StreamKey, _PublishedStream] = {}
 
-    def publish(self, unit: Unit, exposed: Sequence[Exposed], expire_seconds: float | None) -> None:
+    def publish(self, unit: StreamKey, exposed: Sequence[MetricFamily], expire_seconds: float | None) -> None:
         """Show these series of a stream, and no others.
 
         Raises:
@@ -39,9 +39,9 @@ class Showing:
         new = {one.metric.family: one.metric for one in exposed}
         for other in [one for one in self._shown if one != unit]:
             self._make_way(unit, new, other)
-        self._shown[unit] = _Shown(tuple(exposed), expire_seconds)
+        self._shown[unit] = _PublishedStream(tuple(exposed), expire_seconds)
 
-    def _make_way(self, unit: Unit, new: Mapping[str, Metric], other: Unit) -> None:
+    def _make_way(self, unit: StreamKey, new: Mapping[str, MetricDefinition], other: StreamKey) -> None:
         """Show no metric as of two kinds."""
         shown = self._shown[other]
         clashing = [one for one in shown.exposed if _clash(new.get(one.metric.family), one.metric)]
@@ -62,30 +62,30 @@ class Showing:
         """Whether time alone changes nothing."""
         return all(one.expire_seconds is None for one in self._shown.values())
 
-    def together(self, now: float) -> list[Exposed]:
+    def together(self, now: float) -> list[MetricFamily]:
         """Each metric once, with the series of all streams; of a label set in several streams only one.
 
         Args:
             now: In seconds since 1970.
         """
-        metrics: dict[str, Metric] = {}
+        metrics: dict[str, MetricDefinition] = {}
         tables: dict[str, list[pa.Table]] = {}
         for one in (self._shown[unit] for unit in sorted(self._shown, key=_order)):
             for exposed in one.exposed:
                 metrics.setdefault(exposed.metric.family, exposed.metric)
                 tables.setdefault(exposed.metric.family, []).extend(_unexpired(exposed, one.expire_seconds, now))
-        return [Exposed(metric, _distinct(tables[name])) for name, metric in metrics.items()]
+        return [MetricFamily(metric, _distinct(tables[name])) for name, metric in metrics.items()]
 
 
-def _order(unit: Unit) -> tuple[str, str, str]:
+def _order(unit: StreamKey) -> tuple[str, str, str]:
     return unit.pipeline, unit.route, unit.stream
 
 
-def _clash(mine: Metric | None, known: Metric) -> bool:
+def _clash(mine: MetricDefinition | None, known: MetricDefinition) -> bool:
     return mine is not None and (mine.is_counter, mine.unit) != (known.is_counter, known.unit)
 
 
-def _unexpired(exposed: Exposed, expire_seconds: float | None, now: float) -> list[pa.Table]:
+def _unexpired(exposed: MetricFamily, expire_seconds: float | None, now: float) -> list[pa.Table]:
     if expire_seconds is None:
         return list(exposed.tables)
     return [table.filter(pc.greater_equal(table.column("seen"), int(now - expire_seconds))) for table in exposed.tables]

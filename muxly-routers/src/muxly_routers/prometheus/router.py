@@ -20,10 +20,9 @@ from muxly_routers.prometheus.operations import Operations
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from muxly_routers.prometheus.collect import Delivering
-    from muxly_routers.prometheus.push import Sending
-    from muxly_routers.prometheus.settings import Metric as MetricSettings
-    from muxly_routers.prometheus.settings import Settings
+    from muxly_routers.prometheus.collect import OutletDelivery
+    from muxly_routers.prometheus.push import RemoteWriteDelivery
+    from muxly_routers.prometheus.settings import MetricDefinition, PrometheusSettings
 
 __all__ = ["Basic", "Metric", "Operations", "Prometheus"]
 
@@ -69,7 +68,7 @@ class Prometheus(muxly.Router):
     modes: ClassVar[frozenset[str]] = frozenset({"append", "replace"})
     promise: ClassVar[muxly.Promise] = "idempotent"
 
-    _delivering: Delivering | Sending | None = None
+    _delivering: OutletDelivery | RemoteWriteDelivery | None = None
 
     metrics: dict[str, Metric] = muxly.option("Metrics by name, each made from a column.", validator=checks.metrics)
     textfile: Path | None = muxly.option(
@@ -161,7 +160,7 @@ class Prometheus(muxly.Router):
         if delivering is not None:
             delivering.close()
 
-    def _opened(self) -> Delivering | Sending:
+    def _opened(self) -> OutletDelivery | RemoteWriteDelivery:
         # Loads pyarrow, which a pipeline with another router does not need.
         from muxly_routers.prometheus.targets import opened
 
@@ -169,10 +168,10 @@ class Prometheus(muxly.Router):
             self._delivering = opened(self, self._run, self._settings())
         return self._delivering
 
-    def _settings(self) -> Settings:
-        from muxly_routers.prometheus.settings import Settings
+    def _settings(self) -> PrometheusSettings:
+        from muxly_routers.prometheus.settings import PrometheusSettings
 
-        return Settings(
+        return PrometheusSettings(
             metrics=tuple(_metric(name, one) for name, one in self.metrics.items()),
             stream_label=self.stream_label,
             max_series=self.max_series,
@@ -184,12 +183,11 @@ def _help(column: str | None) -> str:
     return "Records that Muxly delivers." if column is None else f"Column {column} of the records that Muxly delivers."
 
 
-def _metric(name: str, given: Metric) -> MetricSettings:
-    from muxly_routers.prometheus.settings import Kind
-    from muxly_routers.prometheus.settings import Metric as MetricSettings
+def _metric(name: str, given: Metric) -> MetricDefinition:
+    from muxly_routers.prometheus.settings import MetricDefinition, MetricKind
 
-    counter: Kind = "totals" if given.cumulative else "increments"
-    return MetricSettings(
+    counter: MetricKind = "totals" if given.cumulative else "increments"
+    return MetricDefinition(
         name=name,
         column=given.column,
         labels=tuple(sorted(names.columns_by_label(given.labels).items())),

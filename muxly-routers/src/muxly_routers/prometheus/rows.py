@@ -10,16 +10,16 @@ import pyarrow.compute as pc
 from attrs import frozen
 
 from muxly_routers.prometheus import labels, values
-from muxly_routers.prometheus.settings import Metric, Settings, Unit
+from muxly_routers.prometheus.settings import MetricDefinition, PrometheusSettings, StreamKey
 
-__all__ = ["LabelForm", "Reading"]
+__all__ = ["LabelEncoder", "SampleReader"]
 
-LabelForm = Callable[[Metric, "Sequence[tuple[str, pa.Array | str]]", int], pa.Array]
+LabelEncoder = Callable[[MetricDefinition, "Sequence[tuple[str, pa.Array | str]]", int], pa.Array]
 """How a label set is written: of a metric, its labels and their values, and the number of records."""
 
 
 @frozen
-class Reading:
+class SampleReader:
     """How the records of one stream are read.
 
     Args:
@@ -29,12 +29,12 @@ class Reading:
         seen: When they are read, in seconds since 1970.
     """
 
-    unit: Unit
-    settings: Settings
-    form: LabelForm
+    unit: StreamKey
+    settings: PrometheusSettings
+    form: LabelEncoder
     seen: int
 
-    def samples(self, metric: Metric, batch: pa.RecordBatch) -> pa.Table:
+    def samples(self, metric: MetricDefinition, batch: pa.RecordBatch) -> pa.Table:
         """One line for each record that has a value: ``labels``, ``value``, ``time`` and ``seen``.
 
         Raises:
@@ -48,14 +48,14 @@ class Reading:
         seen = pa.repeat(pa.scalar(self.seen, pa.int64()), len(batch))
         return pa.table([*columns, seen], names=["labels", "value", "time", "seen"])
 
-    def _numbers(self, metric: Metric, batch: pa.RecordBatch) -> pa.Array:
+    def _numbers(self, metric: MetricDefinition, batch: pa.RecordBatch) -> pa.Array:
         if metric.column is None:
             return pa.repeat(pa.scalar(1, pa.int64()), len(batch))
         what = f"metric {metric.name!r}"
         column = values.column(batch, metric.column, self.unit.stream, what)
         return values.numbers(column, metric.column, what)
 
-    def _labels(self, metric: Metric, batch: pa.RecordBatch) -> pa.Array:
+    def _labels(self, metric: MetricDefinition, batch: pa.RecordBatch) -> pa.Array:
         what = f"metric {metric.name!r}"
         pairs: list[tuple[str, pa.Array | str]] = [
             (label, labels.as_text(values.column(batch, name, self.unit.stream, what), name, what))
@@ -65,7 +65,7 @@ class Reading:
             pairs.append((self.settings.stream_label, self.unit.stream))
         return self.form(metric, sorted(pairs, key=lambda pair: pair[0]), len(batch))
 
-    def _times(self, metric: Metric, batch: pa.RecordBatch) -> pa.Array:
+    def _times(self, metric: MetricDefinition, batch: pa.RecordBatch) -> pa.Array:
         if metric.timestamp is None:
             return pa.nulls(len(batch), pa.int64())
         what = f"metric {metric.name!r}"
@@ -99,7 +99,7 @@ def _no_increment(found: pa.Array) -> pa.BooleanArray:
     return pc.fill_null(wrong, False)
 
 
-def _reason(metric: Metric, value: Any) -> str:
+def _reason(metric: MetricDefinition, value: Any) -> str:
     return (
         f"counter {metric.name!r} only grows, and column {metric.column!r} is {value}; write `cumulative: true` if "
         "the column holds totals, or `type: gauge`"

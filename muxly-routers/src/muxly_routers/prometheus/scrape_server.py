@@ -17,10 +17,10 @@ from typing import Any, Protocol, cast
 from attrs import frozen
 
 import muxly
-from muxly_routers.prometheus.connections import Connections
-from muxly_routers.prometheus.exposition import CONTENT_TYPES, Format
+from muxly_routers.prometheus.connections import ScrapeConnections
+from muxly_routers.prometheus.exposition import CONTENT_TYPES, ExpositionFormat
 
-__all__ = ["Address", "Server", "Source", "listening", "preferred_format"]
+__all__ = ["ListenAddress", "ScrapeServer", "Source", "listening", "preferred_format"]
 
 _CONNECTIONS = 32
 _STEP_SECONDS = 15.0
@@ -37,12 +37,12 @@ class Source(Protocol):
     def admits(self, authorization: str) -> bool:
         """Whether who sends this header may read."""
 
-    def content(self, format: Format, *, compressed: bool) -> bytes:
+    def content(self, format: ExpositionFormat, *, compressed: bool) -> bytes:
         """What a scraper gets."""
 
 
 @frozen
-class Address:
+class ListenAddress:
     """Where to listen.
 
     Args:
@@ -57,7 +57,7 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def preferred_format(accept: str) -> Format:
+def preferred_format(accept: str) -> ExpositionFormat:
     """Which format a scraper prefers, by its header ``Accept``; the text format if it does not say."""
     weights = {"openmetrics": 0.0, "text": 0.0}
     for part in accept.split(","):
@@ -80,7 +80,7 @@ def _weight(parameters: Sequence[str]) -> float:
     return 1.0
 
 
-class Server(ThreadingHTTPServer):
+class ScrapeServer(ThreadingHTTPServer):
     """Answers each connection in a thread of its own, as long as it asks and takes in reasonable time."""
 
     daemon_threads = True
@@ -90,8 +90,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], family: socket.AddressFamily) -> None:
         self.address_family = family
-        self.connections = Connections(_CONNECTIONS, _STEP_SECONDS)
-        super().__init__(address, _Answering)
+        self.connections = ScrapeConnections(_CONNECTIONS, _STEP_SECONDS)
+        super().__init__(address, _ScrapeRequest)
 
     def server_bind(self) -> None:
         """Bind, without asking the resolver for this machine's name as the standard library does."""
@@ -126,7 +126,7 @@ class Server(ThreadingHTTPServer):
             logging.getLogger(__name__).error("a scrape could not be answered", exc_info=error)
 
 
-def listening(address: Address, source: Source) -> Server:
+def listening(address: ListenAddress, source: Source) -> ScrapeServer:
     """A server that listens at an address, and answers once it serves.
 
     Raises:
@@ -137,7 +137,7 @@ def listening(address: Address, source: Source) -> Server:
         family, *_, place = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        server = Server((str(place[0]), int(place[1])), family)
+        server = ScrapeServer((str(place[0]), int(place[1])), family)
     except (OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise muxly.RouteError(
@@ -152,7 +152,7 @@ def listening(address: Address, source: Source) -> Server:
     return server
 
 
-class _Head:
+class _RequestHead:
     """What a client sends, of which the head of a request may be only so long."""
 
     def __init__(self, file: BufferedIOBase) -> None:
@@ -169,7 +169,7 @@ class _Head:
         self._file.close()
 
 
-class _Answering(BaseHTTPRequestHandler):
+class _ScrapeRequest(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "muxly"
     sys_version = ""
@@ -177,7 +177,7 @@ class _Answering(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """Bound what is read."""
         super().setup()
-        self._head = _Head(self.rfile)
+        self._head = _RequestHead(self.rfile)
         self.rfile = cast("Any", self._head)
 
     def handle_one_request(self) -> None:
@@ -189,15 +189,15 @@ class _Answering(BaseHTTPRequestHandler):
                 super().handle_one_request()
 
     @property
-    def _connections(self) -> Connections:
-        return cast("Server", self.server).connections
+    def _connections(self) -> ScrapeConnections:
+        return cast("ScrapeServer", self.server).connections
 
     def do_GET(self) -> None:
         """Answer with the metrics."""
         self._connections.is_answered(self.connection)
         if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
             self.close_connection = True  # the body is not read, and is no next request
-        source = cast("Server", self.server).source
+        source = cast("ScrapeServer", self.server).source
         if self.path.partition("?")[0] != "/metrics":
             self._plain(HTTPStatus.NOT_FOUND, "the metrics are at /metrics\n")
         elif not source.admits(self.headers.get("Authorization", "")):

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from attrs import astuple, evolve, field, frozen
 
-from muxly_routers.prometheus.counters import Counted
+from muxly_routers.prometheus.counters import CountedLog
 
-__all__ = ["Family", "Series", "empty", "grouped", "joined"]
+__all__ = ["MetricSeries", "StreamSeries", "empty", "grouped", "joined"]
 
 _KEEP_NULLS = pc.ScalarAggregateOptions(skip_nulls=False, min_count=0)
 _EXACT = float(1 << 62)
 
 
 @frozen(kw_only=True)
-class Family:
+class MetricSeries:
     """The series of one metric.
 
     Args:
@@ -29,7 +29,7 @@ class Family:
     """
 
     definition: str
-    counted: Counted = field(factory=Counted)
+    counted: CountedLog = field(factory=CountedLog)
     table: pa.Table
 
 
@@ -74,7 +74,7 @@ def _as_floats(table: pa.Table) -> pa.Table:
 
 
 @frozen(kw_only=True)
-class Series:
+class StreamSeries:
     """All series of one stream of one route.
 
     Args:
@@ -84,7 +84,7 @@ class Series:
         sent_at: The time of its samples where they are sent, in milliseconds since 1970.
     """
 
-    families: Mapping[str, Family] = field(factory=dict)
+    families: Mapping[str, MetricSeries] = field(factory=dict)
     dropped: int = 0
     delivery: str = ""
     sent_at: int = 0
@@ -94,7 +94,7 @@ class Series:
         """How many there are."""
         return sum(len(one.table) for one in self.families.values())
 
-    def unexpired(self, since: int) -> Series:
+    def unexpired(self, since: int) -> StreamSeries:
         """Without those that were last reported before that second."""
         kept = {
             name: evolve(one, table=one.table.filter(pc.greater_equal(one.table.column("seen"), since)))
@@ -121,14 +121,14 @@ class Series:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any] | None) -> Series:
+    def from_state(cls, state: Mapping[str, Any] | None) -> StreamSeries:
         """What ``to_state`` gave; none for None."""
         if not state:
             return cls()
         families = {
-            name: Family(
+            name: MetricSeries(
                 definition=one["definition"],
-                counted=Counted(*one["counted"]),
+                counted=CountedLog(*one["counted"]),
                 table=_unpacked(base64.b64decode(one["series"])),
             )
             for name, one in state["families"].items()

@@ -9,13 +9,13 @@ from attrs import field, frozen
 
 from muxly_routers.prometheus import names
 
-__all__ = ["Kind", "Metric", "Settings", "Unit"]
+__all__ = ["MetricKind", "MetricDefinition", "PrometheusSettings", "StreamKey"]
 
-Kind = Literal["gauge", "increments", "totals"]
+MetricKind = Literal["gauge", "increments", "totals"]
 
 
 @frozen(kw_only=True)
-class Metric:
+class MetricDefinition:
     """One metric and the columns that it is made from.
 
     Args:
@@ -31,7 +31,7 @@ class Metric:
     name: str
     column: str | None
     labels: tuple[tuple[str, str], ...] = ()
-    kind: Kind = "gauge"
+    kind: MetricKind = "gauge"
     help: str = ""
     unit: str = ""
     timestamp: str | None = None
@@ -58,7 +58,7 @@ class Metric:
 
 
 @frozen(kw_only=True)
-class Settings:
+class PrometheusSettings:
     """What is made of the records of every stream.
 
     Args:
@@ -68,14 +68,14 @@ class Settings:
         expire_seconds: When a series that is not reported is left out; None = never.
     """
 
-    metrics: tuple[Metric, ...]
+    metrics: tuple[MetricDefinition, ...]
     stream_label: str
     max_series: int
     expire_seconds: float | None
 
 
 @frozen
-class Unit:
+class StreamKey:
     """Whose series they are: one stream of one route.
 
     Args:

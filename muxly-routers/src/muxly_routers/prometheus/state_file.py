@@ -12,14 +12,14 @@ from attrs import field, frozen
 import muxly
 from muxly_routers._files import layout
 from muxly_routers.prometheus import files
-from muxly_routers.prometheus.series import Series
-from muxly_routers.prometheus.settings import Unit
+from muxly_routers.prometheus.series import StreamSeries
+from muxly_routers.prometheus.settings import StreamKey
 
-__all__ = ["Keep", "Kept"]
+__all__ = ["SeriesFiles", "SavedSeries"]
 
 
 @frozen
-class Kept:
+class SavedSeries:
     """Series as they lie in a file.
 
     Args:
@@ -27,12 +27,12 @@ class Kept:
         generation: The full read they are of; 0 = none.
     """
 
-    series: Series = field(factory=Series)
+    series: StreamSeries = field(factory=StreamSeries)
     generation: int = 0
 
 
 @frozen
-class Keep:
+class SeriesFiles:
     """A folder with a file for each stream of a route.
 
     Args:
@@ -42,23 +42,23 @@ class Keep:
     """
 
     folder: Path
-    unit: Unit
+    unit: StreamKey
     token: int
 
-    def visible(self) -> Kept:
+    def visible(self) -> SavedSeries:
         """What is shown."""
         return self._read(self._path("visible"))
 
-    def growing(self, generation: int) -> Kept | None:
+    def growing(self, generation: int) -> SavedSeries | None:
         """What has arrived of a generation that is not complete; None if nothing has."""
         found = self._read(self._path("growing"))
         return found if found.generation == generation else None
 
-    def show(self, kept: Kept) -> None:
+    def show(self, kept: SavedSeries) -> None:
         """Keep what is shown from now on."""
         self._write(self._path("visible"), kept)
 
-    def grow(self, kept: Kept) -> None:
+    def grow(self, kept: SavedSeries) -> None:
         """Keep what has arrived of a generation."""
         self._write(self._path("growing"), kept)
 
@@ -72,17 +72,17 @@ class Keep:
         place = self.folder / layout.slug(self.unit.pipeline) / layout.slug(self.unit.route or "route")
         return place / f"{layout.slug(self.unit.stream)}.{what}.json"
 
-    def _write(self, path: Path, kept: Kept) -> None:
+    def _write(self, path: Path, kept: SavedSeries) -> None:
         body = json.dumps({"generation": kept.generation, "series": kept.series.to_state()}).encode()
         digest = hashlib.blake2b(body, digest_size=16).hexdigest().encode()
         files.replace(path, digest + b"\n" + body, mode=0o600, token=self.token)
 
-    def _read(self, path: Path) -> Kept:
+    def _read(self, path: Path) -> SavedSeries:
         content = files.read(path)
         if content is None:
-            return Kept()
+            return SavedSeries()
         digest, _, body = content.partition(b"\n")
         if hashlib.blake2b(body, digest_size=16).hexdigest().encode() != digest:
             raise muxly.RouteError(f"{path} is damaged; remove it, and `muxly replay` fills it again from the spool")
         found: dict[str, Any] = json.loads(body)
-        return Kept(Series.from_state(found["series"]), found["generation"])
+        return SavedSeries(StreamSeries.from_state(found["series"]), found["generation"])

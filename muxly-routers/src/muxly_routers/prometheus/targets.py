@@ -9,25 +9,25 @@ import muxly
 from muxly_routers._extras import needs
 from muxly_routers._http import authorization
 from muxly_routers.prometheus import names, operations
-from muxly_routers.prometheus.collect import Delivering, Outlet
-from muxly_routers.prometheus.endpoint import Endpoint, Listening
-from muxly_routers.prometheus.push import Sending
-from muxly_routers.prometheus.pushgateway import Pushgateway
-from muxly_routers.prometheus.remote import RemoteWrite
-from muxly_routers.prometheus.scrape_server import Address
-from muxly_routers.prometheus.textfile import Textfile
+from muxly_routers.prometheus.collect import Outlet, OutletDelivery
+from muxly_routers.prometheus.endpoint import EndpointOutlet, ScrapeEndpoint
+from muxly_routers.prometheus.push import RemoteWriteDelivery
+from muxly_routers.prometheus.pushgateway import PushgatewayOutlet
+from muxly_routers.prometheus.remote import RemoteWriteClient
+from muxly_routers.prometheus.scrape_server import ListenAddress
+from muxly_routers.prometheus.textfile import TextfileOutlet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from muxly_routers._http.client import Client
+    from muxly_routers._http.client import HttpClient
     from muxly_routers.prometheus import Prometheus
-    from muxly_routers.prometheus.settings import Settings
+    from muxly_routers.prometheus.settings import PrometheusSettings
 
 __all__ = ["opened"]
 
 
-def opened(router: Prometheus, run: muxly.Run, settings: Settings) -> Delivering | Sending:
+def opened(router: Prometheus, run: muxly.Run, settings: PrometheusSettings) -> OutletDelivery | RemoteWriteDelivery:
     """What delivers to the router's way out.
 
     Raises:
@@ -36,8 +36,10 @@ def opened(router: Prometheus, run: muxly.Run, settings: Settings) -> Delivering
     """
     if router.remote_write is not None:
         client = _client(router, router.remote_write, run, "remote_write")
-        return Sending(run, settings, RemoteWrite(client, router.remote_write, _authorization(router)))
-    return Delivering(run, settings, _outlet(router, run), folder(router))
+        return RemoteWriteDelivery(
+            run, settings, RemoteWriteClient(client, router.remote_write, _authorization(router))
+        )
+    return OutletDelivery(run, settings, _outlet(router, run), folder(router))
 
 
 def folder(router: Prometheus) -> Path | None:
@@ -49,11 +51,11 @@ def folder(router: Prometheus) -> Path | None:
 
 def _outlet(router: Prometheus, run: muxly.Run) -> Outlet:
     if router.textfile is not None:
-        return Textfile(router.textfile.absolute(), run.token)
+        return TextfileOutlet(router.textfile.absolute(), run.token)
     if router.listen is not None:
-        return _listening(router, run, Address(*names.address(router.listen)))
+        return _listening(router, run, ListenAddress(*names.address(router.listen)))
     assert router.pushgateway is not None
-    return Pushgateway(
+    return PushgatewayOutlet(
         _client(router, router.pushgateway, run, "pushgateway"),
         router.pushgateway,
         _authorization(router),
@@ -63,7 +65,7 @@ def _outlet(router: Prometheus, run: muxly.Run) -> Outlet:
     )
 
 
-def _listening(router: Prometheus, run: muxly.Run, address: Address) -> Listening:
+def _listening(router: Prometheus, run: muxly.Run, address: ListenAddress) -> EndpointOutlet:
     wanted = _authorization(router)
     local = _is_local(address.host)
     if not local and run.guarded:
@@ -76,7 +78,7 @@ def _listening(router: Prometheus, run: muxly.Run, address: Address) -> Listenin
             f"{address} is open to the network; say with `bearer` or `basic` who may read, or listen at 127.0.0.1",
             path=("listen",),
         )
-    endpoint = run.shared(f"muxly_routers.prometheus {address}", lambda: Endpoint(address, wanted))
+    endpoint = run.shared(f"muxly_routers.prometheus {address}", lambda: ScrapeEndpoint(address, wanted))
     if not endpoint.asks_for(wanted):
         raise muxly.ConfigurationError(
             f"another route listens at {address} with other `bearer` or `basic`; give both the same, or choose another "
@@ -85,7 +87,7 @@ def _listening(router: Prometheus, run: muxly.Run, address: Address) -> Listenin
         )
     if router.operations:
         endpoint.operations = operations.of_all_runs()
-    return Listening(endpoint, router.expire_seconds)
+    return EndpointOutlet(endpoint, router.expire_seconds)
 
 
 def _is_local(host: str) -> bool:
@@ -105,14 +107,14 @@ def _authorization(router: Prometheus) -> muxly.Secret | None:
     return None
 
 
-def _client(router: Prometheus, url: muxly.Secret, run: muxly.Run, option: str) -> Client:
+def _client(router: Prometheus, url: muxly.Secret, run: muxly.Run, option: str) -> HttpClient:
     with needs("prometheus"):
-        from muxly_routers._http.client import Client, Limits
+        from muxly_routers._http.client import HttpClient, HttpLimits
     from muxly_routers._http.egress import Guard
 
-    limits = Limits(total_seconds=router.timeout_seconds)
+    limits = HttpLimits(total_seconds=router.timeout_seconds)
     try:
-        return Client(url.reveal(), limits=limits, tls=router.tls, guard=Guard.of_machine(on=run.guarded))
+        return HttpClient(url.reveal(), limits=limits, tls=router.tls, guard=Guard.of_machine(on=run.guarded))
     except muxly.ConfigurationError as error:
         if error.path == ("url",):
             raise muxly.ConfigurationError(f"{option}: {error}", path=(option,)) from None

@@ -11,17 +11,17 @@ import muxly
 from muxly_routers._files import layout
 from muxly_routers._files.failures import check_folder
 from muxly_routers.prometheus import files
-from muxly_routers.prometheus.exposition import Exposed, render
-from muxly_routers.prometheus.settings import Unit
+from muxly_routers.prometheus.exposition import MetricFamily, render
+from muxly_routers.prometheus.settings import StreamKey
 
-__all__ = ["Textfile"]
+__all__ = ["TextfileOutlet"]
 
 # The node exporter runs as a user of its own.
 _READABLE = 0o644
 
 
 @frozen
-class Textfile:
+class TextfileOutlet:
     """The collector's folder.
 
     Args:
@@ -32,7 +32,7 @@ class Textfile:
     folder: Path
     token: int
 
-    def publish(self, unit: Unit, exposed: Sequence[Exposed]) -> None:
+    def publish(self, unit: StreamKey, exposed: Sequence[MetricFamily]) -> None:
         """Show these series of a stream, and no others."""
         content = render(exposed, "text", times=False)
         files.replace(self.folder / file_name(unit), content, mode=_READABLE, token=self.token)
@@ -45,7 +45,7 @@ class Textfile:
         """Nothing is held."""
 
 
-def file_name(unit: Unit) -> str:
+def file_name(unit: StreamKey) -> str:
     """The name of a stream's file; of streams whose names differ they differ, whatever they are called."""
     parts = [unit.pipeline, *([unit.route] if unit.route else []), unit.stream]
     return f"{'.'.join(layout.slug(part).replace('.', '~') for part in parts)}.prom"

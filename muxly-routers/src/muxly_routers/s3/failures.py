@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import muxly
 from muxly_routers import _reaching
 from muxly_routers._http import retry_after
-from muxly_routers._http.hidden import Hidden
+from muxly_routers._http.hidden import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ _NEXT_STEP = {
     "QuotaExceeded": "make room there; the next run delivers what is pending",
     "XMinioStorageFull": "make room there; the next run delivers what is pending",
 }
-_HARMLESS = Hidden()
+_HARMLESS = Redaction()
 # Longer than is waited for at once: only the runner's next attempt has new credentials.
 _RENEWED_SECONDS = 5.0
 _EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}

@@ -15,8 +15,8 @@ import muxly
 from muxly_routers._extras import needs
 from muxly_routers.slack import errors
 from muxly_routers.slack.checks import url_problem
-from muxly_routers.slack.client import Answer, ThreadGoneError, UnansweredError, Wire
-from muxly_routers.slack.destination import Part, Seen
+from muxly_routers.slack.client import SlackAnswer, SlackConnection, ThreadGoneError, UnansweredError
+from muxly_routers.slack.destination import MessageKey, PostedMessages
 
 with needs("slack"):
     from slack_sdk import WebClient
@@ -25,9 +25,9 @@ with needs("slack"):
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from muxly_routers.slack.message import Message
+    from muxly_routers.slack.message import SlackMessage
 
-__all__ = ["Bot"]
+__all__ = ["SlackBot"]
 
 # docs.slack.dev/messaging/message-metadata
 _EVENT_TYPE = "muxly_delivery"
@@ -36,7 +36,7 @@ _UNREADABLE = {"missing_scope", "not_in_channel", "not_allowed_token_type", "met
 _UNNAMED_BOT = "the bot"
 
 
-class Bot:
+class SlackBot:
     """A bot's token and one channel.
 
     Args:
@@ -46,12 +46,12 @@ class Bot:
         channel: The channel's id.
     """
 
-    def __init__(self, wire: Wire, *, token: muxly.Secret, base_url: str, channel: str) -> None:
+    def __init__(self, wire: SlackConnection, *, token: muxly.Secret, base_url: str, channel: str) -> None:
         self.key = f"{urlsplit(base_url).netloc}:{channel}"
         self._wire, self._channel = wire, channel
-        self._client = _Client(wire, token=token.reveal(), base_url=base_url)
+        self._client = _SlackWebClient(wire, token=token.reveal(), base_url=base_url)
 
-    def post(self, message: Message, part: Part, *, thread: str | None) -> str | None:
+    def post(self, message: SlackMessage, part: MessageKey, *, thread: str | None) -> str | None:
         """Post a message with its metadata."""
         payload = {"delivery": part.delivery, "part": part.name, "stream": part.stream, "run": part.run}
         answer = self._call(
@@ -91,9 +91,9 @@ class Bot:
         if answer.status != 200:
             raise muxly.RetryableError(f"the upload of a file: Slack answers {answer.status}")
 
-    def seen(self, part: Part, *, since: float, threads: bool, thread: str | None) -> Seen | str:
+    def seen(self, part: MessageKey, *, since: float, threads: bool, thread: str | None) -> PostedMessages | str:
         """Look in the channel's history, and in the threads that may hold messages of the delivery."""
-        found, where = Seen(), {thread} if thread else set()
+        found, where = PostedMessages(), {thread} if thread else set()
         parent = None
         try:
             for one in self._pages("conversations.history", oldest=f"{since:.6f}", inclusive=True):
@@ -107,9 +107,9 @@ class Bot:
                 self._look_in_thread(found, ts, part.delivery, since)
         except _UnreadableError as error:
             return str(error)
-        return Seen(found.parts, found.files, parent)
+        return PostedMessages(found.parts, found.files, parent)
 
-    def _look_in_thread(self, found: Seen, thread: str, delivery: str, since: float) -> None:
+    def _look_in_thread(self, found: PostedMessages, thread: str, delivery: str, since: float) -> None:
         try:
             for one in self._pages("conversations.replies", ts=thread, oldest=f"{since:.6f}", inclusive=True):
                 _take(found, one, _payload(one), delivery)
@@ -167,7 +167,7 @@ class Bot:
             raise _UnreadableError(str(error)) from None
         raise error from None
 
-    def _bot_name(self, answer: Answer) -> str:
+    def _bot_name(self, answer: SlackAnswer) -> str:
         """The bot's name where a message tells somebody to invite it."""
         if not any(word in answer.body for word in ("not_in_channel", "channel_not_found")):
             return _UNNAMED_BOT
@@ -181,16 +181,16 @@ class _UnreadableError(Exception):
     """The bot may not read the channel; the message says why."""
 
 
-class _Client(WebClient):
+class _SlackWebClient(WebClient):
     """slack-sdk's client, whose requests go over our wire; it retries nothing and logs nothing."""
 
-    def __init__(self, wire: Wire, *, token: str, base_url: str) -> None:
+    def __init__(self, wire: SlackConnection, *, token: str, base_url: str) -> None:
         # Its own logger is at level 0, at which the SDK writes out whole requests.
         silent = logging.getLogger(f"{__name__}.sdk")
         silent.setLevel(logging.CRITICAL + 1)
         super().__init__(token=token, base_url=base_url, retry_handlers=[], logger=silent)
         self._wire = wire
-        self.answered = Answer(0, {}, "")
+        self.answered = SlackAnswer(0, {}, "")
 
     def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:
         method = urlsplit(url).path.rsplit("/", 1)[-1]
@@ -203,7 +203,7 @@ class _Client(WebClient):
         return {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
 
 
-def _take(found: Seen, message: dict[str, Any], payload: dict[str, Any], delivery: str) -> None:
+def _take(found: PostedMessages, message: dict[str, Any], payload: dict[str, Any], delivery: str) -> None:
     """Remember a message, if it is of the delivery, and the names of its files."""
     if payload.get("delivery") == delivery:
         found.parts.setdefault(str(payload.get("part")), str(message["ts"]))

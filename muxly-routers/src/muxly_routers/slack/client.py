@@ -18,13 +18,13 @@ from attrs import define, field, frozen
 import muxly
 from muxly_routers import _reaching
 from muxly_routers._http import egress
-from muxly_routers._http.hidden import Hidden
+from muxly_routers._http.hidden import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from urllib.parse import SplitResult
 
-__all__ = ["Answer", "ThreadGoneError", "UnansweredError", "Wire"]
+__all__ = ["SlackAnswer", "ThreadGoneError", "UnansweredError", "SlackConnection"]
 
 ANSWER_LIMIT_BYTES = 8 << 20
 # Slack needs a moment before a message that it took without saying so is in the history.
@@ -47,7 +47,7 @@ class ThreadGoneError(muxly.RetryableError):
 
 
 @frozen
-class Answer:
+class SlackAnswer:
     """What came back.
 
     Args:
@@ -60,7 +60,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: str
-    hidden: Hidden = field(factory=Hidden)
+    hidden: Redaction = field(factory=Redaction)
 
 
 class _NotSentError(OSError):
@@ -68,7 +68,7 @@ class _NotSentError(OSError):
 
 
 @define(eq=False)
-class Wire:
+class SlackConnection:
     """Makes requests.
 
     Args:
@@ -79,12 +79,12 @@ class Wire:
 
     timeout_seconds: float
     guarded: bool = False
-    hidden: Hidden = field(factory=Hidden)
+    hidden: Redaction = field(factory=Redaction)
     _active: list[socket.socket] = field(factory=list, init=False)
     _late: threading.Event = field(factory=threading.Event, init=False)
     _opener: OpenerDirector | None = field(default=None, init=False)
 
-    def send(self, request: Request, *, what: str, size: int = 0) -> Answer:
+    def send(self, request: Request, *, what: str, size: int = 0) -> SlackAnswer:
         """Make a request.
 
         Args:
@@ -109,7 +109,7 @@ class Wire:
                 if self._late.is_set():  # what was cut off looks like an answer that ended
                     raise TimeoutError
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, headers, body.decode("utf-8", "replace"), self.hidden)
+                return SlackAnswer(response.status, headers, body.decode("utf-8", "replace"), self.hidden)
         except (OSError, http.client.HTTPException) as error:
             raise _told(error, what, urlsplit(request.full_url), late=self._late.is_set()) from None
         finally:
@@ -136,7 +136,7 @@ class Wire:
             self._opener = OpenerDirector()
             # A proxy would look the name up again, past the guard.
             proxies = ProxyHandler({}) if self.guarded else ProxyHandler()
-            for one in (proxies, _Plain(self._connect), _Secure(self._connect), _AsItIs()):
+            for one in (proxies, _PlainOpener(self._connect), _SecureOpener(self._connect), _EveryStatus()):
                 self._opener.add_handler(one)
         return self._opener
 
@@ -165,7 +165,7 @@ class Wire:
         raise problem
 
 
-class _AsItIs(HTTPErrorProcessor):
+class _EveryStatus(HTTPErrorProcessor):
     """Answers of every status are answers, redirects too."""
 
     def http_response(self, request: Any, response: Any) -> Any:
@@ -174,7 +174,7 @@ class _AsItIs(HTTPErrorProcessor):
     https_response = http_response
 
 
-class _Checked(http.client.HTTPConnection):
+class _CheckedConnection(http.client.HTTPConnection):
     """A connection to a checked address; before it is whole, with TLS and a proxy's tunnel, nothing is sent."""
 
     def connect(self) -> None:
@@ -186,11 +186,11 @@ class _Checked(http.client.HTTPConnection):
             raise _NotSentError(error.strerror or type(error).__name__) from error
 
 
-class _CheckedSecure(_Checked, http.client.HTTPSConnection):
+class _CheckedSecureConnection(_CheckedConnection, http.client.HTTPSConnection):
     """The same, over TLS."""
 
 
-def _connecting(kind: type[_Checked], connect: Callable[..., socket.socket]) -> Callable[..., Any]:
+def _connecting(kind: type[_CheckedConnection], connect: Callable[..., socket.socket]) -> Callable[..., Any]:
     def make(host: str, **options: Any) -> http.client.HTTPConnection:
         made = kind(host, **options)
         made._create_connection = connect  # type: ignore[attr-defined]
@@ -199,19 +199,19 @@ def _connecting(kind: type[_Checked], connect: Callable[..., socket.socket]) -> 
     return make
 
 
-class _Plain(HTTPHandler):
+class _PlainOpener(HTTPHandler):
     def __init__(self, connect: Callable[..., socket.socket]) -> None:
         super().__init__()
-        self._make = _connecting(_Checked, connect)
+        self._make = _connecting(_CheckedConnection, connect)
 
     def http_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(self._make, req)
 
 
-class _Secure(HTTPSHandler):
+class _SecureOpener(HTTPSHandler):
     def __init__(self, connect: Callable[..., socket.socket]) -> None:
         super().__init__(context=ssl.create_default_context())
-        self._make = _connecting(_CheckedSecure, connect)
+        self._make = _connecting(_CheckedSecureConnection, connect)
 
     def https_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(self._make, req, context=self._context)  # type: ignore[attr-defined]

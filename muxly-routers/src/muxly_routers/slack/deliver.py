@@ -11,8 +11,8 @@ import muxly
 from muxly_routers._formats import Csv, Encoding, Parquet, resolve
 from muxly_routers._rows import rows
 from muxly_routers._templates.streams import check_fields
-from muxly_routers.slack.digest import DigestLook, Gathered, digest
-from muxly_routers.slack.observer import Rules, State, decide
+from muxly_routers.slack.digest import DigestContent, DigestLayout, digest
+from muxly_routers.slack.observer import ReportRules, State, decide
 from muxly_routers.slack.report_messages import held_message, telling_message
 from muxly_routers.slack.reports import columns_problem, reports
 
@@ -47,7 +47,7 @@ def post_records(delivery: muxly.Delivery, outbox: Outbox, template: MessageTemp
 
 
 def post_digest(
-    delivery: muxly.Delivery, outbox: Outbox, look: DigestLook, run: muxly.Run, encoding: Encoding | None
+    delivery: muxly.Delivery, outbox: Outbox, look: DigestLayout, run: muxly.Run, encoding: Encoding | None
 ) -> None:
     """Post what the delivery holds, and attach it as a file where the look says so."""
     with ExitStack() as stack:
@@ -61,14 +61,14 @@ def post_digest(
             "run": run.id,
         }
         facts |= {"records": count, "count": f"{count:,} record{'s' if count > 1 else ''}"}
-        gathered = Gathered(facts=facts, columns=_columns(delivery.schema, look), first=first, file=name)
+        gathered = DigestContent(facts=facts, columns=_columns(delivery.schema, look), first=first, file=name)
         start = delivery.delivered
         ts = outbox.post(digest(gathered, look), f"digest {start}")
         if file is not None and name is not None:
             outbox.attach(file, file.seek(0, 2), name, under=ts)
 
 
-def post_reports(delivery: muxly.Delivery, outbox: Outbox, rules: Rules, now: datetime) -> State:
+def post_reports(delivery: muxly.Delivery, outbox: Outbox, rules: ReportRules, now: datetime) -> State:
     """Post what is to be told of the runs in a delivery of ``run_events``; what to remember of it."""
     problem = columns_problem(delivery.schema)
     if problem is not None:
@@ -109,7 +109,7 @@ def _filled(delivery: muxly.Delivery) -> Iterator[pa.RecordBatch]:
     return (batch for batch in delivery.batches() if batch.num_rows)
 
 
-def _columns(schema: pa.Schema, look: DigestLook) -> list[str]:
+def _columns(schema: pa.Schema, look: DigestLayout) -> list[str]:
     names = list(schema.names)
     unknown = [one for one in look.columns if one not in names]
     if unknown:

@@ -7,13 +7,13 @@ from typing import IO, TYPE_CHECKING, Protocol
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from muxly_routers.slack.message import Message
+    from muxly_routers.slack.message import SlackMessage
 
-__all__ = ["Destination", "Part", "Seen"]
+__all__ = ["MessageDestination", "MessageKey", "PostedMessages"]
 
 
 @frozen(kw_only=True)
-class Part:
+class MessageKey:
     """Which message of which delivery one is; kept with it at Slack, so that it is found again.
 
     Args:
@@ -30,7 +30,7 @@ class Part:
 
 
 @frozen
-class Seen:
+class PostedMessages:
     """What of a delivery is at Slack already.
 
     Args:
@@ -44,13 +44,13 @@ class Seen:
     parent: str | None = None
 
 
-class Destination(Protocol):
+class MessageDestination(Protocol):
     """Posts, and looks up what was posted."""
 
     key: str
     """Names the channel, for what is shared by all who post there; no secret."""
 
-    def post(self, message: Message, part: Part, *, thread: str | None) -> str | None:
+    def post(self, message: SlackMessage, part: MessageKey, *, thread: str | None) -> str | None:
         """Post a message; its time stamp, where the destination tells it.
 
         Raises:
@@ -61,7 +61,7 @@ class Destination(Protocol):
     def attach(self, file: IO[bytes], size: int, name: str, *, thread: str | None) -> None:
         """Upload a file and show it."""
 
-    def seen(self, part: Part, *, since: float, threads: bool, thread: str | None) -> Seen | str:
+    def seen(self, part: MessageKey, *, since: float, threads: bool, thread: str | None) -> PostedMessages | str:
         """What is there of the delivery; or why that cannot be found out.
 
         Args:

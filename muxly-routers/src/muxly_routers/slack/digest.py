@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import field, frozen
 
 from muxly_routers.slack import table
-from muxly_routers.slack.message import Message, context, header
+from muxly_routers.slack.message import SlackMessage, context, header
 from muxly_routers.slack.text import escape, line
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from muxly_routers._templates import Template
 
-__all__ = ["DigestLook", "Gathered", "digest"]
+__all__ = ["DigestLayout", "DigestContent", "digest"]
 
 
 @frozen(kw_only=True)
-class DigestLook:
+class DigestLayout:
     """How the message looks.
 
     Args:
@@ -36,7 +36,7 @@ class DigestLook:
 
 
 @frozen(kw_only=True)
-class Gathered:
+class DigestContent:
     """What a delivery holds, as far as the message needs it.
 
     Args:
@@ -53,7 +53,7 @@ class Gathered:
     file: str | None = None
 
 
-def digest(gathered: Gathered, look: DigestLook) -> Message:
+def digest(gathered: DigestContent, look: DigestLayout) -> SlackMessage:
     """The message of a delivery."""
     title = str(look.title.render(gathered.facts, escape=escape))
     blocks = [header(title)]
@@ -61,10 +61,10 @@ def digest(gathered: Gathered, look: DigestLook) -> Message:
         draw = table.block if look.layout == "block" else table.monospaced
         blocks.append(draw(gathered.columns, gathered.first))
     blocks.append(context(_below(gathered)))
-    return Message(title, blocks)
+    return SlackMessage(title, blocks)
 
 
-def _below(gathered: Gathered) -> str:
+def _below(gathered: DigestContent) -> str:
     """The line under the table."""
     records, shown, facts = gathered.facts["records"], len(gathered.first), gathered.facts
     parts = [f"the first {shown} of {records:,}"] if 0 < shown < records else []

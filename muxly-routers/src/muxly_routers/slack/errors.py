@@ -12,7 +12,7 @@ from muxly_routers.slack.client import UnansweredError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from muxly_routers.slack.client import Answer
+    from muxly_routers.slack.client import SlackAnswer
 
 __all__ = ["RateLimitedError", "of_api", "of_webhook"]
 
@@ -75,7 +75,7 @@ class RateLimitedError(muxly.RetryableError):
     """Slack took nothing, and says when it may."""
 
 
-def of_api(answer: Answer, what: str, *, channel: str, bot: str) -> tuple[str, muxly.MuxlyError]:
+def of_api(answer: SlackAnswer, what: str, *, channel: str, bot: str) -> tuple[str, muxly.MuxlyError]:
     """The word and the error of an answer of the Web API that is no success.
 
     Args:
@@ -99,7 +99,7 @@ def of_api(answer: Answer, what: str, *, channel: str, bot: str) -> tuple[str, m
     return word, _refused(word, what, facts, shown(word), f" ({details})" if details else "")
 
 
-def of_webhook(answer: Answer, what: str) -> muxly.MuxlyError:
+def of_webhook(answer: SlackAnswer, what: str) -> muxly.MuxlyError:
     """The error of an answer of an incoming webhook that is no success; its body is one word."""
     word = answer.body.strip()
     said = f"{what} answers {answer.status} {answer.hidden.shown(word)[:60]}".rstrip()
@@ -125,7 +125,7 @@ def _refused(word: str, what: str, facts: Mapping[str, str], shown: str, details
     )
 
 
-def _limited(answer: Answer, what: str) -> RateLimitedError:
+def _limited(answer: SlackAnswer, what: str) -> RateLimitedError:
     seconds = retry_after.seconds(answer.headers.get("retry-after"))
     said = "" if seconds is None else f" for {seconds:g} s"
     return RateLimitedError(f"{what}: Slack asks to wait{said}", retry_after=seconds)

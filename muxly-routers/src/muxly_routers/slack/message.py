@@ -11,7 +11,7 @@ from muxly_routers.slack.text import shortened
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Message", "context", "header", "section"]
+__all__ = ["SlackMessage", "context", "header", "section"]
 
 Block = dict[str, Any]
 
@@ -32,7 +32,7 @@ def _fitted(blocks: Iterable[Block]) -> tuple[Block, ...]:
 
 
 @frozen
-class Message:
+class SlackMessage:
     """What is posted: blocks, and the text of notifications; or a text alone.
 
     Args:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
-from muxly_routers.slack.reports import LEVELS, Happening, Report, fingerprint, same_words
+from muxly_routers.slack.reports import LEVELS, ReportedEvent, RunReport, fingerprint, same_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from muxly_routers.slack.quiet_hours import QuietTime
+    from muxly_routers.slack.quiet_hours import QuietPeriod
 
-__all__ = ["Decision", "Rules", "State", "Telling", "decide"]
+__all__ = ["ReportDecision", "ReportRules", "State", "RunNotification", "decide"]
 
 State = dict[str, Any]
 _MOST_HELD, _MOST_TOLD = 200, 500
@@ -22,7 +22,7 @@ HELD = "held"
 
 
 @frozen(kw_only=True)
-class Rules:
+class ReportRules:
     """What the user wants to hear.
 
     Args:
@@ -36,12 +36,12 @@ class Rules:
     kinds: frozenset[str]
     notices: str = "warning"
     repeat: timedelta = timedelta(hours=6)
-    quiet: QuietTime | None = None
+    quiet: QuietPeriod | None = None
     through: str | None = "error"
 
 
 @frozen(kw_only=True)
-class Telling:
+class RunNotification:
     """What one message says of a run.
 
     Args:
@@ -54,17 +54,17 @@ class Telling:
         failures: How many runs had it.
     """
 
-    report: Report
+    report: RunReport
     kind: str
     level: str
-    happenings: tuple[Happening, ...]
+    happenings: tuple[ReportedEvent, ...]
     unsaid: int = 0
     since: datetime | None = None
     failures: int = 0
 
 
 @frozen(kw_only=True)
-class Decision:
+class ReportDecision:
     """What to post, and what to remember.
 
     Args:
@@ -75,13 +75,13 @@ class Decision:
         state: JSON values, for the next decision.
     """
 
-    tellings: tuple[Telling, ...]
+    tellings: tuple[RunNotification, ...]
     held: tuple[dict[str, str], ...] = ()
     held_more: int = 0
     first_held: int | None = None
     state: State = field(factory=dict)
 
-    def done_with(self, telling: Telling) -> int | None:
+    def done_with(self, telling: RunNotification) -> int | None:
         """How many records need no other attempt when this message is posted; None = that is not known yet.
 
         What is held back and what is to be remembered is kept only with the end of the delivery.
@@ -92,7 +92,9 @@ class Decision:
         return upto
 
 
-def decide(reports: Iterable[Report], state: State, rules: Rules, now: datetime, *, told: int = 0) -> Decision:
+def decide(
+    reports: Iterable[RunReport], state: State, rules: ReportRules, now: datetime, *, told: int = 0
+) -> ReportDecision:
     """Decide what to post.
 
     Args:
@@ -102,8 +104,8 @@ def decide(reports: Iterable[Report], state: State, rules: Rules, now: datetime,
         now: The time, with a time zone.
         told: Reports of the first so many records were posted by an attempt that broke off.
     """
-    memory = _Memory.of(state, rules, now)
-    tellings: list[Telling] = []
+    memory = _ReportMemory.of(state, rules, now)
+    tellings: list[RunNotification] = []
     first_held = None
     quiet = rules.quiet is not None and rules.quiet.holds(now)
     for report in reports:
@@ -116,18 +118,20 @@ def decide(reports: Iterable[Report], state: State, rules: Rules, now: datetime,
         else:
             tellings.append(telling)
     held, more = ((), 0) if quiet else memory.release()
-    return Decision(tellings=tuple(tellings), held=held, held_more=more, first_held=first_held, state=memory.state())
+    return ReportDecision(
+        tellings=tuple(tellings), held=held, held_more=more, first_held=first_held, state=memory.state()
+    )
 
 
-def _goes_through(telling: Telling, rules: Rules) -> bool:
+def _goes_through(telling: RunNotification, rules: ReportRules) -> bool:
     return rules.through is not None and LEVELS[telling.level] >= LEVELS[rules.through]
 
 
 @frozen
-class _Memory:
+class _ReportMemory:
     """What was told before."""
 
-    rules: Rules
+    rules: ReportRules
     now: datetime
     failing: dict[str, dict[str, Any]]
     noticed: dict[str, str]
@@ -135,7 +139,7 @@ class _Memory:
     more: list[int]
 
     @classmethod
-    def of(cls, state: State, rules: Rules, now: datetime) -> _Memory:
+    def of(cls, state: State, rules: ReportRules, now: datetime) -> _ReportMemory:
         held = list(state.get(HELD, ()))
         failing = {name: dict(one) for name, one in state.get("failing", {}).items()}
         return cls(rules, now, failing, dict(state.get("noticed", {})), held, [int(state.get("held_more", 0))])
@@ -149,7 +153,7 @@ class _Memory:
         fresh = {key: at for key, at in told.items() if not self._is_due(at)}
         return dict(sorted(fresh.items(), key=lambda one: one[1])[-_MOST_TOLD:])
 
-    def telling(self, report: Report) -> Telling | None:
+    def telling(self, report: RunReport) -> RunNotification | None:
         """What is told of a run; None if nothing is."""
         trouble = self._trouble(report) if report.trouble else self._recovery(report)
         others = (*self._schemas(report), *self._notices(report))
@@ -159,9 +163,9 @@ class _Memory:
             return None
         kind = "schema_changed" if any(one.event == "schema_changed" for one in others) else "notice"
         level = max((one.level for one in others), key=LEVELS.__getitem__)
-        return Telling(report=report, kind=kind, level=level, happenings=others)
+        return RunNotification(report=report, kind=kind, level=level, happenings=others)
 
-    def _trouble(self, report: Report) -> Telling | None:
+    def _trouble(self, report: RunReport) -> RunNotification | None:
         kind = str(report.trouble)
         known = self.failing.setdefault(
             report.pipeline, {"since": report.at.isoformat(), "failures": 0, "unsaid": 0, "told": {}}
@@ -175,7 +179,7 @@ class _Memory:
             return None
         unsaid = known["unsaid"]
         known |= {"told": {**told, same: self.now.isoformat()}, "unsaid": 0}
-        return Telling(
+        return RunNotification(
             report=report,
             kind=kind,
             level="error" if kind == "failed" else "warning",
@@ -185,7 +189,7 @@ class _Memory:
             failures=known["failures"],
         )
 
-    def _recovery(self, report: Report) -> Telling | None:
+    def _recovery(self, report: RunReport) -> RunNotification | None:
         """The first success after trouble, whether we were told of it or only the run knows."""
         if report.outcome != "succeeded":
             return None
@@ -195,12 +199,14 @@ class _Memory:
             return None
         since = None if known is None else datetime.fromisoformat(known["since"])
         failures = 0 if known is None else int(known["failures"])
-        return Telling(report=report, kind="recovered", level="info", happenings=(), since=since, failures=failures)
+        return RunNotification(
+            report=report, kind="recovered", level="info", happenings=(), since=since, failures=failures
+        )
 
-    def _schemas(self, report: Report) -> tuple[Happening, ...]:
+    def _schemas(self, report: RunReport) -> tuple[ReportedEvent, ...]:
         return report.of("schema_changed") if "schema_changed" in self.rules.kinds else ()
 
-    def _notices(self, report: Report) -> list[Happening]:
+    def _notices(self, report: RunReport) -> list[ReportedEvent]:
         """The notices that are serious enough and were not told lately."""
         if "notice" not in self.rules.kinds:
             return []
@@ -216,7 +222,7 @@ class _Memory:
     def _is_due(self, told_at: str) -> bool:
         return self.now - datetime.fromisoformat(told_at) >= self.rules.repeat
 
-    def hold(self, telling: Telling) -> None:
+    def hold(self, telling: RunNotification) -> None:
         """Keep a message for later, in short."""
         if len(self.held) >= _MOST_HELD:
             self.more[0] += 1

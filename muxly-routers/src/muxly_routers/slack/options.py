@@ -10,13 +10,13 @@ import attrs
 import muxly
 
 if TYPE_CHECKING:
-    from muxly_routers.slack.digest import DigestLook
-    from muxly_routers.slack.observer import Rules
-    from muxly_routers.slack.quiet_hours import QuietTime
+    from muxly_routers.slack.digest import DigestLayout
+    from muxly_routers.slack.observer import ReportRules
+    from muxly_routers.slack.quiet_hours import QuietPeriod
 
 __all__ = ["Digest", "QuietHours", "RunEvents"]
 
-Kind = Literal["failed", "partial", "delivery_failed", "recovered", "schema_changed", "notice"]
+ReportKind = Literal["failed", "partial", "delivery_failed", "recovered", "schema_changed", "notice"]
 _TITLE = "{stream}: {count}"
 _TITLE_FACTS = {"stream": "deals", "pipeline": "crm", "route": "sales", "run": "01J", "records": 1, "count": "1 record"}
 
@@ -68,12 +68,12 @@ class Digest(muxly.Options):
         "A table as Slack draws it, or text in a code block for clients that draw none.", default="block"
     )
 
-    def look(self) -> DigestLook:
+    def look(self) -> DigestLayout:
         """The same as a value."""
         from muxly_routers._templates import Template
-        from muxly_routers.slack.digest import DigestLook
+        from muxly_routers.slack.digest import DigestLayout
 
-        return DigestLook(
+        return DigestLayout(
             title=Template.parse(self.title),
             rows=self.rows,
             columns=tuple(self.columns),
@@ -93,17 +93,17 @@ class QuietHours(muxly.Options):
         "Reports that are posted all the same: failed runs; also those that are behind; none.", default="error"
     )
 
-    def quiet_time(self) -> QuietTime:
+    def quiet_time(self) -> QuietPeriod:
         """The same as a value."""
-        from muxly_routers.slack.quiet_hours import QuietTime, clock_time, zone
+        from muxly_routers.slack.quiet_hours import QuietPeriod, clock_time, zone
 
-        return QuietTime(clock_time(self.start), clock_time(self.end), zone(self.time_zone))
+        return QuietPeriod(clock_time(self.start), clock_time(self.end), zone(self.time_zone))
 
 
 class RunEvents(muxly.Options):
     """What is reported on runs, from the records of the stream run_events."""
 
-    report: list[Kind] = muxly.option("Kinds of reports.", factory=lambda: list(get_args(Kind)))
+    report: list[ReportKind] = muxly.option("Kinds of reports.", factory=lambda: list(get_args(ReportKind)))
     notices: Literal["info", "warning", "error"] = muxly.option("Least level of notices.", default="warning")
     repeat_seconds: float = muxly.option(
         "The same failure or notice is told again only after so long, with how often it came.",
@@ -114,12 +114,12 @@ class RunEvents(muxly.Options):
         "When reports are held back, to be told in one message by the first delivery after.", default=None
     )
 
-    def rules(self) -> Rules:
+    def rules(self) -> ReportRules:
         """The same as a value."""
-        from muxly_routers.slack.observer import Rules
+        from muxly_routers.slack.observer import ReportRules
 
         hours = self.quiet_hours
-        return Rules(
+        return ReportRules(
             kinds=frozenset(self.report),
             notices=self.notices,
             repeat=timedelta(seconds=self.repeat_seconds),

@@ -12,16 +12,16 @@ import muxly
 from muxly.retry import RateBucket
 from muxly_routers._ulids import made_at_ms
 from muxly_routers.slack.client import ThreadGoneError, UnansweredError
-from muxly_routers.slack.destination import Part, Seen
+from muxly_routers.slack.destination import MessageKey, PostedMessages
 from muxly_routers.slack.errors import RateLimitedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from muxly_routers.slack.destination import Destination
-    from muxly_routers.slack.message import Message
+    from muxly_routers.slack.destination import MessageDestination
+    from muxly_routers.slack.message import SlackMessage
 
-__all__ = ["Manner", "Outbox", "is_new"]
+__all__ = ["PostingRules", "Outbox", "is_new"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ _LONGEST_WAIT_SECONDS, _MOST_WAITS = 60.0, 5
 
 
 @frozen(kw_only=True)
-class Manner:
+class PostingRules:
     """How messages are posted.
 
     Args:
@@ -56,7 +56,9 @@ class Outbox:
         manner: How.
     """
 
-    def __init__(self, run: muxly.Run, destination: Destination, delivery: muxly.Delivery, manner: Manner) -> None:
+    def __init__(
+        self, run: muxly.Run, destination: MessageDestination, delivery: muxly.Delivery, manner: PostingRules
+    ) -> None:
         self._run, self._destination, self._delivery, self._manner = run, destination, delivery, manner
         rate = manner.messages_per_second
         self._pace = run.shared(f"slack.pace:{destination.key}", lambda: RateBucket(rate))
@@ -65,9 +67,9 @@ class Outbox:
         self._open: dict[str, dict[str, str]] = run.shared("slack.open", dict)
         first = delivery.id not in self._open and is_new(delivery.id, run.started_at.timestamp(), time.time())
         self._posted = self._open.setdefault(delivery.id, {})
-        self._seen = Seen() if first else self._look_up()
+        self._seen = PostedMessages() if first else self._look_up()
 
-    def post(self, message: Message, name: str, *, upto: int | None = None) -> str | None:
+    def post(self, message: SlackMessage, name: str, *, upto: int | None = None) -> str | None:
         """Post a message, unless it is there already; its time stamp, if known.
 
         Args:
@@ -99,7 +101,7 @@ class Outbox:
     def attach(self, file: IO[bytes], size: int, name: str, *, under: str | None) -> None:
         """Upload a file into the thread of a message, unless it is there already."""
         if name not in self._seen.files:
-            read = cast("IO[bytes]", _WhileRunning(file, self._run))
+            read = cast("IO[bytes]", _StoppableFile(file, self._run))
             self._patiently(lambda: self._attach_once(read, size, name, self._thread or under))
 
     def done(self, before: Any) -> dict[str, Any]:
@@ -110,7 +112,7 @@ class Outbox:
             kept["thread"] = {"run": self._run.id, "ts": self._thread}
         return kept
 
-    def _post_once(self, message: Message, name: str) -> str | None:
+    def _post_once(self, message: SlackMessage, name: str) -> str | None:
         part = self._part(name)
         try:
             return self._destination.post(message, part, thread=self._thread)
@@ -154,14 +156,14 @@ class Outbox:
             told = f"{error}; the message counts as posted because on_ambiguous is drop and {why}"
             self._run.notice(muxly.Notice("slack_message_dropped", told, stream=self._delivery.stream.name))
 
-    def _look_up(self) -> Seen:
+    def _look_up(self) -> PostedMessages:
         """Find what of the delivery is at Slack already."""
         since = max(0.0, made_at_ms(self._delivery.id) / 1000 - _CLOCKS_SECONDS)
         threads, thread = self._manner.threads, self._thread or self._last_thread()
         seen = self._destination.seen(self._part(""), since=since, threads=threads, thread=thread)
         if isinstance(seen, str):
             self._tell_once(f"{seen}; a message of a delivery that is tried again may come twice")
-            return Seen()
+            return PostedMessages()
         if self._manner.threads and self._thread is None:
             self._thread = seen.parent
         return seen
@@ -172,8 +174,8 @@ class Outbox:
             told.add(message)
             self._run.notice(muxly.Notice("slack_not_looked_up", message, level="info"))
 
-    def _part(self, name: str) -> Part:
-        return Part(delivery=self._delivery.id, name=name, stream=self._delivery.stream.name, run=self._run.id)
+    def _part(self, name: str) -> MessageKey:
+        return MessageKey(delivery=self._delivery.id, name=name, stream=self._delivery.stream.name, run=self._run.id)
 
     def _kept_thread(self) -> dict[str, Any]:
         state = self._delivery.state
@@ -189,7 +191,7 @@ class Outbox:
 
 
 @frozen
-class _WhileRunning:
+class _StoppableFile:
     """A file that cannot be read on when the run stops, so that a long upload ends too."""
 
     file: IO[bytes]

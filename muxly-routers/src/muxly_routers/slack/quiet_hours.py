@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import frozen
 
-__all__ = ["QuietTime", "clock_time", "zone"]
+__all__ = ["QuietPeriod", "clock_time", "zone"]
 
 
 @frozen
-class QuietTime:
+class QuietPeriod:
     """From ``start`` up to, not including, ``end``; over midnight where ``end`` is the earlier one.
 
     Only the reading of the wall clock counts, so that a night on which the clock is moved is as

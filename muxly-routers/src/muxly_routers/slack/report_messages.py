@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from muxly_routers.slack.message import Message, context, header, section
+from muxly_routers.slack.message import SlackMessage, context, header, section
 from muxly_routers.slack.text import escape, line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from muxly_routers.slack.observer import Telling
-    from muxly_routers.slack.reports import Happening
+    from muxly_routers.slack.observer import RunNotification
+    from muxly_routers.slack.reports import ReportedEvent
 
 __all__ = ["held_message", "telling_message"]
 
@@ -37,7 +37,7 @@ _MOST_SAID, _MOST_HELD = 8, 40
 _SAID_CHARACTERS = 1_000
 
 
-def telling_message(telling: Telling) -> Message:
+def telling_message(telling: RunNotification) -> SlackMessage:
     """A message about one run."""
     report = telling.report
     title = f"{_SIGNS[telling.kind]} {_title(telling)}"
@@ -52,10 +52,10 @@ def telling_message(telling: Telling) -> Message:
         blocks.append(context(f"… and {left} more"))
     blocks.append(context(" · ".join(_facts(telling))))
     first = report.message or (telling.happenings[0].message if telling.happenings else "")
-    return Message(f"{title}: {escape(line(first, 200))}" if first else title, blocks)
+    return SlackMessage(f"{title}: {escape(line(first, 200))}" if first else title, blocks)
 
 
-def held_message(held: Sequence[dict[str, str]], more: int) -> Message:
+def held_message(held: Sequence[dict[str, str]], more: int) -> SlackMessage:
     """One message with what was held back while it was quiet."""
     count = len(held) + more
     title = f"🌙 While it was quiet: {count} message{'s' if count > 1 else ''}"
@@ -64,7 +64,7 @@ def held_message(held: Sequence[dict[str, str]], more: int) -> Message:
         lines.append(f"… and {left} more")
     # A section holds 3,000 characters, and a line at most 300.
     sections = [section("\n".join(lines[start : start + 8])) for start in range(0, len(lines), 8)]
-    return Message(title, [header(title), *sections])
+    return SlackMessage(title, [header(title), *sections])
 
 
 def _held_line(one: dict[str, str]) -> str:
@@ -74,7 +74,7 @@ def _held_line(one: dict[str, str]) -> str:
     return f"{sign} {_moment(one['at'])} *{title.format(pipeline=name)}*{said}"
 
 
-def _title(telling: Telling) -> str:
+def _title(telling: RunNotification) -> str:
     return _TITLES[telling.kind].format(pipeline=escape(line(telling.report.pipeline, 60)))
 
 
@@ -84,7 +84,7 @@ def _quoted(text: str) -> str:
     return "\n".join(f">{escape(one)}" for one in cut.splitlines())
 
 
-def _said(one: Happening) -> str:
+def _said(one: ReportedEvent) -> str:
     """A failed delivery, changed columns or a notice."""
     where = " / ".join(escape(line(part, 60)) for part in (one.route, one.stream) if part)
     if one.event == "schema_changed":
@@ -95,7 +95,7 @@ def _said(one: Happening) -> str:
     return f"{_LEVEL_SIGNS[one.level]} *{where}*: {said}" if where else f"{_LEVEL_SIGNS[one.level]} {said}"
 
 
-def _going_on(telling: Telling) -> str:
+def _going_on(telling: RunNotification) -> str:
     """Since when, and how often."""
     if telling.kind == "recovered":
         if telling.since is None:
@@ -108,7 +108,7 @@ def _going_on(telling: Telling) -> str:
     return f"Since {_moment(telling.since.isoformat())}: {telling.failures} runs in a row{unsaid}."
 
 
-def _facts(telling: Telling) -> list[str]:
+def _facts(telling: RunNotification) -> list[str]:
     report = telling.report
     read = [] if report.records is None else [f"{report.records:,} records read"]
     return [_moment(report.at.isoformat()), *read, f"run {escape(report.run)}"]

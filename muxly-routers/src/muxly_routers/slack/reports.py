@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["LEVELS", "Happening", "Level", "Report", "columns_problem", "fingerprint", "reports", "same_words"]
+__all__ = ["LEVELS", "ReportedEvent", "Level", "RunReport", "columns_problem", "fingerprint", "reports", "same_words"]
 
 Level = Literal["info", "warning", "error"]
 _COLUMNS = ("at", "event", "level", "message", "pipeline", "records", "route", "run", "stream")
@@ -27,7 +27,7 @@ _CHANGING = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}|0x[0-9a-f]+|\d+")
 
 
 @frozen(kw_only=True)
-class Happening:
+class ReportedEvent:
     """One event of a run, as far as it is told."""
 
     event: str
@@ -38,7 +38,7 @@ class Happening:
 
 
 @frozen(kw_only=True)
-class Report:
+class RunReport:
     """One run.
 
     Args:
@@ -61,9 +61,9 @@ class Report:
     message: str
     records: int | None
     recovered: str | None
-    happenings: tuple[Happening, ...]
+    happenings: tuple[ReportedEvent, ...]
 
-    def of(self, event: str) -> tuple[Happening, ...]:
+    def of(self, event: str) -> tuple[ReportedEvent, ...]:
         """The happenings of one kind."""
         return tuple(one for one in self.happenings if one.event == event)
 
@@ -88,7 +88,7 @@ def columns_problem(schema: pa.Schema) -> str | None:
     return None
 
 
-def reports(records: Iterable[Mapping[str, Any]]) -> list[Report]:
+def reports(records: Iterable[Mapping[str, Any]]) -> list[RunReport]:
     """One report for each run, in the order of the records.
 
     Args:
@@ -99,7 +99,7 @@ def reports(records: Iterable[Mapping[str, Any]]) -> list[Report]:
     return [_report(str(pipeline), str(run), list(events)) for (pipeline, run), events in runs]
 
 
-def fingerprint(report: Report) -> str:
+def fingerprint(report: RunReport) -> str:
     """What makes two failures of a pipeline the same: kind, routes, streams and words, without numbers."""
     parts = {f"{one.route}/{one.stream}: {one.message}" for one in report.of("delivery_failed")}
     return same_words(" | ".join([str(report.trouble), report.message, *sorted(parts)]))
@@ -110,11 +110,11 @@ def same_words(text: str) -> str:
     return text_hash(_CHANGING.sub("#", text), size=8)
 
 
-def _report(pipeline: str, run: str, events: list[tuple[int, Mapping[str, Any]]]) -> Report:
+def _report(pipeline: str, run: str, events: list[tuple[int, Mapping[str, Any]]]) -> RunReport:
     ended = next((one for _number, one in events if one["event"] in _OUTCOMES), None)
     recovered = next((one for _number, one in events if one["event"] == "recovered"), None)
     told = {"delivery_failed", "schema_changed", "notice"}
-    return Report(
+    return RunReport(
         pipeline=pipeline,
         run=run,
         at=events[-1][1]["at"],
@@ -127,8 +127,8 @@ def _report(pipeline: str, run: str, events: list[tuple[int, Mapping[str, Any]]]
     )
 
 
-def _happening(event: Mapping[str, Any]) -> Happening:
-    return Happening(
+def _happening(event: Mapping[str, Any]) -> ReportedEvent:
+    return ReportedEvent(
         event=str(event["event"]),
         level=event["level"] if event["level"] in LEVELS else "warning",
         message=str(event["message"] or ""),

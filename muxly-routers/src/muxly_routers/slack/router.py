@@ -19,8 +19,8 @@ from muxly_routers.slack.options import Digest, QuietHours, RunEvents
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from muxly_routers.slack.destination import Destination
-    from muxly_routers.slack.queue import Manner
+    from muxly_routers.slack.destination import MessageDestination
+    from muxly_routers.slack.queue import PostingRules
 
 __all__ = ["Digest", "QuietHours", "RunEvents", "Slack"]
 
@@ -77,7 +77,7 @@ class Slack(muxly.Router):
     def open(self, run: muxly.Run) -> None:
         """Remember the run; nothing is asked before there is something to post."""
         self._run = run
-        self._posts_to: Destination | None = None
+        self._posts_to: MessageDestination | None = None
 
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the token is valid, the bot in the channel, and the history readable."""
@@ -112,26 +112,26 @@ class Slack(muxly.Router):
         """Let go of the client."""
         self._posts_to = None
 
-    def _destination(self) -> Destination:
+    def _destination(self) -> MessageDestination:
         # slack-sdk loads 190 modules, which an incoming webhook does not need.
-        from muxly_routers._http.hidden import Hidden, parts_of, paths_of
-        from muxly_routers.slack.client import Wire
+        from muxly_routers._http.hidden import Redaction, parts_of, paths_of
+        from muxly_routers.slack.client import SlackConnection
 
         if self._posts_to is None:
             if self.webhook_url is not None:
-                from muxly_routers.slack.webhook import Webhook
+                from muxly_routers.slack.webhook import IncomingWebhook
 
                 url = self.webhook_url.reveal()
-                hidden = Hidden.of([*paths_of(url), *parts_of(url)])
-                wire = Wire(self.timeout_seconds, guarded=self._is_guarded(url), hidden=hidden)
-                self._posts_to = Webhook(wire, self.webhook_url)
+                hidden = Redaction.of([*paths_of(url), *parts_of(url)])
+                wire = SlackConnection(self.timeout_seconds, guarded=self._is_guarded(url), hidden=hidden)
+                self._posts_to = IncomingWebhook(wire, self.webhook_url)
             else:
-                from muxly_routers.slack.bot import Bot
+                from muxly_routers.slack.bot import SlackBot
 
                 assert self.token is not None
-                hidden = Hidden.of([self.token.reveal()])
-                wire = Wire(self.timeout_seconds, guarded=self._is_guarded(self.base_url), hidden=hidden)
-                self._posts_to = Bot(wire, token=self.token, base_url=self.base_url, channel=self.channel)
+                hidden = Redaction.of([self.token.reveal()])
+                wire = SlackConnection(self.timeout_seconds, guarded=self._is_guarded(self.base_url), hidden=hidden)
+                self._posts_to = SlackBot(wire, token=self.token, base_url=self.base_url, channel=self.channel)
         return self._posts_to
 
     def _is_guarded(self, url: str) -> bool:
@@ -141,10 +141,10 @@ class Slack(muxly.Router):
     def _is_report(self, stream: muxly.Stream) -> bool:
         return self.template == "run_events" or (self.template == "auto" and stream.name == _RUN_EVENTS)
 
-    def _manner(self) -> Manner:
-        from muxly_routers.slack.queue import Manner
+    def _manner(self) -> PostingRules:
+        from muxly_routers.slack.queue import PostingRules
 
-        return Manner(
+        return PostingRules(
             threads=self.threads == "run",
             on_ambiguous=self.on_ambiguous,
             messages_per_second=self.messages_per_second,

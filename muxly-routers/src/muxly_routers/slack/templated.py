@@ -9,7 +9,7 @@ from attrs import frozen
 
 import muxly
 from muxly_routers._templates import Template
-from muxly_routers.slack.message import Message
+from muxly_routers.slack.message import SlackMessage
 from muxly_routers.slack.text import escape, escape_markdown
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class MessageTemplate:
         whole = Template.parse(parts)
         return cls(_parsed(parts), whole)
 
-    def render(self, record: Mapping[str, Any]) -> Message:
+    def render(self, record: Mapping[str, Any]) -> SlackMessage:
         """The message of a record that has all fields.
 
         Raises:
@@ -65,7 +65,7 @@ class MessageTemplate:
         text, blocks = rendered.get("text", ""), rendered.get("blocks", [])
         if not text.strip() and not blocks:
             raise muxly.RejectedError("message: the template gives an empty text for this record")
-        return Message(text or _first_text(blocks), blocks)
+        return SlackMessage(text or _first_text(blocks), blocks)
 
 
 def _check_blocks(blocks: Any) -> None:

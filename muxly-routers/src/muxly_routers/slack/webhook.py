@@ -11,14 +11,14 @@ import muxly
 from muxly_routers.slack import errors
 
 if TYPE_CHECKING:
-    from muxly_routers.slack.client import Wire
-    from muxly_routers.slack.destination import Part, Seen
-    from muxly_routers.slack.message import Message
+    from muxly_routers.slack.client import SlackConnection
+    from muxly_routers.slack.destination import MessageKey, PostedMessages
+    from muxly_routers.slack.message import SlackMessage
 
-__all__ = ["Webhook"]
+__all__ = ["IncomingWebhook"]
 
 
-class Webhook:
+class IncomingWebhook:
     """The URL of an incoming webhook, which is a secret.
 
     Args:
@@ -26,11 +26,11 @@ class Webhook:
         url: The URL.
     """
 
-    def __init__(self, wire: Wire, url: muxly.Secret) -> None:
+    def __init__(self, wire: SlackConnection, url: muxly.Secret) -> None:
         self.key = f"webhook:{hashlib.sha256(url.reveal().encode()).hexdigest()[:16]}"
         self._wire, self._url = wire, url
 
-    def post(self, message: Message, part: Part, *, thread: str | None) -> str | None:
+    def post(self, message: SlackMessage, part: MessageKey, *, thread: str | None) -> str | None:
         """Post a message; a webhook tells no time stamp."""
         payload: dict[str, Any] = {**message.payload, "unfurl_links": False, "unfurl_media": False}
         request = Request(  # noqa: S310 - the wire opens no files
@@ -48,7 +48,7 @@ class Webhook:
         """A webhook takes no files; the options refuse it before."""
         raise muxly.RouteError("an incoming webhook takes no files; set attach: none, or use token and channel")
 
-    def seen(self, part: Part, *, since: float, threads: bool, thread: str | None) -> Seen | str:
+    def seen(self, part: MessageKey, *, since: float, threads: bool, thread: str | None) -> PostedMessages | str:
         """A webhook cannot look up what it posted."""
         return "an incoming webhook cannot look up what it posted"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from muxly_routers._templates import Template
 
-__all__ = ["Decimals", "Piece", "Pieces", "Refusal", "TemplatePieces"]
+__all__ = ["Decimals", "EncodedRecord", "RecordEncoder", "Unencodable", "TemplateEncoder"]
 
 Decimals = Literal["string", "number"]
 _JSON_LINES = Encoding(format="jsonl")
@@ -32,16 +32,16 @@ _PLAIN_SCALES = range(7)
 
 
 @frozen
-class Refusal:
+class Unencodable:
     """A record that has no form in JSON, and why."""
 
     reason: str
 
 
-Piece = bytes | Refusal
+EncodedRecord = bytes | Unencodable
 
 
-class Pieces:
+class RecordEncoder:
     """Encodes records natively: every column in every object.
 
     Args:
@@ -52,7 +52,7 @@ class Pieces:
         self._decimals = decimals
         self.nonfinite = 0
 
-    def of(self, batch: pa.RecordBatch) -> Iterator[Piece]:
+    def of(self, batch: pa.RecordBatch) -> Iterator[EncodedRecord]:
         """The records of a batch, in their order.
 
         Raises:
@@ -62,16 +62,16 @@ class Pieces:
         for start in range(0, batch.num_rows, rows):
             yield from self._part(batch.slice(start, rows))
 
-    def _part(self, part: pa.RecordBatch) -> list[Piece]:
+    def _part(self, part: pa.RecordBatch) -> list[EncodedRecord]:
         try:
             return self._lines(part)
         except muxly.RejectedError as error:
             if part.num_rows == 1:
-                return [Refusal(str(error))]
+                return [Unencodable(str(error))]
         half = part.num_rows // 2
         return self._part(part.slice(0, half)) + self._part(part.slice(half))
 
-    def _lines(self, part: pa.RecordBatch) -> list[Piece]:
+    def _lines(self, part: pa.RecordBatch) -> list[EncodedRecord]:
         sink = io.BytesIO()
         fitting = pa.RecordBatch.from_arrays(
             [_fitting(column, self._decimals) for column in part.columns], names=part.schema.names
@@ -139,7 +139,7 @@ def _plain(value: Any, decimals: Decimals) -> Any:
     return value
 
 
-class TemplatePieces:
+class TemplateEncoder:
     """Encodes records by filling a template with each.
 
     Args:
@@ -152,13 +152,13 @@ class TemplatePieces:
         self._template, self._decimals, self._as_text = template, decimals, as_text
         self.nonfinite = 0
 
-    def of(self, batch: pa.RecordBatch) -> Iterator[Piece]:
+    def of(self, batch: pa.RecordBatch) -> Iterator[EncodedRecord]:
         """The records of a batch, in their order."""
         try:
             records = rows(batch)
         except muxly.RejectedError as error:
             if batch.num_rows == 1:
-                yield Refusal(str(error))
+                yield Unencodable(str(error))
                 return
             half = batch.num_rows // 2
             yield from self.of(batch.slice(0, half))
@@ -166,11 +166,11 @@ class TemplatePieces:
             return
         yield from (self._piece(record) for record in records)
 
-    def _piece(self, record: dict[str, Any]) -> Piece:
+    def _piece(self, record: dict[str, Any]) -> EncodedRecord:
         try:
             found = self._template.render(record, number=self._number)
         except ValueError as error:
-            return Refusal(str(error))
+            return Unencodable(str(error))
         return (found if self._as_text and isinstance(found, str) else _json(found)).encode()
 
     def _number(self, value: values.Number) -> Any:

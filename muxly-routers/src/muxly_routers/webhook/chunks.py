@@ -14,15 +14,15 @@ from attrs import frozen
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from muxly_routers.webhook.bodies import Piece
+    from muxly_routers.webhook.bodies import EncodedRecord
 
-__all__ = ["BodyShape", "Form", "Span", "after", "spans"]
+__all__ = ["BodyShape", "BodyFormat", "RecordSpan", "after", "spans"]
 
 BodyShape = Literal["array", "record", "ndjson"]
 
 
 @frozen
-class Form:
+class BodyFormat:
     """How the pieces of a request make its body.
 
     Args:
@@ -50,7 +50,7 @@ class Form:
 
 
 @frozen
-class Span:
+class RecordSpan:
     """Consecutive records of a delivery for one request.
 
     Args:
@@ -59,7 +59,7 @@ class Span:
     """
 
     first: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[EncodedRecord, ...]
 
     @property
     def end(self) -> int:
@@ -80,13 +80,15 @@ class Span:
         numbers = [self.first + at for at, piece in enumerate(self.pieces) if isinstance(piece, bytes)]
         return numbers[place]
 
-    def halves(self) -> tuple[Span, Span]:
+    def halves(self) -> tuple[RecordSpan, RecordSpan]:
         """The same records as two spans; of two records or more."""
         middle = len(self.pieces) // 2
-        return Span(self.first, self.pieces[:middle]), Span(self.first + middle, self.pieces[middle:])
+        return RecordSpan(self.first, self.pieces[:middle]), RecordSpan(self.first + middle, self.pieces[middle:])
 
 
-def spans(pieces: Iterable[Piece], *, most_records: int, most_bytes: int, overhead: int = 0) -> Iterator[Span]:
+def spans(
+    pieces: Iterable[EncodedRecord], *, most_records: int, most_bytes: int, overhead: int = 0
+) -> Iterator[RecordSpan]:
     """Cut a delivery's pieces, from its first on.
 
     Args:
@@ -95,20 +97,20 @@ def spans(pieces: Iterable[Piece], *, most_records: int, most_bytes: int, overhe
         most_bytes: Of a body; one record that is larger stands alone.
         overhead: Bytes of a body beside its pieces and their separators.
     """
-    kept: list[Piece] = []
+    kept: list[EncodedRecord] = []
     first, size = 0, overhead
     for piece in pieces:
         more = len(piece) + 1 if isinstance(piece, bytes) else 0
         if kept and (len(kept) >= most_records or size + more > most_bytes):
-            yield Span(first, tuple(kept))
+            yield RecordSpan(first, tuple(kept))
             first, kept, size = first + len(kept), [], overhead
         kept.append(piece)
         size += more
     if kept:
-        yield Span(first, tuple(kept))
+        yield RecordSpan(first, tuple(kept))
 
 
-def after(span: Span, delivered: int) -> Iterator[Span]:
+def after(span: RecordSpan, delivered: int) -> Iterator[RecordSpan]:
     """What of a span is not delivered yet, in spans that halving it may have made."""
     if span.first >= delivered:
         yield span

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import muxly
 from muxly_routers._http import authorization
-from muxly_routers._http.hidden import Hidden, parts_of, paths_of
+from muxly_routers._http.hidden import Redaction, parts_of, paths_of
 from muxly_routers.webhook import signatures
 from muxly_routers.webhook.headers import revealed
-from muxly_routers.webhook.requests import Signing
+from muxly_routers.webhook.requests import RequestSigner
 
 if TYPE_CHECKING:
     from muxly_routers.webhook import Webhook
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["headers", "hidden", "signing"]
 
 
-def signing(router: Webhook) -> Signing:
+def signing(router: Webhook) -> RequestSigner:
     """How its requests are signed.
 
     Raises:
@@ -29,10 +29,10 @@ def signing(router: Webhook) -> Signing:
         raise muxly.ConfigurationError(str(error), path=("signing_secrets",)) from None
     given = router.hmac
     if given is None:
-        return Signing(keys=keys)
-    return Signing(
+        return RequestSigner(keys=keys)
+    return RequestSigner(
         keys=keys,
-        hmac=signatures.Hmac(
+        hmac=signatures.HmacSignature(
             key=given.secret.reveal().encode(),
             algorithm=given.algorithm,
             encoding=given.encoding,
@@ -63,7 +63,7 @@ def _authorization(router: Webhook) -> dict[str, str]:
     return {}
 
 
-def hidden(router: Webhook, url: str) -> Hidden:
+def hidden(router: Webhook, url: str) -> Redaction:
     """What an answer may repeat and no message may show.
 
     Args:
@@ -75,4 +75,4 @@ def hidden(router: Webhook, url: str) -> Hidden:
     secrets += [None if router.hmac is None else router.hmac.secret]
     texts = [one.reveal().strip() for one in secrets if one is not None]
     texts += [value.partition(" ")[2] for value in _authorization(router).values()]
-    return Hidden.of([*texts, *paths_of(url), *parts_of(router.url.reveal())])
+    return Redaction.of([*texts, *paths_of(url), *parts_of(router.url.reveal())])

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from muxly_routers._http.hidden import Hidden
-from muxly_routers._http.outgoing import Outgoing
+from muxly_routers._http.hidden import Redaction
+from muxly_routers._http.outgoing import HttpRequest
 from muxly_routers.webhook import signatures
 
 if TYPE_CHECKING:
     import muxly
-    from muxly_routers._http.answer import Answer
-    from muxly_routers._http.client import Client
+    from muxly_routers._http.answer import HttpResponse
+    from muxly_routers._http.client import HttpClient
 
-__all__ = ["Requests", "Signing"]
+__all__ = ["SignedRequests", "RequestSigner"]
 
 _TOO_MANY = 429
 
 
 @frozen(kw_only=True)
-class Signing:
+class RequestSigner:
     """How requests are signed.
 
     Args:
@@ -35,7 +35,7 @@ class Signing:
     """
 
     keys: tuple[bytes, ...] = field(default=(), repr=False)
-    hmac: signatures.Hmac | None = field(default=None, repr=False)
+    hmac: signatures.HmacSignature | None = field(default=None, repr=False)
     hmac_header: str = ""
     timestamp_header: str | None = None
     id_header: str | None = None
@@ -55,7 +55,7 @@ class Signing:
 
 
 @frozen(kw_only=True)
-class Requests:
+class SignedRequests:
     """Sends the requests of one delivery; thread-safe.
 
     Args:
@@ -70,17 +70,17 @@ class Requests:
         clock: Seconds from 1970.
     """
 
-    client: Client
+    client: HttpClient
     method: str
     url: str = field(repr=False)
     headers: dict[str, str] = field(repr=False)
-    signing: Signing
+    signing: RequestSigner
     run: muxly.Run
     bucket: muxly.RateBucket | None = None
-    hidden: Hidden = field(factory=Hidden)
+    hidden: Redaction = field(factory=Redaction)
     clock: Callable[[], float] = time.time
 
-    def send(self, id: str, body: bytes) -> Answer:
+    def send(self, id: str, body: bytes) -> HttpResponse:
         """Make the request of that id.
 
         Raises:
@@ -93,7 +93,9 @@ class Requests:
             self.bucket.take(self.run.sleep)
         added = self.signing.headers(id, int(self.clock()), body)
         answer = self.client.send(
-            Outgoing(method=self.method, url=self.url, headers={**self.headers, **added}, body=body, hidden=self.hidden)
+            HttpRequest(
+                method=self.method, url=self.url, headers={**self.headers, **added}, body=body, hidden=self.hidden
+            )
         )
         if self.bucket is not None and answer.status == _TOO_MANY:
             # What this route was told holds for all that share its rate.

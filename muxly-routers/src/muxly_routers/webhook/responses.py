@@ -11,9 +11,9 @@ import muxly
 from muxly_routers._http.statuses import meaning
 
 if TYPE_CHECKING:
-    from muxly_routers._http.answer import Answer
+    from muxly_routers._http.answer import HttpResponse
 
-__all__ = ["PerRecord", "pointer_parts"]
+__all__ = ["RecordResults", "pointer_parts"]
 
 _MULTI_STATUS = 207
 _REASONS = ("reason", "error", "message", "detail")
@@ -31,7 +31,7 @@ def pointer_parts(pointer: str) -> list[str]:
 
 
 @frozen
-class PerRecord:
+class RecordResults:
     """Where an answer says which records were not taken.
 
     Args:
@@ -45,7 +45,7 @@ class PerRecord:
     rejected_at: str | None = None
     results_at: str = ""
 
-    def rejected(self, answer: Answer, count: int) -> dict[int, str]:
+    def rejected(self, answer: HttpResponse, count: int) -> dict[int, str]:
         """The rejected records of a request by their place in it, each with the reason.
 
         Args:
@@ -63,7 +63,7 @@ class PerRecord:
         found = self._found(answer, self.rejected_at)
         return {} if found is None else self._of_list(answer, found, count)
 
-    def _found(self, answer: Answer, pointer: str) -> Any:
+    def _found(self, answer: HttpResponse, pointer: str) -> Any:
         if not answer.whole:
             raise self._unclear("is larger than answer_bytes or cannot be decoded")
         try:
@@ -79,7 +79,7 @@ class PerRecord:
                 return None
         return found
 
-    def _of_list(self, answer: Answer, found: Any, count: int) -> dict[int, str]:
+    def _of_list(self, answer: HttpResponse, found: Any, count: int) -> dict[int, str]:
         if not isinstance(found, list):
             raise self._unclear(f"has no list at {self.rejected_at!r}")
         rejected: dict[int, str] = {}
@@ -91,7 +91,7 @@ class PerRecord:
             rejected[place] = self._reason(answer, one)
         return rejected
 
-    def _of_results(self, answer: Answer, found: Any, count: int) -> dict[int, str]:
+    def _of_results(self, answer: HttpResponse, found: Any, count: int) -> dict[int, str]:
         if not isinstance(found, list) or len(found) != count:
             raise self._unclear(f"has no list of {count} results at {self.results_at!r}")
         rejected: dict[int, str] = {}
@@ -108,7 +108,7 @@ class PerRecord:
                 rejected[place] = f"{self._reason(answer, one)} ({status})"
         return rejected
 
-    def _reason(self, answer: Answer, one: Any) -> str:
+    def _reason(self, answer: HttpResponse, one: Any) -> str:
         texts = [one[key] for key in _REASONS if isinstance(one.get(key), str)] if isinstance(one, dict) else []
         said = answer.shown(texts[0]) if texts else ""
         return f"{self.place} rejected the record{f': {said}' if said else ''}"

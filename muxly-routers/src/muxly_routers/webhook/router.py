@@ -20,15 +20,15 @@ from muxly_routers._templates import Template
 from muxly_routers.webhook import credentials, options
 from muxly_routers.webhook import headers as header_rules
 from muxly_routers.webhook.options import Basic, Hmac
-from muxly_routers.webhook.requests import Requests
-from muxly_routers.webhook.responses import PerRecord
+from muxly_routers.webhook.requests import SignedRequests
+from muxly_routers.webhook.responses import RecordResults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from muxly_routers._http.client import Client
-    from muxly_routers.webhook.bodies import Pieces, TemplatePieces
-    from muxly_routers.webhook.chunks import Form
+    from muxly_routers._http.client import HttpClient
+    from muxly_routers.webhook.bodies import RecordEncoder, TemplateEncoder
+    from muxly_routers.webhook.chunks import BodyFormat
 
 __all__ = ["Basic", "Hmac", "Webhook"]
 
@@ -136,19 +136,19 @@ class Webhook(muxly.Router):
         "Most bytes of an answer that are read, also after decompression.", default=1024 * 1024, validator=_positive
     )
 
-    _client: Client | None = None
+    _client: HttpClient | None = None
 
     def open(self, run: muxly.Run) -> None:
         """Look at the URL, the certificates and the secrets; nothing is connected to yet."""
         with needs("webhook"):
-            from muxly_routers._http.client import Client, Limits
+            from muxly_routers._http.client import HttpClient, HttpLimits
         self._run = run
         self._url = header_rules.url_template(self.url)
         self._signing, self._secret_headers = credentials.signing(self), credentials.headers(self)
         self._nonfinite = Nonfinite(run, hint="")
-        self._client = Client(
+        self._client = HttpClient(
             muxly.Secret(header_rules.filled_url(self._url, _ANY_NAMES)),
-            limits=Limits(
+            limits=HttpLimits(
                 connect_seconds=self.connect_seconds,
                 read_seconds=self.read_seconds,
                 total_seconds=self.total_seconds,
@@ -179,7 +179,7 @@ class Webhook(muxly.Router):
         """Send the records; see the module for what a repeat looks like."""
         # Both load pyarrow, which a pipeline with another router does not need.
         from muxly_routers.webhook.chunks import after, spans
-        from muxly_routers.webhook.send import Sending
+        from muxly_routers.webhook.send import DeliverySender
 
         pieces, form = self._pieces(delivery), self._form()
         # Always cut from the first record on: a place in the middle would give other requests, with other ids.
@@ -189,11 +189,11 @@ class Webhook(muxly.Router):
             most_bytes=self.max_bytes,
             overhead=form.overhead,
         )
-        sending = Sending(
+        sending = DeliverySender(
             delivery,
             send=self._requests(delivery).send,
             form=form,
-            per_record=PerRecord(self._site, self.rejected_at, self.results_at),
+            per_record=RecordResults(self._site, self.rejected_at, self.results_at),
             give_up_after=self.give_up_after,
             in_flight=self.max_in_flight,
         )
@@ -213,31 +213,31 @@ class Webhook(muxly.Router):
             return None
         return run.shared(f"webhook {self._site} {rate}", lambda: muxly.RateBucket(rate))
 
-    def _pieces(self, delivery: muxly.Delivery) -> Pieces | TemplatePieces:
+    def _pieces(self, delivery: muxly.Delivery) -> RecordEncoder | TemplateEncoder:
         from muxly_routers._templates.streams import check_fields
-        from muxly_routers.webhook.bodies import Pieces, TemplatePieces
+        from muxly_routers.webhook.bodies import RecordEncoder, TemplateEncoder
 
         if self.template is None:
-            return Pieces(self.decimals)
+            return RecordEncoder(self.decimals)
         template = Template.parse(self.template)
         check_fields(template, delivery.schema, delivery.stream.name)
-        return TemplatePieces(template, self.decimals, as_text=self._is_text)
+        return TemplateEncoder(template, self.decimals, as_text=self._is_text)
 
     @property
     def _is_text(self) -> bool:
         """Whether a body is the text that the template gives, and no JSON."""
         return self.body == "record" and isinstance(self.template, str)
 
-    def _form(self) -> Form:
+    def _form(self) -> BodyFormat:
         import json
 
-        from muxly_routers.webhook.chunks import Form
+        from muxly_routers.webhook.chunks import BodyFormat
 
         if self.envelope is None:
-            return Form(self.body)
-        return Form("array", f"{{{json.dumps(self.envelope)}:".encode(), b"}")
+            return BodyFormat(self.body)
+        return BodyFormat("array", f"{{{json.dumps(self.envelope)}:".encode(), b"}")
 
-    def _requests(self, delivery: muxly.Delivery) -> Requests:
+    def _requests(self, delivery: muxly.Delivery) -> SignedRequests:
         assert self._client is not None
         facts = {"stream": delivery.stream.name, "pipeline": self._run.pipeline, "route": self._run.route or ""}
         headers = {
@@ -246,7 +246,7 @@ class Webhook(muxly.Router):
             **header_rules.filled(self.headers, {**facts, "delivery": delivery.id}),
         }
         url = header_rules.filled_url(self._url, facts)
-        return Requests(
+        return SignedRequests(
             client=self._client,
             method=self.method,
             url=url,

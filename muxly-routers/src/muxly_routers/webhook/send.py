@@ -14,16 +14,16 @@ from muxly_routers._http.statuses import error_of, meaning
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from muxly_routers._http.answer import Answer
-    from muxly_routers.webhook.chunks import Form, Span
-    from muxly_routers.webhook.responses import PerRecord
+    from muxly_routers._http.answer import HttpResponse
+    from muxly_routers.webhook.chunks import BodyFormat, RecordSpan
+    from muxly_routers.webhook.responses import RecordResults
 
-__all__ = ["Sending"]
+__all__ = ["DeliverySender"]
 
-Outcome = list[muxly.Rejected]
+Rejections = list[muxly.Rejected]
 
 
-class Sending:
+class DeliverySender:
     """Sends the spans of one delivery.
 
     Args:
@@ -39,37 +39,37 @@ class Sending:
         self,
         delivery: muxly.Delivery,
         *,
-        send: Callable[[str, bytes], Answer],
-        form: Form,
-        per_record: PerRecord,
+        send: Callable[[str, bytes], HttpResponse],
+        form: BodyFormat,
+        per_record: RecordResults,
         give_up_after: int,
         in_flight: int,
     ) -> None:
         self._delivery, self._send, self._form, self._per_record = delivery, send, form, per_record
         self._in_flight = in_flight
-        self._tally = _Tally(give_up_after, per_record.place, accepted=delivery.delivered)
+        self._tally = _RefusalCounter(give_up_after, per_record.place, accepted=delivery.delivered)
         self._too_large: int | None = None
 
-    def all(self, spans: Iterable[Span]) -> Outcome:
+    def all(self, spans: Iterable[RecordSpan]) -> Rejections:
         """Send them, and return the records that were rejected.
 
         A mark says that records before it need never be sent again, so none is set behind a
         rejected one: what is known of it lasts only until the receipt is kept.
         """
-        rejected: Outcome = []
+        rejected: Rejections = []
         for span, found in self._one_by_one(spans) if self._in_flight == 1 else self._several(spans):
             rejected.extend(found)
             self._delivery.mark(self._delivery.delivered if rejected else span.end)
         return rejected
 
-    def _one_by_one(self, spans: Iterable[Span]) -> Iterator[tuple[Span, Outcome]]:
+    def _one_by_one(self, spans: Iterable[RecordSpan]) -> Iterator[tuple[RecordSpan, Rejections]]:
         for span in spans:
             yield span, self._settled(span)
 
-    def _several(self, spans: Iterable[Span]) -> Iterator[tuple[Span, Outcome]]:
+    def _several(self, spans: Iterable[RecordSpan]) -> Iterator[tuple[RecordSpan, Rejections]]:
         """Outcomes in the order of the spans, of which some are always on their way."""
         with ThreadPoolExecutor(self._in_flight, thread_name_prefix="muxly-webhook") as pool:
-            flying: deque[tuple[Span, Future[Outcome]]] = deque()
+            flying: deque[tuple[RecordSpan, Future[Rejections]]] = deque()
             with _cancelling(flying):
                 for span in spans:
                     flying.append((span, pool.submit(self._settled, span)))
@@ -78,7 +78,7 @@ class Sending:
                 while flying:
                     yield _landed(flying)
 
-    def _settled(self, span: Span) -> Outcome:
+    def _settled(self, span: RecordSpan) -> Rejections:
         """Send a span, in halves if need be, until each of its records is accepted or rejected."""
         pieces = span.sendable()
         if len(pieces) > 1 and self._too_large is not None and span.size >= self._too_large:
@@ -106,18 +106,18 @@ class Sending:
             self._too_large = min(span.size, self._too_large or span.size)
         return self._halved(span)
 
-    def _halved(self, span: Span) -> Outcome:
+    def _halved(self, span: RecordSpan) -> Rejections:
         first, second = span.halves()
         return self._settled(first) + self._settled(second)
 
 
-def _landed(flying: deque[tuple[Span, Future[Outcome]]]) -> tuple[Span, Outcome]:
+def _landed(flying: deque[tuple[RecordSpan, Future[Rejections]]]) -> tuple[RecordSpan, Rejections]:
     span, future = flying.popleft()
     return span, future.result()
 
 
 @contextlib.contextmanager
-def _cancelling(flying: deque[tuple[Span, Future[Outcome]]]) -> Iterator[None]:
+def _cancelling(flying: deque[tuple[RecordSpan, Future[Rejections]]]) -> Iterator[None]:
     """After an error nothing more is sent; what is on its way already is waited for."""
     try:
         yield
@@ -126,7 +126,7 @@ def _cancelling(flying: deque[tuple[Span, Future[Outcome]]]) -> Iterator[None]:
             future.cancel()
 
 
-class _Tally:
+class _RefusalCounter:
     """Whether the receiver refuses everything: then not the records are wrong but the set-up."""
 
     def __init__(self, give_up_after: int, place: str, *, accepted: int) -> None:

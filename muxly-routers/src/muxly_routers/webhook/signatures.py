@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import muxly
 
-__all__ = ["Algorithm", "Hmac", "key_of", "standard"]
+__all__ = ["Algorithm", "HmacSignature", "key_of", "standard"]
 
 # What the specification asks of a key.
 _SHORTEST_KEY, _LONGEST_KEY = 24, 64
@@ -64,7 +64,7 @@ def standard(id: str, timestamp: int, body: bytes, keys: Iterable[bytes]) -> str
 
 
 @frozen(kw_only=True)
-class Hmac:
+class HmacSignature:
     """A signature in one header, as GitHub, Stripe and others have it.
 
     Args:
