@@ -1,6 +1,6 @@
-"""Which addresses may be connected to, where somebody else than the operator wrote the URL.
+"""Addresses that may be connected to when someone other than the operator wrote the URL.
 
-The list is our own: ``ipaddress.is_global`` calls several ways into the machine's own network global,
+The list is our own: ``ipaddress.is_global`` takes several ways into the machine's own network for global,
 among them ``64:ff9b::7f00:1``, ``::127.0.0.1`` and the address of Azure's host, and it changes between
 versions of Python. All addresses of a name are checked, and the connection goes to one that was.
 """

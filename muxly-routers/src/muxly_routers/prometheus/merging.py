@@ -1,21 +1,16 @@
-"""A delivery's records, merged into the series of its stream."""
+"""Merging the records of a delivery into the series of its stream."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from attrs import define, evolve, field, frozen
 
 import muxly
-from muxly_routers.prometheus.counters import CountedLog, SegmentPart
-from muxly_routers.prometheus.series import MetricSeries, StreamSeries, empty, grouped, joined
+from muxly_routers.prometheus.options import MetricDefinition
+from muxly_routers.prometheus.samples import SampleReader
+from muxly_routers.prometheus.series import CountedLog, MetricSeries, SegmentPart, StreamSeries, empty, grouped, joined
 
-if TYPE_CHECKING:
-    from muxly_routers.prometheus.rows import SampleReader
-    from muxly_routers.prometheus.settings import MetricDefinition
-
-__all__ = ["MergeResult", "merge"]
+__all__ = ["MergeResult", "merge", "report_omissions"]
 
 _WAITING_RECORDS = 1 << 15
 
@@ -38,45 +33,52 @@ class MergeResult:
 
 
 def merge(
-    series: StreamSeries, delivery: muxly.Delivery, reading: SampleReader, *, labels: pa.DataType, known: bool = False
+    series: StreamSeries, delivery: muxly.Delivery, reader: SampleReader, *, labels: pa.DataType, known: bool = False
 ) -> MergeResult:
     """Merge a delivery's records; those that were counted already change nothing.
 
     Args:
         series: What was there before.
         delivery: The records.
-        reading: What is made of them.
+        reader: What is made of them.
         labels: The type of a label set.
         known: Whether the series hold the delivery already; then only what it rejects is found again.
 
     Raises:
         ConfigurationError: A column is missing, or is of a type that does not fit.
     """
-    settings = reading.settings
-    before = _of_metrics(series, reading, labels)
+    settings = reader.settings
+    before = _of_metrics(series, reader, labels)
     free = [settings.max_series - before.count]
-    growing = [_MetricMerge(one, reading, before.families[one.name], delivery.bounds, free) for one in settings.metrics]
+    merges = [
+        _MetricMerge(metric, reader, before.families[metric.name], delivery.bounds, free) for metric in settings.metrics
+    ]
     rejected: list[muxly.Rejected] = []
     number = delivery.delivered
     for position, batch in delivery.positioned():
-        mask, refused = reading.accepted(batch)
+        mask, refused = reader.accepted(batch)
         rejected.extend(muxly.Rejected(reason, index=number + at) for at, reason in refused)
-        for one in () if known else growing:
-            one.take(position, batch, mask)
+        for metric_merge in () if known else merges:
+            metric_merge.take(position, batch, mask)
         number += batch.num_rows
-    for one in growing:
-        one.finish()
-    dropped = sum(one.dropped for one in growing)
-    families = {one.metric.name: one.family for one in growing}
+    for metric_merge in merges:
+        metric_merge.finish()
+    dropped = sum(metric_merge.dropped for metric_merge in merges)
+    families = {metric_merge.metric.name: metric_merge.family for metric_merge in merges}
     after = StreamSeries(families=families, dropped=series.dropped + dropped, delivery=delivery.id)
-    return MergeResult(series=after, rejected=tuple(rejected), nulls=sum(one.nulls for one in growing), dropped=dropped)
+    return MergeResult(
+        series=after,
+        rejected=tuple(rejected),
+        nulls=sum(metric_merge.nulls for metric_merge in merges),
+        dropped=dropped,
+    )
 
 
-def _of_metrics(series: StreamSeries, reading: SampleReader, labels: pa.DataType) -> StreamSeries:
+def _of_metrics(series: StreamSeries, reader: SampleReader, labels: pa.DataType) -> StreamSeries:
     """The series of the configured metrics; one that is defined anew begins anew."""
     families: dict[str, MetricSeries] = {}
-    for metric in reading.settings.metrics:
-        definition = metric.definition(reading.settings.stream_label)
+    for metric in reader.settings.metrics:
+        definition = metric.definition(reader.settings.stream_label)
         known = series.families.get(metric.name)
         fits = known is not None and known.definition == definition
         families[metric.name] = known if fits and known else MetricSeries(definition=definition, table=empty(labels))
@@ -89,14 +91,14 @@ class _MetricMerge:
 
     Args:
         metric: Which metric.
-        reading: What is made of records.
+        reader: What is made of records.
         family: Its series as they are.
         bounds: Where in the log the delivery begins and ends.
         free: How many more series the stream may have; shared by its metrics.
     """
 
     metric: MetricDefinition
-    reading: SampleReader
+    reader: SampleReader
     family: MetricSeries
     bounds: tuple[tuple[int, int], tuple[int, int]]
     free: list[int]
@@ -142,7 +144,7 @@ class _MetricMerge:
             self.family = evolve(self.family, counted=self.family.counted.after(self._part, self._passed))
 
     def _add(self, batch: pa.RecordBatch) -> None:
-        samples = self.reading.samples(self.metric, batch)
+        samples = self.reader.samples(self.metric, batch)
         self.nulls += batch.num_rows - len(samples)
         self._waiting.append(samples)
         self._waiting_records += len(samples)
@@ -172,6 +174,37 @@ class _MetricMerge:
 def _one_table(tables: list[pa.Table]) -> pa.Table:
     """All of them as one; batches differ only in whether values are integers."""
     whole = tables[0]
-    for one in tables[1:]:
-        whole = joined(whole, one)
+    for table in tables[1:]:
+        whole = joined(whole, table)
     return whole
+
+
+def report_omissions(
+    run: muxly.Run, stream: str, max_series: int, *, nulls: int = 0, dropped: int = 0, late: int = 0
+) -> None:
+    """Measure what did not become a sample, and give notice of it.
+
+    Args:
+        run: The run.
+        stream: The stream's name.
+        max_series: Most series of the stream.
+        nulls: Missing values.
+        dropped: Updates beyond the most series.
+        late: Samples that the receiver refused as too late.
+    """
+    if nulls:
+        run.measure("null_values", nulls, stream=stream)
+    if dropped:
+        run.measure("series_dropped", dropped, stream=stream)
+        message = (
+            f"stream {stream!r} has more than {max_series} series; {dropped} updates of further ones "
+            "were left out. Take away a label with many values, or raise max_series"
+        )
+        run.notice(muxly.Notice("series_limit", message, stream=stream))
+    if late:
+        run.measure("late_samples", late, stream=stream)
+        message = (
+            f"stream {stream!r}: the receiver refused {late} samples because it holds a sample of that time or a "
+            "later one: they were sent before, or Prometheus' out_of_order_time_window is too short for them"
+        )
+        run.notice(muxly.Notice("late_samples", message, stream=stream))
