@@ -31,10 +31,10 @@ def with_muxly(count: int) -> dict[str, float]:
 
     import muxly
     from muxly_connector_file import File
-    from muxly_routers.prometheus import Metric, Prometheus, textfile
+    from muxly_routers.prometheus import Metric, Prometheus, files
 
     taken: dict[str, float] = {}
-    textfile.render = clocked(textfile.render, taken)  # type: ignore[attr-defined]
+    files.render = clocked(files.render, taken)  # type: ignore[attr-defined]
     table = pa.table(rows(count))
     with pa.ipc.new_file("series.arrow", table.schema) as writer:
         writer.write_table(table)

@@ -36,9 +36,9 @@ def test_error_says_what_where_and_the_next_step(
 def test_small_files_of_another_router_say_it_in_the_same_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(muxly.RouteError, match=r"cannot write .*\(EEXIST\); something else stands where"):
-        files.replace(tmp_path / "file" / "x.prom", b"x", mode=0o600, token=1)
+        files.replace_file(tmp_path / "file" / "x.prom", b"x", mode=0o600, token=1)
     (tmp_path / "folder").mkdir()
-    for call, doing in ((files.read, "read"), (files.remove, "remove")):
+    for call, doing in ((files.read_file, "read"), (files.remove_file, "remove")):
         with pytest.raises(muxly.RouteError, match=rf"cannot {doing} .*folder: Is a directory .*; a folder stands"):
             call(tmp_path / "folder")
 

@@ -1,1 +1,1 @@
-"""HTTP as routers speak it: checked addresses, deadlines, capped answers, and what a status means."""
+"""HTTP for routers: checked addresses, deadlines, size limits, and the meaning of a status."""

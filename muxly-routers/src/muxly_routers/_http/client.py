@@ -1,8 +1,9 @@
-"""Requests with a deadline, to checked addresses, whose answers are read up to a limit."""
+"""A client whose requests have a deadline, go to checked addresses, and read answers up to a limit."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import zlib
+from collections.abc import Callable, Iterator
 
 import httpcore2
 import httpx2
@@ -10,20 +11,12 @@ from attrs import frozen
 
 import muxly
 from muxly_routers import _reaching
-from muxly_routers._http import content
-from muxly_routers._http.answer import Answer
+from muxly_routers._http.credentials import Tls, tls_context
 from muxly_routers._http.egress import Guard, Lookup
-from muxly_routers._http.hidden import Hidden
-from muxly_routers._http.network import Deadline, Network, TlsRefusedError
-from muxly_routers._http.tls import Tls, context
-from muxly_routers._http.urls import checked_url, proxy_of, site
+from muxly_routers._http.messages import HttpRequest, HttpResponse, Redaction
+from muxly_routers._http.network import Deadline, GuardedNetwork, TlsRefusedError, checked_url, proxy_of, site
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from muxly_routers._http.outgoing import Outgoing
-
-__all__ = ["Client", "Limits"]
+__all__ = ["HttpClient", "HttpLimits", "UnreadableContentError", "decoded"]
 
 # Many servers end idle connections after a minute; one that they end just as we use it costs a repeat.
 _IDLE_SECONDS = 30.0
@@ -31,7 +24,7 @@ _FAILURES = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyErr
 
 
 @frozen(kw_only=True)
-class Limits:
+class HttpLimits:
     """What a request may take.
 
     Args:
@@ -51,7 +44,7 @@ class Limits:
     grace_seconds: float = 5.0
 
 
-class Client:
+class HttpClient:
     """Speaks with one site; connections are kept and used again. Thread-safe.
 
     Attributes:
@@ -73,19 +66,19 @@ class Client:
         self,
         url: str | muxly.Secret,
         *,
-        limits: Limits | None = None,
+        limits: HttpLimits | None = None,
         tls: Tls | None = None,
         guard: Guard | None = None,
         lookup: Lookup | None = None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._limits, guard = limits or Limits(), guard or Guard()
+        self._limits, guard = limits or HttpLimits(), guard or Guard()
         self._url = checked_url(url)
         # Reading all authorities takes longer than a request: only where there is TLS, or a mistake to find.
-        self._context = context(tls or Tls()) if self._url.scheme == "https" or tls not in (None, Tls()) else None
+        self._context = tls_context(tls or Tls()) if self._url.scheme == "https" or tls not in (None, Tls()) else None
         self.site = site(self._url)
         self._deadline = Deadline(stopping, self._limits.grace_seconds)
-        self._network = Network(guard, self._deadline, lookup)
+        self._network = GuardedNetwork(guard, self._deadline, lookup)
         self._proxy = None if guard.on else proxy_of(self._url)
         self._pool = httpcore2.ConnectionPool(
             ssl_context=self._context,
@@ -95,7 +88,7 @@ class Client:
             network_backend=self._network,
         )
 
-    def send(self, outgoing: Outgoing) -> Answer:
+    def send(self, request: HttpRequest) -> HttpResponse:
         """Make a request and read the answer. Redirects are not followed, cookies are not kept.
 
         Raises:
@@ -104,28 +97,28 @@ class Client:
         """
         self._deadline.start(self._limits.total_seconds)
         try:
-            response = self._pool.handle_request(self._request(outgoing))
+            response = self._pool.handle_request(self._request(request))
             try:
-                return self._answer(response, outgoing.hidden)
+                return self._answer(response, request.redaction)
             finally:
                 response.close()
         except _FAILURES as error:
-            failure = _failure(self.site, error, outgoing.hidden)
+            failure = _failure(self.site, error, request.redaction)
         raise failure  # without what the library said, which may quote what a server sends back
 
-    def _request(self, outgoing: Outgoing) -> httpcore2.Request:
+    def _request(self, request: HttpRequest) -> httpcore2.Request:
         """The request as the pool takes it; httpx2's own client would write the whole URL into the log."""
         # White space around a value is no part of it (RFC 9110, section 5.5).
-        given = {name.lower(): value.strip(" \t") for name, value in outgoing.headers.items()}
+        given = {name.lower(): value.strip(" \t") for name, value in request.headers.items()}
         # Answers are read for their status and a few numbers: not worth a decompressor's risk.
         headers = {"user-agent": "muxly", "accept-encoding": "identity", **given}
-        built = httpx2.Request(outgoing.method, outgoing.url, headers=headers, content=outgoing.body)
+        built = httpx2.Request(request.method, request.url, headers=headers, content=request.body)
         url, limits = built.url, self._limits
         return httpcore2.Request(
             built.method,
             httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=built.headers.raw,
-            content=outgoing.body,
+            content=request.body,
             extensions={
                 "timeout": {
                     "connect": limits.connect_seconds,
@@ -136,15 +129,15 @@ class Client:
             },
         )
 
-    def _answer(self, response: httpcore2.Response, hidden: Hidden) -> Answer:
+    def _answer(self, response: httpcore2.Response, redaction: Redaction) -> HttpResponse:
         limit = self._limits.answer_bytes
         raw, cut = _up_to(response.iter_stream(), limit)
         headers = dict(httpx2.Headers(response.headers).items())
         try:
-            body, more = content.decoded(raw, headers.get("content-encoding", ""), limit)
-        except content.UnreadableAnswerError:
+            body, more = decoded(raw, headers.get("content-encoding", ""), limit)
+        except UnreadableContentError:
             body, more = b"", True
-        return Answer(response.status, headers, body, whole=not (cut or more), hidden=hidden)
+        return HttpResponse(response.status, headers, body, whole=not (cut or more), redaction=redaction)
 
     def probe(self) -> None:
         """Connect, and go through the TLS handshake, without any request; through a proxy, only to it.
@@ -160,12 +153,12 @@ class Client:
             stream = self._network.connect_tcp(url.host, port, self._limits.connect_seconds)
             try:
                 if url.scheme == "https":
-                    known = self._context or context(Tls())
+                    known = self._context or tls_context(Tls())
                     stream = stream.start_tls(known, url.host, self._limits.connect_seconds)
             finally:
                 stream.close()
         except _FAILURES as error:
-            raise _failure(site(url), error, Hidden()) from error
+            raise _failure(site(url), error, Redaction()) from error
 
     def _proxy_url(self) -> httpx2.URL:
         assert self._proxy is not None
@@ -187,11 +180,80 @@ def _up_to(pieces: Iterator[bytes], limit: int) -> tuple[bytes, bool]:
     return bytes(found), False
 
 
-def _failure(place: str, error: Exception, hidden: Hidden) -> muxly.MuxlyError:
+def _failure(place: str, error: Exception, redaction: Redaction) -> muxly.MuxlyError:
     """What a failed request means for the delivery."""
     if isinstance(error, TlsRefusedError):
         return muxly.RouteError(f"{place}: {error}")
-    said = hidden.shown(str(error)) or type(error).__name__
+    said = redaction.shown(str(error)) or type(error).__name__
     if isinstance(error, httpcore2.LocalProtocolError):
         return muxly.RouteError(f"{place}: the request cannot be sent: {said}")
     return muxly.RetryableError(f"{place}: {_reaching.advised(said)}")
+
+
+_PIECE = 64 * 1024
+# Nobody compresses more than twice; each layer multiplies what a bomb can do.
+_MOST_LAYERS = 2
+
+
+class UnreadableContentError(Exception):
+    """The content is not in the coding that its header names, or in one that is not known."""
+
+
+def decoded(raw: bytes, codings: str, limit: int) -> tuple[bytes, bool]:
+    """What was sent, before it was compressed.
+
+    Args:
+        raw: The content as it came.
+        codings: The header ``Content-Encoding``; empty = none.
+        limit: Most bytes to return, and to hold at any time beside a small piece.
+
+    Returns:
+        The content, and whether it was cut, at the limit or by whoever sent it.
+
+    Raises:
+        UnreadableAnswerError: It cannot be decoded.
+    """
+    names = [name for part in codings.split(",") if (name := part.strip().lower()) not in ("", "identity")]
+    if len(names) > _MOST_LAYERS:
+        raise UnreadableContentError(f"it is compressed {len(names)} times")
+    cut = len(raw) > limit and not names
+    content = raw[:limit] if cut else raw
+    for name in reversed(names):
+        content, more = _without(content, name, limit)
+        cut = cut or more
+    return content, cut
+
+
+def _without(content: bytes, name: str, limit: int) -> tuple[bytes, bool]:
+    if name in ("gzip", "x-gzip"):
+        return _inflated(content, limit, zlib.MAX_WBITS | 16)
+    if name == "deflate":
+        # Some servers leave the zlib header away; a zlib header's first two bytes are a multiple of 31.
+        has_header = len(content) > 1 and content[0] & 15 == 8 and (content[0] << 8 | content[1]) % 31 == 0
+        return _inflated(content, limit, zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+    if name in ("br", "zstd"):
+        return _by_arrow(content, {"br": "brotli"}.get(name, name), limit)
+    raise UnreadableContentError(f"its coding {name[:40]!r} is not known")
+
+
+def _inflated(content: bytes, limit: int, window: int) -> tuple[bytes, bool]:
+    inflating = zlib.decompressobj(window)
+    try:
+        found = inflating.decompress(content, limit + 1)
+    except zlib.error as error:
+        raise UnreadableContentError(f"it is not compressed as it says: {error}") from error
+    return found[:limit], len(found) > limit or not inflating.eof
+
+
+def _by_arrow(content: bytes, codec: str, limit: int) -> tuple[bytes, bool]:
+    import pyarrow as pa
+
+    pieces, size = [], 0
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(content), codec) as stream:
+            while size <= limit and (piece := stream.read(min(_PIECE, limit + 1 - size))):
+                pieces.append(piece)
+                size += len(piece)
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableContentError(f"it is not compressed as it says: {error}") from error
+    return b"".join(pieces)[:limit], size > limit

@@ -1,6 +1,6 @@
-"""Which addresses may be connected to, where somebody else than the operator wrote the URL.
+"""Addresses that may be connected to when someone other than the operator wrote the URL.
 
-The list is our own: ``ipaddress.is_global`` calls several ways into the machine's own network global,
+The list is our own: ``ipaddress.is_global`` takes several ways into the machine's own network for global,
 among them ``64:ff9b::7f00:1``, ``::127.0.0.1`` and the address of Azure's host, and it changes between
 versions of Python. All addresses of a name are checked, and the connection goes to one that was.
 """
@@ -18,9 +18,9 @@ from attrs import frozen
 import muxly
 from muxly_routers import _reaching
 
-__all__ = ["ALLOW_VARIABLE", "Address", "Guard", "Lookup", "addresses", "check_url", "forbidden"]
+__all__ = ["ALLOW_VARIABLE", "IPAddress", "Guard", "Lookup", "addresses", "check_url", "forbidden"]
 
-Address = IPv4Address | IPv6Address
+IPAddress = IPv4Address | IPv6Address
 Lookup = Callable[[str, int], list[str]]
 """Gives the addresses of a name, for a port; raises ``OSError`` where there are none."""
 
@@ -58,7 +58,7 @@ _V6 = tuple((why, IPv6Network(text)) for why, texts in _NO_V6.items() for text i
 _PUBLIC_V6 = IPv6Network("2000::/3")
 
 
-def forbidden(address: Address) -> str | None:
+def forbidden(address: IPAddress) -> str | None:
     """Why an address is not one of the public internet, in a word or two; None if it is one."""
     if isinstance(address, IPv4Address):
         return next((why for why, network in _V4 if address in network), None)
@@ -96,7 +96,7 @@ class Guard:
         except ValueError as error:
             raise muxly.ConfigurationError(f"the environment variable {ALLOW_VARIABLE}: {error}") from None
 
-    def problem(self, address: Address) -> str | None:
+    def problem(self, address: IPAddress) -> str | None:
         """Why the address may not be connected to; None if it may."""
         if not self.on or any(address in network for network in self.allowed):
             return None

@@ -1,4 +1,4 @@
-"""Connections whose address was checked, and on which no operation outlasts the request's deadline."""
+"""Connections: sites, proxies, checked addresses, and no operation that outlasts its request's deadline."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import socket
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
+import httpx2
 
+import muxly
 from muxly_routers._http import egress
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-__all__ = ["Deadline", "Network", "TlsRefusedError"]
+__all__ = ["Deadline", "GuardedNetwork", "TlsRefusedError", "checked_url", "proxy_of", "site"]
 
 _STEP_SECONDS = 0.25
 
@@ -65,7 +66,7 @@ class Deadline:
         return left if timeout is None else min(left, timeout)
 
 
-class Network(httpcore2.NetworkBackend):
+class GuardedNetwork(httpcore2.NetworkBackend):
     """Resolves a name, checks all its addresses, and connects to one of those that were checked.
 
     TLS goes on with the name, so that the certificate is still checked against it.
@@ -95,7 +96,7 @@ class Network(httpcore2.NetworkBackend):
         problem: Exception = httpcore2.ConnectError(f"{host} has no address")
         for address in found:
             try:
-                return _Stream(self._connected(address, port, timeout), self._deadline)
+                return _DeadlineStream(self._connected(address, port, timeout), self._deadline)
             except TimeoutError:
                 problem = httpcore2.ConnectTimeout(f"{host} did not take the connection at port {port} in time")
             except OSError as error:
@@ -110,7 +111,7 @@ class Network(httpcore2.NetworkBackend):
         return connected
 
 
-class _Stream(httpcore2.NetworkStream):
+class _DeadlineStream(httpcore2.NetworkStream):
     """A connection that looks at the deadline before each operation."""
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
@@ -159,7 +160,7 @@ class _Stream(httpcore2.NetworkStream):
         except OSError as error:
             self.close()
             raise _failed(error, httpcore2.ConnectError) from error
-        return _Stream(secured, self._deadline)
+        return _DeadlineStream(secured, self._deadline)
 
     def close(self) -> None:
         self._socket.close()
@@ -192,3 +193,66 @@ def _is_readable(connected: socket.socket, seconds: float = 0.0) -> bool:
     poll = select.poll()
     poll.register(connected, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
+
+
+def site(url: str | httpx2.URL) -> str:
+    """Scheme, host and port of a URL: what may be shown of one whose path may be a secret."""
+    parts = httpx2.URL(url)
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{parts.host}{port}"
+
+
+def checked_url(url: str | muxly.Secret) -> httpx2.URL:
+    """A URL that requests can be made to.
+
+    Raises:
+        ConfigurationError: It is none; neither the message nor this frame shows it, for it may be a secret.
+    """
+    problem = _problem(_text(url))
+    if problem is not None:
+        raise muxly.ConfigurationError(problem, path=("url",))
+    return httpx2.URL(_text(url))
+
+
+def _text(url: str | muxly.Secret) -> str:
+    return url if isinstance(url, str) else url.reveal()
+
+
+def _problem(url: str) -> str | None:
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        return f"this is no URL: {error}"
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        return "this is no URL that begins with http:// or https:// and names a host"
+    if parsed.userinfo:
+        return "a user or password in the URL is sent nowhere and shows in logs; use basic or bearer"
+    return None
+
+
+def proxy_of(url: httpx2.URL) -> httpcore2.Proxy | None:
+    """The proxy that the environment names for that URL, as curl and most programs take it.
+
+    Raises:
+        ConfigurationError: It names one that cannot be used.
+    """
+    named = getproxies()
+    found = named.get(url.scheme) or named.get("all")
+    if not found or proxy_bypass(f"{url.host}:{url.port or ''}".rstrip(":")):
+        return None
+    proxy = _parsed(found if "://" in found else f"http://{found}")
+    if proxy is None or proxy.scheme not in ("http", "https") or not proxy.host:
+        kind = "that is no URL" if proxy is None else f"with {proxy.scheme}://, which is not supported"
+        raise muxly.ConfigurationError(
+            f"the environment names a proxy {kind}; use one with http:// or https://, or put {url.host} into NO_PROXY",
+            path=("url",),
+        )
+    auth = (proxy.username, proxy.password) if proxy.userinfo else None
+    return httpcore2.Proxy(str(proxy.copy_with(userinfo=b"")), auth=auth)
+
+
+def _parsed(url: str) -> httpx2.URL | None:
+    try:
+        return httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return None

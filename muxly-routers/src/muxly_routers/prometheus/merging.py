@@ -1,27 +1,22 @@
-"""A delivery's records, merged into the series of its stream."""
+"""Merging the records of a delivery into the series of its stream."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from attrs import define, evolve, field, frozen
 
 import muxly
-from muxly_routers.prometheus.counters import Counted, Part
-from muxly_routers.prometheus.series import Family, Series, empty, grouped, joined
+from muxly_routers.prometheus.options import MetricDefinition
+from muxly_routers.prometheus.samples import SampleReader
+from muxly_routers.prometheus.series import CountedLog, MetricSeries, SegmentPart, StreamSeries, empty, grouped, joined
 
-if TYPE_CHECKING:
-    from muxly_routers.prometheus.rows import Reading
-    from muxly_routers.prometheus.settings import Metric
-
-__all__ = ["Merged", "merge"]
+__all__ = ["MergeResult", "merge", "report_omissions"]
 
 _WAITING_RECORDS = 1 << 15
 
 
 @frozen(kw_only=True)
-class Merged:
+class MergeResult:
     """What became of a delivery.
 
     Args:
@@ -31,79 +26,86 @@ class Merged:
         dropped: How many updates were left out because there are too many series.
     """
 
-    series: Series
+    series: StreamSeries
     rejected: tuple[muxly.Rejected, ...] = ()
     nulls: int = 0
     dropped: int = 0
 
 
 def merge(
-    series: Series, delivery: muxly.Delivery, reading: Reading, *, labels: pa.DataType, known: bool = False
-) -> Merged:
+    series: StreamSeries, delivery: muxly.Delivery, reader: SampleReader, *, labels: pa.DataType, known: bool = False
+) -> MergeResult:
     """Merge a delivery's records; those that were counted already change nothing.
 
     Args:
         series: What was there before.
         delivery: The records.
-        reading: What is made of them.
+        reader: What is made of them.
         labels: The type of a label set.
         known: Whether the series hold the delivery already; then only what it rejects is found again.
 
     Raises:
         ConfigurationError: A column is missing, or is of a type that does not fit.
     """
-    settings = reading.settings
-    before = _of_metrics(series, reading, labels)
+    settings = reader.settings
+    before = _of_metrics(series, reader, labels)
     free = [settings.max_series - before.count]
-    growing = [_Growing(one, reading, before.families[one.name], delivery.bounds, free) for one in settings.metrics]
+    merges = [
+        _MetricMerge(metric, reader, before.families[metric.name], delivery.bounds, free) for metric in settings.metrics
+    ]
     rejected: list[muxly.Rejected] = []
     number = delivery.delivered
     for position, batch in delivery.positioned():
-        mask, refused = reading.accepted(batch)
+        mask, refused = reader.accepted(batch)
         rejected.extend(muxly.Rejected(reason, index=number + at) for at, reason in refused)
-        for one in () if known else growing:
-            one.take(position, batch, mask)
+        for metric_merge in () if known else merges:
+            metric_merge.take(position, batch, mask)
         number += batch.num_rows
-    for one in growing:
-        one.finish()
-    dropped = sum(one.dropped for one in growing)
-    families = {one.metric.name: one.family for one in growing}
-    after = Series(families=families, dropped=series.dropped + dropped, delivery=delivery.id)
-    return Merged(series=after, rejected=tuple(rejected), nulls=sum(one.nulls for one in growing), dropped=dropped)
+    for metric_merge in merges:
+        metric_merge.finish()
+    dropped = sum(metric_merge.dropped for metric_merge in merges)
+    families = {metric_merge.metric.name: metric_merge.family for metric_merge in merges}
+    after = StreamSeries(families=families, dropped=series.dropped + dropped, delivery=delivery.id)
+    return MergeResult(
+        series=after,
+        rejected=tuple(rejected),
+        nulls=sum(metric_merge.nulls for metric_merge in merges),
+        dropped=dropped,
+    )
 
 
-def _of_metrics(series: Series, reading: Reading, labels: pa.DataType) -> Series:
+def _of_metrics(series: StreamSeries, reader: SampleReader, labels: pa.DataType) -> StreamSeries:
     """The series of the configured metrics; one that is defined anew begins anew."""
-    families: dict[str, Family] = {}
-    for metric in reading.settings.metrics:
-        definition = metric.definition(reading.settings.stream_label)
+    families: dict[str, MetricSeries] = {}
+    for metric in reader.settings.metrics:
+        definition = metric.definition(reader.settings.stream_label)
         known = series.families.get(metric.name)
         fits = known is not None and known.definition == definition
-        families[metric.name] = known if fits and known else Family(definition=definition, table=empty(labels))
+        families[metric.name] = known if fits and known else MetricSeries(definition=definition, table=empty(labels))
     return evolve(series, families=families)
 
 
 @define
-class _Growing:
+class _MetricMerge:
     """A metric's series while a delivery is read.
 
     Args:
         metric: Which metric.
-        reading: What is made of records.
+        reader: What is made of records.
         family: Its series as they are.
         bounds: Where in the log the delivery begins and ends.
         free: How many more series the stream may have; shared by its metrics.
     """
 
-    metric: Metric
-    reading: Reading
-    family: Family
+    metric: MetricDefinition
+    reader: SampleReader
+    family: MetricSeries
     bounds: tuple[tuple[int, int], tuple[int, int]]
     free: list[int]
     nulls: int = 0
     dropped: int = 0
     _position: int | None = None
-    _part: Part | None = None
+    _part: SegmentPart | None = None
     _known: int | None = 0
     _passed: int = 0
     _waiting: list[pa.Table] = field(factory=list)
@@ -123,7 +125,7 @@ class _Growing:
             self._add(new)
 
     def _enter_segment(self, position: int) -> None:
-        self._position, self._part, self._passed = position, Part.of(position, self.bounds), 0
+        self._position, self._part, self._passed = position, SegmentPart.of(position, self.bounds), 0
         if self.family.counted.follows(self._part):
             self._begin_anew()
         counted = self.family.counted
@@ -135,14 +137,14 @@ class _Growing:
         """Forget all: a replay that begins before it brings everything up to the head of the log."""
         self._settle()
         self.free[0] += len(self.family.table)
-        self.family = evolve(self.family, counted=Counted(), table=self.family.table.slice(0, 0))
+        self.family = evolve(self.family, counted=CountedLog(), table=self.family.table.slice(0, 0))
 
     def _leave_segment(self) -> None:
         if self._part is not None:
             self.family = evolve(self.family, counted=self.family.counted.after(self._part, self._passed))
 
     def _add(self, batch: pa.RecordBatch) -> None:
-        samples = self.reading.samples(self.metric, batch)
+        samples = self.reader.samples(self.metric, batch)
         self.nulls += batch.num_rows - len(samples)
         self._waiting.append(samples)
         self._waiting_records += len(samples)
@@ -172,6 +174,37 @@ class _Growing:
 def _one_table(tables: list[pa.Table]) -> pa.Table:
     """All of them as one; batches differ only in whether values are integers."""
     whole = tables[0]
-    for one in tables[1:]:
-        whole = joined(whole, one)
+    for table in tables[1:]:
+        whole = joined(whole, table)
     return whole
+
+
+def report_omissions(
+    run: muxly.Run, stream: str, max_series: int, *, nulls: int = 0, dropped: int = 0, late: int = 0
+) -> None:
+    """Measure what did not become a sample, and give notice of it.
+
+    Args:
+        run: The run.
+        stream: The stream's name.
+        max_series: Most series of the stream.
+        nulls: Missing values.
+        dropped: Updates beyond the most series.
+        late: Samples that the receiver refused as too late.
+    """
+    if nulls:
+        run.measure("null_values", nulls, stream=stream)
+    if dropped:
+        run.measure("series_dropped", dropped, stream=stream)
+        message = (
+            f"stream {stream!r} has more than {max_series} series; {dropped} updates of further ones "
+            "were left out. Take away a label with many values, or raise max_series"
+        )
+        run.notice(muxly.Notice("series_limit", message, stream=stream))
+    if late:
+        run.measure("late_samples", late, stream=stream)
+        message = (
+            f"stream {stream!r}: the receiver refused {late} samples because it holds a sample of that time or a "
+            "later one: they were sent before, or Prometheus' out_of_order_time_window is too short for them"
+        )
+        run.notice(muxly.Notice("late_samples", message, stream=stream))

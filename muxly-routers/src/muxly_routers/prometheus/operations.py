@@ -10,12 +10,12 @@ import threading
 from typing import TYPE_CHECKING
 
 import muxly
+from muxly.pipeline import RouteResult
 from muxly_routers._extras import needs
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from muxly.pipeline import RouteResult
 
 __all__ = ["Operations", "of_all_runs"]
 
@@ -87,8 +87,8 @@ class Operations:
         for name, stream in result.streams.items():
             self._sealed.labels(pipeline, name).inc(stream.sealed)
             self._bytes.labels(pipeline, name).inc(stream.bytes)
-        for route, one in result.routes.items():
-            for name, found in one.streams.items():
+        for route, route_result in result.routes.items():
+            for name, found in route_result.streams.items():
                 self._count_records((pipeline, route, name), found)
 
     def _count_active(self, run: muxly.Run, *, ended: bool) -> None:

@@ -1,32 +1,31 @@
-"""A Prometheus Pushgateway: each stream is a group there, replaced as a whole by every push.
+"""Pushes over HTTP: errors and redaction, and a Prometheus Pushgateway as an outlet.
 
-https://github.com/prometheus/pushgateway#command-line: PUT replaces all metrics of a grouping key, so a
-push that is repeated changes nothing, and a series that is not pushed any more is gone.
+https://github.com/prometheus/pushgateway#command-line: each stream is a group there, and PUT replaces all metrics
+of a grouping key. So a push that is repeated changes nothing, and a series that is not pushed any more is gone.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from attrs import frozen
 
 import muxly
-from muxly_routers._http.outgoing import Outgoing
-from muxly_routers.prometheus.answers import failure, hidden, reachable
-from muxly_routers.prometheus.exposition import CONTENT_TYPES, Exposed, render
+from muxly_routers._http.messages import HttpRequest, HttpResponse, Redaction
+from muxly_routers.prometheus.exposition import CONTENT_TYPES, MetricFamily, render
+from muxly_routers.prometheus.options import StreamKey
 
 if TYPE_CHECKING:
-    from muxly_routers._http.client import Client
-    from muxly_routers.prometheus.settings import Unit
+    from muxly_routers._http.client import HttpClient
 
-__all__ = ["Pushgateway", "group_path"]
+__all__ = ["PushgatewayOutlet", "failure", "group_path", "reachable", "redaction_of"]
 
 
 @frozen
-class Pushgateway:
+class PushgatewayOutlet:
     """The groups of one route.
 
     Args:
@@ -38,33 +37,33 @@ class Pushgateway:
         grouping: More labels of all groups.
     """
 
-    client: Client
+    client: HttpClient
     url: muxly.Secret
     authorization: muxly.Secret | None
     job: str
     stream_label: str
     grouping: Mapping[str, str]
 
-    def publish(self, unit: Unit, exposed: Sequence[Exposed]) -> None:
+    def publish(self, stream_key: StreamKey, families: Sequence[MetricFamily]) -> None:
         """Show these series of a stream, and no others.
 
         Raises:
             RetryableError: The gateway is away or busy.
             RouteError: It refuses.
         """
-        answer = self.client.send(self._push(unit, render(exposed, "text", times=False)))
+        answer = self.client.send(self._push(stream_key, render(families, "text", times=False)))
         if not 200 <= answer.status < 300:
-            raise failure(answer, f"the Pushgateway, asked to take stream {unit.stream!r},")
+            raise failure(answer, f"the Pushgateway, asked to take stream {stream_key.stream!r},")
 
-    def _push(self, unit: Unit, body: bytes) -> Outgoing:
+    def _push(self, stream_key: StreamKey, body: bytes) -> HttpRequest:
         """The request; its parts hold secrets, which must not lie in the variables of a call that may fail."""
-        labels = {**self.grouping, "route": unit.route, self.stream_label: unit.stream}
+        labels = {**self.grouping, "route": stream_key.route, self.stream_label: stream_key.stream}
         url = f"{self.url.reveal().rstrip('/')}/metrics/{group_path(self.job, labels)}"
         headers = {"content-type": CONTENT_TYPES["text"]}
         if self.authorization is not None:
             headers["authorization"] = self.authorization.reveal()
-        repeated = hidden(url, self.url, self.authorization)
-        return Outgoing(method="PUT", url=url, headers=headers, body=body, hidden=repeated)
+        redaction = redaction_of(url, self.url, self.authorization)
+        return HttpRequest(method="PUT", url=url, headers=headers, body=body, redaction=redaction)
 
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the gateway answers at all."""
@@ -85,3 +84,45 @@ def _step(name: str, value: str) -> str:
     if value in (".", "..") or "/" in value or not value.isprintable():
         return f"{name}@base64/{base64.urlsafe_b64encode(value.encode()).decode()}"
     return f"{name}/{quote(value, safe='')}"
+
+
+_LATER = {408, 425, 429}
+
+
+def failure(answer: HttpResponse, place: str) -> muxly.MuxlyError:
+    """The error that an answer which is no success comes to.
+
+    Args:
+        answer: What the server said.
+        place: What was asked, in words that hold no secret.
+    """
+    said = f"{place} answered {answer.status}"
+    if answer.excerpt:
+        said = f"{said}: {answer.excerpt}"
+    if answer.status in _LATER or answer.status >= 500:
+        return muxly.RetryableError(said, retry_after=answer.retry_after)
+    if answer.status in (401, 403):
+        return muxly.RouteError(f"{said}; see basic and bearer of this route")
+    if 300 <= answer.status < 400:
+        return muxly.RouteError(f"{said}; redirects are not followed: write the URL that it leads to")
+    return muxly.RouteError(f"{said}; see the URL of this route and what the server wants")
+
+
+def redaction_of(asked: str, url: muxly.Secret, authorization: muxly.Secret | None) -> Redaction:
+    """Everything secret that an answer may repeat.
+
+    Args:
+        asked: The URL of the request.
+        url: The configured URL, which it begins with.
+        authorization: The value of the header ``Authorization``.
+    """
+    secrets = [] if authorization is None else authorization.reveal().split(" ", 1)
+    return Redaction.of_request(asked, url, secrets)
+
+
+def reachable(client: HttpClient, option: str) -> Iterator[muxly.Notice]:
+    """Whether somebody listens at the URL; asks for nothing."""
+    try:
+        client.probe()
+    except (muxly.RetryableError, muxly.RouteError) as error:
+        yield muxly.Notice("not_reachable", f"{option}: {error}", level="error")

@@ -7,125 +7,29 @@ nothing, whichever way out is used: ``textfile``, ``listen``, ``pushgateway`` or
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-import attrs
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
 
 import muxly
-from muxly_routers._http.tls import Tls
-from muxly_routers.prometheus import checks, names
+from muxly_routers._http.credentials import Basic
+from muxly_routers.prometheus import options
 from muxly_routers.prometheus.operations import Operations
+from muxly_routers.prometheus.options import Metric, MetricDefinition, PrometheusOptions, PrometheusSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from muxly_routers.prometheus.collect import Delivering
-    from muxly_routers.prometheus.push import Sending
-    from muxly_routers.prometheus.settings import Metric as MetricSettings
-    from muxly_routers.prometheus.settings import Settings
+    from muxly_routers.prometheus.delivery import OutletDelivery
+    from muxly_routers.prometheus.remote_write import RemoteWriteDelivery
 
 __all__ = ["Basic", "Metric", "Operations", "Prometheus"]
 
 
-class Metric(muxly.Options):
-    """A metric and the columns that it is made from."""
-
-    column: str | None = muxly.option(
-        "Column with its values: numbers, booleans, times or durations (in seconds); a counter without one counts "
-        "the records.",
-        default=None,
-    )
-    labels: list[str] | dict[str, str] = muxly.option(
-        "Columns that become labels: a list of columns, or a mapping of label to column.",
-        factory=list,
-        validator=checks.labels,
-    )
-    type: Literal["gauge", "counter"] = muxly.option(
-        "gauge shows the newest value of each label set; counter adds the values up.", default="gauge"
-    )
-    cumulative: bool = muxly.option(
-        "For a counter: whether the column holds totals already, which are not added up.", default=False
-    )
-    help: str = muxly.option("One line that says what it is; default: which column it is made from.", default="")
-    unit: str = muxly.option(
-        "Unit, such as seconds or bytes; the metric's name must end in it.", default="", validator=checks.unit
-    )
-    timestamp: str | None = muxly.option(
-        "Column with the times of the values, for listen and remote_write; default: they are of now.", default=None
-    )
-
-
-class Basic(muxly.Options):
-    """A user and a password."""
-
-    user: str = muxly.option("Name of the user.")
-    password: muxly.Secret = muxly.option("Password of the user.")
-
-
-class Prometheus(muxly.Router):
+class Prometheus(PrometheusOptions):
     """Turns columns into metrics, for Prometheus to scrape or receive."""
 
     modes: ClassVar[frozenset[str]] = frozenset({"append", "replace"})
     promise: ClassVar[muxly.Promise] = "idempotent"
 
-    _delivering: Delivering | Sending | None = None
-
-    metrics: dict[str, Metric] = muxly.option("Metrics by name, each made from a column.", validator=checks.metrics)
-    textfile: Path | None = muxly.option(
-        "Folder that the node exporter's textfile collector reads; each stream gets a file there.", default=None
-    )
-    listen: str | None = muxly.option(
-        "HOST:PORT of a scrape endpoint in this process, such as 127.0.0.1:9464; the metrics are at /metrics.",
-        default=None,
-        validator=checks.listen,
-    )
-    pushgateway: muxly.Secret | None = muxly.option(
-        "URL of a Pushgateway; each stream is a group there, replaced as a whole.", default=None
-    )
-    remote_write: muxly.Secret | None = muxly.option(
-        "URL that takes remote write, such as http://127.0.0.1:9090/api/v1/write.", default=None, validator=checks.ways
-    )
-    keep: Path | None = muxly.option(
-        "Folder where the series are kept between runs, for more of them than the ledger holds and for mode replace; "
-        "default: the ledger, for textfile the folder .muxly in it.",
-        default=None,
-    )
-    stream_label: str = muxly.option(
-        "Label that tells the streams of a route apart, with the stream's name; empty = none.",
-        default="stream",
-        validator=checks.stream_label,
-    )
-    max_series: int = muxly.option(
-        "Most series of one stream; further ones are left out and counted.",
-        default=10_000,
-        validator=attrs.validators.ge(1),
-    )
-    expire_seconds: float | None = muxly.option(
-        "How long a series that no record reports any more is still shown; default: for ever.",
-        default=None,
-        validator=attrs.validators.optional(attrs.validators.gt(0)),
-    )
-
-    operations: bool = muxly.option(
-        "For listen: whether Muxly's own metrics are shown too, of all runs of this process.", default=False
-    )
-    job: str | None = muxly.option("For pushgateway: the job; default: the pipeline's name.", default=None)
-    grouping: dict[str, str] = muxly.option(
-        "For pushgateway: more labels of the groups, beside job, route and stream.",
-        factory=dict,
-        validator=checks.grouping,
-    )
-    bearer: muxly.Secret | None = muxly.option(
-        "Token to send to pushgateway or remote_write, or to ask of who reads at listen.", default=None
-    )
-    basic: Basic | None = muxly.option("User and password, used like bearer.", default=None)
-    tls: Tls = muxly.option("Certificates for pushgateway and remote_write.", factory=Tls)
-    timeout_seconds: float = muxly.option(
-        "Longest time of one request to pushgateway or remote_write.",
-        default=30.0,
-        validator=attrs.validators.gt(0),
-    )
+    _delivering: OutletDelivery | RemoteWriteDelivery | None = None
 
     def __attrs_post_init__(self) -> None:
         """What has no folder to grow a generation in has no mode replace."""
@@ -161,19 +65,19 @@ class Prometheus(muxly.Router):
         if delivering is not None:
             delivering.close()
 
-    def _opened(self) -> Delivering | Sending:
+    def _opened(self) -> OutletDelivery | RemoteWriteDelivery:
         # Loads pyarrow, which a pipeline with another router does not need.
-        from muxly_routers.prometheus.targets import opened
+        from muxly_routers.prometheus.delivery import open_delivery
 
         if self._delivering is None:
-            self._delivering = opened(self, self._run, self._settings())
+            self._delivering = open_delivery(self, self._run, self._settings())
         return self._delivering
 
-    def _settings(self) -> Settings:
-        from muxly_routers.prometheus.settings import Settings
+    def _settings(self) -> PrometheusSettings:
+        from muxly_routers.prometheus.options import PrometheusSettings
 
-        return Settings(
-            metrics=tuple(_metric(name, one) for name, one in self.metrics.items()),
+        return PrometheusSettings(
+            metrics=tuple(_metric(name, metric) for name, metric in self.metrics.items()),
             stream_label=self.stream_label,
             max_series=self.max_series,
             expire_seconds=self.expire_seconds,
@@ -184,15 +88,14 @@ def _help(column: str | None) -> str:
     return "Records that Muxly delivers." if column is None else f"Column {column} of the records that Muxly delivers."
 
 
-def _metric(name: str, given: Metric) -> MetricSettings:
-    from muxly_routers.prometheus.settings import Kind
-    from muxly_routers.prometheus.settings import Metric as MetricSettings
+def _metric(name: str, given: Metric) -> MetricDefinition:
+    from muxly_routers.prometheus.options import MetricDefinition, MetricKind
 
-    counter: Kind = "totals" if given.cumulative else "increments"
-    return MetricSettings(
+    counter: MetricKind = "totals" if given.cumulative else "increments"
+    return MetricDefinition(
         name=name,
         column=given.column,
-        labels=tuple(sorted(names.columns_by_label(given.labels).items())),
+        labels=tuple(sorted(options.columns_by_label(given.labels).items())),
         kind="gauge" if given.type == "gauge" else counter,
         help=given.help or _help(given.column),
         unit=given.unit,

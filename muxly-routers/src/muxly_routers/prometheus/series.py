@@ -1,8 +1,14 @@
-"""The series of one stream, and how far its log was counted for them."""
+"""The series of one stream, and how far its log was counted for them.
+
+A series' values follow from the log alone, so a repeat changes nothing: records at or before the position up
+to which a metric has counted are left out, whatever delivery brings them. Deliveries are cut by the runner, and a
+replay may cut them elsewhere, so a position is a segment and a number of records in it.
+"""
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,16 +16,104 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from attrs import astuple, evolve, field, frozen
 
-from muxly_routers.prometheus.counters import Counted
+import muxly
 
-__all__ = ["Family", "Series", "empty", "grouped", "joined"]
+__all__ = ["CountedLog", "MetricSeries", "SegmentPart", "StreamSeries", "WHOLE", "empty", "grouped", "joined"]
+
+WHOLE = 1 << 62
+"""The end of a part of a segment that goes to the segment's end."""
+
+
+@frozen
+class SegmentPart:
+    """A part of a segment: a delivery may cut its first segment and its last.
+
+    Args:
+        position: The segment's; 0 = that of no log, and always new.
+        begin: How many records of the segment lie before it, before the route's filter.
+        end: How many lie up to its end, before the filter; ``WHOLE`` = all.
+    """
+
+    position: int
+    begin: int = 0
+    end: int = WHOLE
+
+    @classmethod
+    def of(cls, position: int, bounds: tuple[tuple[int, int], tuple[int, int]]) -> SegmentPart:
+        """The part at a position of what lies between two bounds; dead letters lie in no log any more."""
+        (first, begin), (last, end) = bounds
+        if not first <= position <= last:
+            return cls(0)
+        return cls(position, begin if position == first else 0, end if position == last and position else WHOLE)
+
+
+@frozen
+class CountedLog:
+    """How far a metric has counted the log.
+
+    Where parts begin and end is known before the route's filter, and how many records they have behind
+    it. A replay may cut a segment elsewhere; then the part in which the place lies is known in half.
+
+    Args:
+        position: The greatest position of which records were counted; 0 = none.
+        end: How far in that segment, before the filter.
+        records: How many records that are, behind the filter.
+        passed_end: Where the part of that segment ended that came last.
+        passed: How many records lie before that place, behind the filter.
+        first: The position where counting began.
+        begin: Where in that segment.
+    """
+
+    position: int = 0
+    end: int = 0
+    records: int = 0
+    passed_end: int = 0
+    passed: int = 0
+    first: int = 0
+    begin: int = 0
+
+    def follows(self, part: SegmentPart) -> bool:
+        """Whether a part lies before all that was counted, so that a replay fills what came before."""
+        return part.position > 0 and (part.position, part.begin) < (self.first, self.begin)
+
+    def known(self, part: SegmentPart) -> int | None:
+        """How many records of a part were counted already; None = all."""
+        if part.position == 0 or part.position > self.position:
+            return 0
+        if part.position < self.position or part.end <= self.end:
+            return None
+        return 0 if part.begin >= self.end else self.records - self._before(part.begin)
+
+    def after(self, part: SegmentPart, records: int) -> CountedLog:
+        """Behind a part of so many records."""
+        if part.position == 0 or part.position < self.position:
+            return self
+        if self.position == 0:
+            return CountedLog(part.position, part.end, records, part.end, records, part.position, part.begin)
+        if part.position > self.position:
+            return self._at(part, records, records)
+        if part.begin >= self.end:
+            return self._at(part, self.records + records, self.records + records)
+        passed = self._before(part.begin) + records
+        if part.end <= self.end:
+            return evolve(self, passed_end=part.end, passed=passed)
+        return self._at(part, max(passed, self.records), passed)
+
+    def _at(self, part: SegmentPart, records: int, passed: int) -> CountedLog:
+        return CountedLog(part.position, part.end, records, part.end, passed, self.first, self.begin)
+
+    def _before(self, begin: int) -> int:
+        """How many records of the segment lie before a place, behind the filter."""
+        return self.passed if begin and begin >= self.passed_end else 0
+
 
 _KEEP_NULLS = pc.ScalarAggregateOptions(skip_nulls=False, min_count=0)
 _EXACT = float(1 << 62)
+_STATE_BYTES = 1 << 20
 
 
 @frozen(kw_only=True)
-class Family:
+class MetricSeries:
     """The series of one metric.
 
     Args:
@@ -29,7 +123,7 @@ class Family:
     """
 
     definition: str
-    counted: Counted = field(factory=Counted)
+    counted: CountedLog = field(factory=CountedLog)
     table: pa.Table
 
 
@@ -60,13 +154,13 @@ def _wide_enough(table: pa.Table) -> pa.Table:
     return table
 
 
-def joined(one: pa.Table, other: pa.Table) -> pa.Table:
+def joined(first: pa.Table, second: pa.Table) -> pa.Table:
     """Both tables, one after the other; floats if one of them has floats."""
-    kinds = {table.column("value").type for table in (one, other) if len(table)}
+    kinds = {table.column("value").type for table in (first, second) if len(table)}
     if kinds == {pa.int64(), pa.float64()}:
-        one, other = (_as_floats(table) for table in (one, other))
-    tables = [table for table in (one, other) if len(table)]
-    return pa.concat_tables(tables) if tables else one
+        first, second = (_as_floats(table) for table in (first, second))
+    tables = [table for table in (first, second) if len(table)]
+    return pa.concat_tables(tables) if tables else first
 
 
 def _as_floats(table: pa.Table) -> pa.Table:
@@ -74,7 +168,7 @@ def _as_floats(table: pa.Table) -> pa.Table:
 
 
 @frozen(kw_only=True)
-class Series:
+class StreamSeries:
     """All series of one stream of one route.
 
     Args:
@@ -84,7 +178,7 @@ class Series:
         sent_at: The time of its samples where they are sent, in milliseconds since 1970.
     """
 
-    families: Mapping[str, Family] = field(factory=dict)
+    families: Mapping[str, MetricSeries] = field(factory=dict)
     dropped: int = 0
     delivery: str = ""
     sent_at: int = 0
@@ -92,25 +186,42 @@ class Series:
     @property
     def count(self) -> int:
         """How many there are."""
-        return sum(len(one.table) for one in self.families.values())
+        return sum(len(family.table) for family in self.families.values())
 
-    def unexpired(self, since: int) -> Series:
+    def unexpired(self, since: int) -> StreamSeries:
         """Without those that were last reported before that second."""
         kept = {
-            name: evolve(one, table=one.table.filter(pc.greater_equal(one.table.column("seen"), since)))
-            for name, one in self.families.items()
+            name: evolve(family, table=family.table.filter(pc.greater_equal(family.table.column("seen"), since)))
+            for name, family in self.families.items()
         }
         return evolve(self, families=kept)
+
+    def to_ledger_state(self, stream: str) -> dict[str, Any]:
+        """The same as ``to_state``, for the ledger.
+
+        Args:
+            stream: The stream's name, for the error.
+
+        Raises:
+            RouteError: They are more than the ledger keeps.
+        """
+        state = self.to_state()
+        if (size := len(json.dumps(state))) > _STATE_BYTES - 1024:
+            raise muxly.RouteError(
+                f"the {self.count} series of stream {stream!r} take {size} bytes, and the ledger keeps at most "
+                "1 MiB; write `keep: FOLDER` to keep them in files, or take away labels"
+            )
+        return state
 
     def to_state(self) -> dict[str, Any]:
         """As JSON values, the tables compressed."""
         families = {
             name: {
-                "definition": one.definition,
-                "counted": list(astuple(one.counted)),
-                "series": base64.b64encode(_packed(one.table)).decode("ascii"),
+                "definition": family.definition,
+                "counted": list(astuple(family.counted)),
+                "series": base64.b64encode(_packed(family.table)).decode("ascii"),
             }
-            for name, one in self.families.items()
+            for name, family in self.families.items()
         }
         return {
             "version": 1,
@@ -121,17 +232,17 @@ class Series:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any] | None) -> Series:
+    def from_state(cls, state: Mapping[str, Any] | None) -> StreamSeries:
         """What ``to_state`` gave; none for None."""
         if not state:
             return cls()
         families = {
-            name: Family(
-                definition=one["definition"],
-                counted=Counted(*one["counted"]),
-                table=_unpacked(base64.b64decode(one["series"])),
+            name: MetricSeries(
+                definition=series["definition"],
+                counted=CountedLog(*series["counted"]),
+                table=_unpacked(base64.b64decode(series["series"])),
             )
-            for name, one in state["families"].items()
+            for name, series in state["families"].items()
         }
         return cls(
             families=families, dropped=state["dropped"], delivery=state["delivery"], sent_at=state.get("sent_at", 0)

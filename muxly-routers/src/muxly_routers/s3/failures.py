@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import muxly
 from muxly_routers import _reaching
-from muxly_routers._http import retry_after
-from muxly_routers._http.hidden import Hidden
+from muxly_routers._http import messages
+from muxly_routers._http.messages import Redaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ _NEXT_STEP = {
     "QuotaExceeded": "make room there; the next run delivers what is pending",
     "XMinioStorageFull": "make room there; the next run delivers what is pending",
 }
-_HARMLESS = Hidden()
+_HARMLESS = Redaction()
 # Longer than is waited for at once: only the runner's next attempt has new credentials.
 _RENEWED_SECONDS = 5.0
 _EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
@@ -125,7 +125,7 @@ def _of_store(error: ClientError, doing: str, place: str, renew: Callable[[], No
         renew()
         return muxly.RetryableError(f"{message}; {_NEXT_STEP[code]}", retry_after=_RENEWED_SECONDS)
     if _passes(code, status):
-        return muxly.RetryableError(message, retry_after=retry_after.seconds(_header(facts)))
+        return muxly.RetryableError(message, retry_after=messages.parse_retry_after(_header(facts)))
     if status == 501 or code == "NotImplemented":
         return UnsupportedError(f"{message}; the store lacks something that this router needs")
     return _lasting(message, code, status)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import Request
 
@@ -13,21 +14,17 @@ from attrs import evolve
 
 import muxly
 from muxly_routers._extras import needs
-from muxly_routers.slack import errors
-from muxly_routers.slack.checks import url_problem
-from muxly_routers.slack.client import Answer, ThreadGoneError, UnansweredError, Wire
-from muxly_routers.slack.destination import Part, Seen
+from muxly_routers.slack.client import SlackAnswer, SlackConnection, ThreadGoneError, UnansweredError, api_error
+from muxly_routers.slack.options import url_problem
+from muxly_routers.slack.outbox import MessageKey, PostedMessages
 
 with needs("slack"):
     from slack_sdk import WebClient
     from slack_sdk.errors import SlackApiError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from muxly_routers.slack.message import SlackMessage
 
-    from muxly_routers.slack.message import Message
-
-__all__ = ["Bot"]
+__all__ = ["SlackBot"]
 
 # docs.slack.dev/messaging/message-metadata
 _EVENT_TYPE = "muxly_delivery"
@@ -36,22 +33,22 @@ _UNREADABLE = {"missing_scope", "not_in_channel", "not_allowed_token_type", "met
 _UNNAMED_BOT = "the bot"
 
 
-class Bot:
+class SlackBot:
     """A bot's token and one channel.
 
     Args:
-        wire: Makes the requests.
+        connection: Makes the requests.
         token: The bot's token.
         base_url: Where the Web API is.
         channel: The channel's id.
     """
 
-    def __init__(self, wire: Wire, *, token: muxly.Secret, base_url: str, channel: str) -> None:
+    def __init__(self, connection: SlackConnection, *, token: muxly.Secret, base_url: str, channel: str) -> None:
         self.key = f"{urlsplit(base_url).netloc}:{channel}"
-        self._wire, self._channel = wire, channel
-        self._client = _Client(wire, token=token.reveal(), base_url=base_url)
+        self._connection, self._channel = connection, channel
+        self._client = _SlackWebClient(connection, token=token.reveal(), base_url=base_url)
 
-    def post(self, message: Message, part: Part, *, thread: str | None) -> str | None:
+    def post(self, message: SlackMessage, part: MessageKey, *, thread: str | None) -> str | None:
         """Post a message with its metadata."""
         payload = {"delivery": part.delivery, "part": part.name, "stream": part.stream, "run": part.run}
         answer = self._call(
@@ -86,33 +83,33 @@ class Bot:
         if url_problem(url):
             raise muxly.RouteError("files.getUploadURLExternal: Slack names no URL to upload to")
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        request = Request(url, data=file, headers=headers, method="POST")  # noqa: S310 - the wire opens no files
-        answer = self._wire.send(request, what="the upload of a file", size=size)
+        request = Request(url, data=file, headers=headers, method="POST")  # noqa: S310 - the connection opens no files
+        answer = self._connection.send(request, what="the upload of a file", size=size)
         if answer.status != 200:
             raise muxly.RetryableError(f"the upload of a file: Slack answers {answer.status}")
 
-    def seen(self, part: Part, *, since: float, threads: bool, thread: str | None) -> Seen | str:
+    def seen(self, part: MessageKey, *, since: float, threads: bool, thread: str | None) -> PostedMessages | str:
         """Look in the channel's history, and in the threads that may hold messages of the delivery."""
-        found, where = Seen(), {thread} if thread else set()
+        found, where = PostedMessages(), {thread} if thread else set()
         parent = None
         try:
-            for one in self._pages("conversations.history", oldest=f"{since:.6f}", inclusive=True):
-                payload = _payload(one)
-                _take(found, one, payload, part.delivery)
-                if payload.get("delivery") == part.delivery and one.get("reply_count"):
-                    where.add(str(one["ts"]))
+            for page in self._pages("conversations.history", oldest=f"{since:.6f}", inclusive=True):
+                payload = _payload(page)
+                _remember(found, page, payload, part.delivery)
+                if payload.get("delivery") == part.delivery and page.get("reply_count"):
+                    where.add(str(page["ts"]))
                 if (payload.get("run"), payload.get("stream")) == (part.run, part.stream):
-                    parent = str(one["ts"])  # the newest come first, so that the first message is the last one here
+                    parent = str(page["ts"])  # the newest come first, so that the first message is the last one here
             for ts in where | ({parent} if threads and parent else set()):
                 self._look_in_thread(found, ts, part.delivery, since)
         except _UnreadableError as error:
             return str(error)
-        return Seen(found.parts, found.files, parent)
+        return PostedMessages(found.parts, found.files, parent)
 
-    def _look_in_thread(self, found: Seen, thread: str, delivery: str, since: float) -> None:
+    def _look_in_thread(self, found: PostedMessages, thread: str, delivery: str, since: float) -> None:
         try:
-            for one in self._pages("conversations.replies", ts=thread, oldest=f"{since:.6f}", inclusive=True):
-                _take(found, one, _payload(one), delivery)
+            for page in self._pages("conversations.replies", ts=thread, oldest=f"{since:.6f}", inclusive=True):
+                _remember(found, page, _payload(page), delivery)
         except ThreadGoneError:
             return  # somebody deleted it, and what was in it
 
@@ -122,7 +119,7 @@ class Bot:
             given = {**arguments, "channel": self._channel, "include_all_metadata": True, "limit": _PAGE}
             given |= {"cursor": cursor} if cursor else {}
             answer = self._call(method, partial(self._client.api_call, method, params=given))
-            yield from (one for one in answer.get("messages") or [] if isinstance(one, dict))
+            yield from (message for message in answer.get("messages") or [] if isinstance(message, dict))
             cursor = (answer.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
                 return
@@ -131,25 +128,25 @@ class Bot:
     def check(self) -> list[str]:
         """Ask who the bot is, whether it sees the channel, and whether it can look up what it posted."""
         name = self._call("auth.test", self._client.auth_test).get("user") or "the bot"
-        told = []
+        problems = []
         try:
             answer = self._call("conversations.info", lambda: self._client.conversations_info(channel=self._channel))
         except _UnreadableError as error:
-            told.append(f"{error}; whether the bot is in the channel cannot be checked")
+            problems.append(f"{error}; whether the bot is in the channel cannot be checked")
         else:
             channel = answer.get("channel") or {}
             if channel.get("is_archived"):
                 raise muxly.RouteError(f"channel {self._channel} is archived; unarchive it, or name another channel")
             if channel.get("is_member") is False:
-                told.append(f"channel {self._channel}: the bot is not a member; write /invite @{name} there")
+                problems.append(f"channel {self._channel}: the bot is not a member; write /invite @{name} there")
         try:
             self._call(
                 "conversations.history",
                 lambda: self._client.api_call("conversations.history", params={"channel": self._channel, "limit": 1}),
             )
         except _UnreadableError as error:
-            told.append(f"{error}; without it a message whose answer was lost may come twice")
-        return told
+            problems.append(f"{error}; without it a message whose answer was lost may come twice")
+        return problems
 
     def _call(self, method: str, call: Callable[[], Any]) -> dict[str, Any]:
         """Make a call of the Web API, and give its answer or raise the error that it means."""
@@ -160,14 +157,14 @@ class Bot:
             answer = self._client.answered
         else:
             return dict(response.data)
-        word, error = errors.of_api(answer, what, channel=self._channel, bot=self._bot_name(answer))
+        word, error = api_error(answer, what, channel=self._channel, bot=self._bot_name(answer))
         if word == "thread_not_found":
             raise ThreadGoneError(f"{what}: the thread is gone") from None
         if word in _UNREADABLE and method.startswith("conversations."):
             raise _UnreadableError(str(error)) from None
         raise error from None
 
-    def _bot_name(self, answer: Answer) -> str:
+    def _bot_name(self, answer: SlackAnswer) -> str:
         """The bot's name where a message tells somebody to invite it."""
         if not any(word in answer.body for word in ("not_in_channel", "channel_not_found")):
             return _UNNAMED_BOT
@@ -181,20 +178,20 @@ class _UnreadableError(Exception):
     """The bot may not read the channel; the message says why."""
 
 
-class _Client(WebClient):
-    """slack-sdk's client, whose requests go over our wire; it retries nothing and logs nothing."""
+class _SlackWebClient(WebClient):
+    """slack-sdk's client, whose requests go over our connection; it retries nothing and logs nothing."""
 
-    def __init__(self, wire: Wire, *, token: str, base_url: str) -> None:
+    def __init__(self, connection: SlackConnection, *, token: str, base_url: str) -> None:
         # Its own logger is at level 0, at which the SDK writes out whole requests.
         silent = logging.getLogger(f"{__name__}.sdk")
         silent.setLevel(logging.CRITICAL + 1)
         super().__init__(token=token, base_url=base_url, retry_handlers=[], logger=silent)
-        self._wire = wire
-        self.answered = Answer(0, {}, "")
+        self._connection = connection
+        self.answered = SlackAnswer(0, {}, "")
 
     def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:
         method = urlsplit(url).path.rsplit("/", 1)[-1]
-        answer = self._wire.send(req, what=method)
+        answer = self._connection.send(req, what=method)
         if not _is_object(answer.body):
             if answer.status == 200:
                 raise UnansweredError(f"{method}: the answer is not Slack's: no JSON object")
@@ -203,7 +200,7 @@ class _Client(WebClient):
         return {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
 
 
-def _take(found: Seen, message: dict[str, Any], payload: dict[str, Any], delivery: str) -> None:
+def _remember(found: PostedMessages, message: dict[str, Any], payload: dict[str, Any], delivery: str) -> None:
     """Remember a message, if it is of the delivery, and the names of its files."""
     if payload.get("delivery") == delivery:
         found.parts.setdefault(str(payload.get("part")), str(message["ts"]))

@@ -1,22 +1,33 @@
-"""The options of the router ``slack`` that have options of their own."""
+"""Option groups of the router ``slack``, and the checks of its options."""
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import attrs
 
 import muxly
 
 if TYPE_CHECKING:
-    from muxly_routers.slack.digest import DigestLook
-    from muxly_routers.slack.observer import Rules
-    from muxly_routers.slack.quiet_hours import QuietTime
+    from muxly_routers.slack.delivery import DigestLayout
+    from muxly_routers.slack.run_reports import QuietPeriod, ReportRules
 
-__all__ = ["Digest", "QuietHours", "RunEvents"]
+__all__ = [
+    "Digest",
+    "QuietHours",
+    "RunEvents",
+    "check_channel",
+    "check_message",
+    "check_token",
+    "check_url",
+    "check_webhook",
+    "url_problem",
+]
 
-Kind = Literal["failed", "partial", "delivery_failed", "recovered", "schema_changed", "notice"]
+ReportKind = Literal["failed", "partial", "delivery_failed", "recovered", "schema_changed", "notice"]
 _TITLE = "{stream}: {count}"
 _TITLE_FACTS = {"stream": "deals", "pipeline": "crm", "route": "sales", "run": "01J", "records": 1, "count": "1 record"}
 
@@ -32,22 +43,22 @@ def _check_title(instance: Any, attribute: Any, value: str) -> None:
 
 
 def _check_clock(instance: Any, attribute: Any, value: str) -> None:
-    from muxly_routers.slack import quiet_hours
+    from muxly_routers.slack.run_reports import clock_time
 
-    quiet_hours.clock_time(value)
+    clock_time(value)
 
 
 def _check_end(instance: Any, attribute: Any, value: str) -> None:
-    from muxly_routers.slack.quiet_hours import clock_time
+    from muxly_routers.slack.run_reports import clock_time
 
     if clock_time(value) == clock_time(instance.start):
         raise ValueError("the quiet hours begin when they end; leave quiet_hours away, or give two times")
 
 
 def _check_zone(instance: Any, attribute: Any, value: str) -> None:
-    from muxly_routers.slack import quiet_hours
+    from muxly_routers.slack.run_reports import zone
 
-    quiet_hours.zone(value)
+    zone(value)
 
 
 class Digest(muxly.Options):
@@ -68,12 +79,12 @@ class Digest(muxly.Options):
         "A table as Slack draws it, or text in a code block for clients that draw none.", default="block"
     )
 
-    def look(self) -> DigestLook:
+    def look(self) -> DigestLayout:
         """The same as a value."""
         from muxly_routers._templates import Template
-        from muxly_routers.slack.digest import DigestLook
+        from muxly_routers.slack.delivery import DigestLayout
 
-        return DigestLook(
+        return DigestLayout(
             title=Template.parse(self.title),
             rows=self.rows,
             columns=tuple(self.columns),
@@ -93,17 +104,17 @@ class QuietHours(muxly.Options):
         "Reports that are posted all the same: failed runs; also those that are behind; none.", default="error"
     )
 
-    def quiet_time(self) -> QuietTime:
+    def quiet_time(self) -> QuietPeriod:
         """The same as a value."""
-        from muxly_routers.slack.quiet_hours import QuietTime, clock_time, zone
+        from muxly_routers.slack.run_reports import QuietPeriod, clock_time, zone
 
-        return QuietTime(clock_time(self.start), clock_time(self.end), zone(self.time_zone))
+        return QuietPeriod(clock_time(self.start), clock_time(self.end), zone(self.time_zone))
 
 
 class RunEvents(muxly.Options):
     """What is reported on runs, from the records of the stream run_events."""
 
-    report: list[Kind] = muxly.option("Kinds of reports.", factory=lambda: list(get_args(Kind)))
+    report: list[ReportKind] = muxly.option("Kinds of reports.", factory=lambda: list(get_args(ReportKind)))
     notices: Literal["info", "warning", "error"] = muxly.option("Least level of notices.", default="warning")
     repeat_seconds: float = muxly.option(
         "The same failure or notice is told again only after so long, with how often it came.",
@@ -114,15 +125,80 @@ class RunEvents(muxly.Options):
         "When reports are held back, to be told in one message by the first delivery after.", default=None
     )
 
-    def rules(self) -> Rules:
+    def rules(self) -> ReportRules:
         """The same as a value."""
-        from muxly_routers.slack.observer import Rules
+        from muxly_routers.slack.run_reports import ReportRules
 
         hours = self.quiet_hours
-        return Rules(
+        return ReportRules(
             kinds=frozenset(self.report),
             notices=self.notices,
             repeat=timedelta(seconds=self.repeat_seconds),
             quiet=None if hours is None else hours.quiet_time(),
             through=None if hours is None or hours.let_through == "nothing" else hours.let_through,
         )
+
+
+_URL = re.compile(r"https?://[!-~]+")
+_CHANNEL = re.compile(r"[CDG][A-Z0-9]{2,}")
+
+
+def check_message(instance: Any, attribute: Any, value: Any) -> None:
+    """Whether it is a template, and nothing else says what is posted."""
+    from muxly_routers.slack.message import MessageTemplate
+
+    if value is None:
+        return
+    MessageTemplate.parse(value)
+    if instance.template != "auto":
+        raise ValueError(f"message is a template of your own; leave template: {instance.template} away, or message")
+    if instance.attach != "none":
+        raise ValueError("attach goes with a digest, which is posted where there is no message")
+
+
+def check_token(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
+    """Whether there is a token or the URL of a webhook, and not both."""
+    if (value is None) == (instance.webhook_url is None):
+        both = "none is given" if value is None else "both are given"
+        raise ValueError(f"give webhook_url of an incoming webhook, or token and channel of a bot; {both}")
+
+
+def check_webhook(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
+    """Whether it is a URL, and nothing is wanted that only a bot can do."""
+    if value is None:
+        return
+    if problem := url_problem(value.reveal()):
+        raise ValueError(f"webhook_url {problem}; copy it again from Incoming Webhooks")
+    if instance.attach != "none":
+        raise ValueError("an incoming webhook takes no files; set attach: none, or use token and channel")
+    if instance.threads != "none":
+        raise ValueError("an incoming webhook has no threads; set threads: none, or use token and channel")
+
+
+def check_channel(instance: Any, attribute: Any, value: str) -> None:
+    """Whether it is the id of a channel, where there is a token."""
+    if instance.token is not None and not _CHANNEL.fullmatch(value):
+        raise ValueError(
+            f"a channel is given by its id, such as C0123ABCD, not {value!r}; it stands at the bottom of the "
+            "channel's details in Slack"
+        )
+    if instance.token is None and value:
+        raise ValueError("an incoming webhook belongs to one channel; leave channel away")
+
+
+def check_url(instance: Any, attribute: Any, value: str) -> None:
+    """Whether requests can be made to it."""
+    if problem := url_problem(value):
+        raise ValueError(f"base_url {problem}; leave it away for Slack's own")
+
+
+def url_problem(url: str) -> str | None:
+    """Why requests cannot be made to a URL, in words that do not show it; None if they can."""
+    try:
+        parts = urlsplit(url)
+        reachable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return "names no host, or a port that is none"
+    if not reachable or not _URL.fullmatch(url):
+        return "does not begin with https:// and a host, or has spaces in it"
+    return "has a user in it, who would be sent nowhere" if "@" in parts.netloc else None

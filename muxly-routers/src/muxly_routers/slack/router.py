@@ -1,26 +1,24 @@
-"""The router ``slack``: messages in a channel, for each record, for each delivery, or for what happens in runs.
+"""The router ``slack``: messages in a channel, for each record, for each delivery, or for events of runs.
 
 A message carries the delivery's id as metadata. Where it is not known whether one arrived, the next
-attempt looks into the channel's history; and what was posted is kept after each message.
+attempt looks into the channel's history, and each message is recorded as soon as it was posted.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
 import muxly
-from muxly_routers.slack import checks
+from muxly_routers.slack import options
 from muxly_routers.slack.options import Digest, QuietHours, RunEvents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from muxly_routers.slack.destination import Destination
-    from muxly_routers.slack.queue import Manner
+    from muxly_routers.slack.outbox import MessageDestination, PostingRules
 
 __all__ = ["Digest", "QuietHours", "RunEvents", "Slack"]
 
@@ -36,19 +34,19 @@ class Slack(muxly.Router):
     promise: ClassVar[muxly.Promise] = "at_least_once"
 
     token: muxly.Secret | None = muxly.option(
-        "Bot User OAuth Token of an app, xoxb-...", default=None, validator=checks.check_token
+        "Bot User OAuth Token of an app, xoxb-...", default=None, validator=options.check_token
     )
     channel: str = muxly.option(
-        "Id of the channel for the token, such as C0123ABCD.", default="", validator=checks.check_channel
+        "Id of the channel for the token, such as C0123ABCD.", default="", validator=options.check_channel
     )
     webhook_url: muxly.Secret | None = muxly.option(
-        "URL of an incoming webhook, instead of token and channel.", default=None, validator=checks.check_webhook
+        "URL of an incoming webhook, instead of token and channel.", default=None, validator=options.check_webhook
     )
     message: str | dict[str, Any] | list[Any] | None = muxly.option(
         "Template of a message for each record: a text, a list of Block Kit blocks, or a mapping with text and "
         "blocks; {field} stands for a value.",
         default=None,
-        validator=checks.check_message,
+        validator=options.check_message,
     )
     template: Literal["auto", "digest", "run_events"] = muxly.option(
         "What is posted without message: a digest of each delivery, or reports on runs; auto takes run_events for "
@@ -72,12 +70,12 @@ class Slack(muxly.Router):
     timeout_seconds: float = muxly.option(
         "Longest wait for Slack's whole answer.", default=20.0, validator=attrs.validators.gt(0)
     )
-    base_url: str = muxly.option("Where Slack's Web API is.", default=_API, validator=checks.check_url)
+    base_url: str = muxly.option("Where Slack's Web API is.", default=_API, validator=options.check_url)
 
     def open(self, run: muxly.Run) -> None:
         """Remember the run; nothing is asked before there is something to post."""
         self._run = run
-        self._posts_to: Destination | None = None
+        self._posts_to: MessageDestination | None = None
 
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the token is valid, the bot in the channel, and the history readable."""
@@ -85,53 +83,55 @@ class Slack(muxly.Router):
             found = self._destination().check()
         except muxly.DeliveryError as error:
             return [muxly.Notice("slack_refuses", str(error), level="error")]
-        return [muxly.Notice("slack_set_up", one) for one in found]
+        return [muxly.Notice("slack_set_up", message) for message in found]
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt | None:
         """Post the delivery's messages; see the module for what holds after a crash."""
         # Loads pyarrow's encoders, which a route that has nothing to post does not need.
-        from muxly_routers.slack import deliver as delivering
-        from muxly_routers.slack.queue import Outbox
-        from muxly_routers.slack.templated import MessageTemplate
+        from muxly_routers.slack import delivery as deliveries
+        from muxly_routers.slack.message import MessageTemplate
+        from muxly_routers.slack.outbox import Outbox
 
         if not any(batch.num_rows for batch in delivery.batches()):
             return None
-        outbox = Outbox(self._run, self._destination(), delivery, self._manner())
+        outbox = Outbox(self._run, self._destination(), delivery, self._posting_rules())
         state = delivery.state
         if self.message is not None:
-            delivering.post_records(delivery, outbox, MessageTemplate.parse(self.message))
+            deliveries.post_records(delivery, outbox, MessageTemplate.parse(self.message))
         elif self._is_report(delivery.stream):
-            runs = delivering.post_reports(delivery, outbox, self.run_events.rules(), datetime.now(UTC))
+            runs = deliveries.post_reports(delivery, outbox, self.run_events.rules(), datetime.now(UTC))
             state = {**(state if isinstance(state, dict) else {}), "runs": runs}
         else:
-            encoding = delivering.encoding_of(self.attach)
-            delivering.post_digest(delivery, outbox, self.digest.look(), self._run, encoding)
+            encoding = deliveries.encoding_of(self.attach)
+            deliveries.post_digest(delivery, outbox, self.digest.look(), self._run, encoding)
         return muxly.Receipt(state=outbox.done(state))
 
     def close(self) -> None:
         """Let go of the client."""
         self._posts_to = None
 
-    def _destination(self) -> Destination:
+    def _destination(self) -> MessageDestination:
         # slack-sdk loads 190 modules, which an incoming webhook does not need.
-        from muxly_routers._http.hidden import Hidden, parts_of, paths_of
-        from muxly_routers.slack.client import Wire
+        from muxly_routers._http.messages import Redaction
+        from muxly_routers.slack.client import SlackConnection
 
         if self._posts_to is None:
             if self.webhook_url is not None:
-                from muxly_routers.slack.webhook import Webhook
+                from muxly_routers.slack.outbox import IncomingWebhook
 
                 url = self.webhook_url.reveal()
-                hidden = Hidden.of([*paths_of(url), *parts_of(url)])
-                wire = Wire(self.timeout_seconds, guarded=self._is_guarded(url), hidden=hidden)
-                self._posts_to = Webhook(wire, self.webhook_url)
+                redaction = Redaction.of_request(url, self.webhook_url)
+                connection = SlackConnection(self.timeout_seconds, guarded=self._is_guarded(url), redaction=redaction)
+                self._posts_to = IncomingWebhook(connection, self.webhook_url)
             else:
-                from muxly_routers.slack.bot import Bot
+                from muxly_routers.slack.bot import SlackBot
 
                 assert self.token is not None
-                hidden = Hidden.of([self.token.reveal()])
-                wire = Wire(self.timeout_seconds, guarded=self._is_guarded(self.base_url), hidden=hidden)
-                self._posts_to = Bot(wire, token=self.token, base_url=self.base_url, channel=self.channel)
+                redaction = Redaction.of([self.token.reveal()])
+                connection = SlackConnection(
+                    self.timeout_seconds, guarded=self._is_guarded(self.base_url), redaction=redaction
+                )
+                self._posts_to = SlackBot(connection, token=self.token, base_url=self.base_url, channel=self.channel)
         return self._posts_to
 
     def _is_guarded(self, url: str) -> bool:
@@ -141,10 +141,10 @@ class Slack(muxly.Router):
     def _is_report(self, stream: muxly.Stream) -> bool:
         return self.template == "run_events" or (self.template == "auto" and stream.name == _RUN_EVENTS)
 
-    def _manner(self) -> Manner:
-        from muxly_routers.slack.queue import Manner
+    def _posting_rules(self) -> PostingRules:
+        from muxly_routers.slack.outbox import PostingRules
 
-        return Manner(
+        return PostingRules(
             threads=self.threads == "run",
             on_ambiguous=self.on_ambiguous,
             messages_per_second=self.messages_per_second,

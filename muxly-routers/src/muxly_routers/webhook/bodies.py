@@ -1,11 +1,17 @@
-"""Records as pieces of JSON, one each, always the same bytes for the same record."""
+"""Bodies of requests: records as JSON, always the same bytes for the same record, cut the same way each time.
+
+Requests are cut greedily from the first record of the delivery; one that has to be smaller is halved,
+and halved again. So a request is named by its first record and their number, also after a crash in
+the middle, and no name ever stands for two different bodies.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from attrs import frozen
@@ -14,14 +20,20 @@ import muxly
 from muxly_routers._formats import Encoding
 from muxly_routers._formats.text import TextEncoder
 from muxly_routers._rows import rows
-from muxly_routers._templates import values
+from muxly_routers._templates import Template, values
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from muxly_routers._templates import Template
-
-__all__ = ["Decimals", "Piece", "Pieces", "Refusal", "TemplatePieces"]
+__all__ = [
+    "BodyFormat",
+    "BodyShape",
+    "Decimals",
+    "EncodedRecord",
+    "RecordEncoder",
+    "RecordSpan",
+    "TemplateEncoder",
+    "Unencodable",
+    "after",
+    "spans",
+]
 
 Decimals = Literal["string", "number"]
 _JSON_LINES = Encoding(format="jsonl")
@@ -32,16 +44,16 @@ _PLAIN_SCALES = range(7)
 
 
 @frozen
-class Refusal:
+class Unencodable:
     """A record that has no form in JSON, and why."""
 
     reason: str
 
 
-Piece = bytes | Refusal
+EncodedRecord = bytes | Unencodable
 
 
-class Pieces:
+class RecordEncoder:
     """Encodes records natively: every column in every object.
 
     Args:
@@ -52,7 +64,7 @@ class Pieces:
         self._decimals = decimals
         self.nonfinite = 0
 
-    def of(self, batch: pa.RecordBatch) -> Iterator[Piece]:
+    def encode(self, batch: pa.RecordBatch) -> Iterator[EncodedRecord]:
         """The records of a batch, in their order.
 
         Raises:
@@ -62,16 +74,16 @@ class Pieces:
         for start in range(0, batch.num_rows, rows):
             yield from self._part(batch.slice(start, rows))
 
-    def _part(self, part: pa.RecordBatch) -> list[Piece]:
+    def _part(self, part: pa.RecordBatch) -> list[EncodedRecord]:
         try:
             return self._lines(part)
         except muxly.RejectedError as error:
             if part.num_rows == 1:
-                return [Refusal(str(error))]
+                return [Unencodable(str(error))]
         half = part.num_rows // 2
         return self._part(part.slice(0, half)) + self._part(part.slice(half))
 
-    def _lines(self, part: pa.RecordBatch) -> list[Piece]:
+    def _lines(self, part: pa.RecordBatch) -> list[EncodedRecord]:
         sink = io.BytesIO()
         fitting = pa.RecordBatch.from_arrays(
             [_fitting(column, self._decimals) for column in part.columns], names=part.schema.names
@@ -100,7 +112,7 @@ def _target(kind: pa.DataType, decimals: Decimals) -> pa.DataType:
     if _is_bytes(kind) or (decimals == "string" and types.is_decimal(kind)):
         return pa.large_string()
     if types.is_struct(kind):
-        return pa.struct([one.with_type(_target(one.type, decimals)) for one in kind])
+        return pa.struct([child.with_type(_target(child.type, decimals)) for child in kind])
     if types.is_map(kind):
         return pa.map_(kind.key_type, _target(kind.item_type, decimals))
     if types.is_nested(kind) and kind.num_fields == 1 and not types.is_union(kind):
@@ -133,13 +145,13 @@ def _plain(value: Any, decimals: Decimals) -> Any:
     if isinstance(value, Decimal) and decimals == "string":
         return values.decimal_text(value)
     if isinstance(value, dict):
-        return {key: _plain(one, decimals) for key, one in value.items()}
+        return {key: _plain(item, decimals) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_plain(one, decimals) for one in value)
+        return type(value)(_plain(item, decimals) for item in value)
     return value
 
 
-class TemplatePieces:
+class TemplateEncoder:
     """Encodes records by filling a template with each.
 
     Args:
@@ -152,25 +164,25 @@ class TemplatePieces:
         self._template, self._decimals, self._as_text = template, decimals, as_text
         self.nonfinite = 0
 
-    def of(self, batch: pa.RecordBatch) -> Iterator[Piece]:
+    def encode(self, batch: pa.RecordBatch) -> Iterator[EncodedRecord]:
         """The records of a batch, in their order."""
         try:
             records = rows(batch)
         except muxly.RejectedError as error:
             if batch.num_rows == 1:
-                yield Refusal(str(error))
+                yield Unencodable(str(error))
                 return
             half = batch.num_rows // 2
-            yield from self.of(batch.slice(0, half))
-            yield from self.of(batch.slice(half))
+            yield from self.encode(batch.slice(0, half))
+            yield from self.encode(batch.slice(half))
             return
         yield from (self._piece(record) for record in records)
 
-    def _piece(self, record: dict[str, Any]) -> Piece:
+    def _piece(self, record: dict[str, Any]) -> EncodedRecord:
         try:
             found = self._template.render(record, number=self._number)
         except ValueError as error:
-            return Refusal(str(error))
+            return Unencodable(str(error))
         return (found if self._as_text and isinstance(found, str) else _json(found)).encode()
 
     def _number(self, value: values.Number) -> Any:
@@ -187,9 +199,110 @@ def _json(value: Any) -> str:
     if isinstance(value, dict):
         return (
             "{"
-            + ",".join(f"{json.dumps(str(key), ensure_ascii=False)}:{_json(one)}" for key, one in value.items())
+            + ",".join(f"{json.dumps(str(key), ensure_ascii=False)}:{_json(item)}" for key, item in value.items())
             + "}"
         )
     if isinstance(value, list):
-        return "[" + ",".join(_json(one) for one in value) + "]"
+        return "[" + ",".join(_json(item) for item in value) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+BodyShape = Literal["array", "record", "ndjson"]
+
+
+@frozen
+class BodyFormat:
+    """How the pieces of a request make its body.
+
+    Args:
+        shape: An array, one record, or a line for each.
+        before: Bytes in front of an array: ``{"records":`` for an envelope.
+        behind: Bytes behind it.
+    """
+
+    shape: BodyShape = "array"
+    before: bytes = b""
+    behind: bytes = b""
+
+    def body(self, pieces: list[bytes]) -> bytes:
+        """The body; of a record there is one piece."""
+        if self.shape == "record":
+            return pieces[0]
+        if self.shape == "ndjson":
+            return b"".join(piece + b"\n" for piece in pieces)
+        return b"%s[%s]%s" % (self.before, b",".join(pieces), self.behind)
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of a body beside its pieces, each with the one byte that separates it."""
+        return len(self.before) + len(self.behind) + 2
+
+
+@frozen
+class RecordSpan:
+    """Consecutive records of a delivery for one request.
+
+    Args:
+        first: Number of the first one in the delivery.
+        records: The records.
+    """
+
+    first: int
+    records: tuple[EncodedRecord, ...]
+
+    @property
+    def end(self) -> int:
+        """Number of the record behind the last."""
+        return self.first + len(self.records)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its pieces."""
+        return sum(len(piece) for piece in self.records if isinstance(piece, bytes))
+
+    def sendable(self) -> list[bytes]:
+        """The pieces that have a form in JSON."""
+        return [piece for piece in self.records if isinstance(piece, bytes)]
+
+    def number(self, place: int) -> int:
+        """The number in the delivery of the record at that place of the body."""
+        numbers = [self.first + at for at, piece in enumerate(self.records) if isinstance(piece, bytes)]
+        return numbers[place]
+
+    def halves(self) -> tuple[RecordSpan, RecordSpan]:
+        """The same records as two spans; of two records or more."""
+        middle = len(self.records) // 2
+        return RecordSpan(self.first, self.records[:middle]), RecordSpan(self.first + middle, self.records[middle:])
+
+
+def spans(
+    pieces: Iterable[EncodedRecord], *, most_records: int, most_bytes: int, overhead: int = 0
+) -> Iterator[RecordSpan]:
+    """Cut a delivery's pieces, from its first on.
+
+    Args:
+        pieces: All of them.
+        most_records: In a span.
+        most_bytes: Of a body; one record that is larger stands alone.
+        overhead: Bytes of a body beside its pieces and their separators.
+    """
+    kept: list[EncodedRecord] = []
+    first, size = 0, overhead
+    for piece in pieces:
+        more = len(piece) + 1 if isinstance(piece, bytes) else 0
+        if kept and (len(kept) >= most_records or size + more > most_bytes):
+            yield RecordSpan(first, tuple(kept))
+            first, kept, size = first + len(kept), [], overhead
+        kept.append(piece)
+        size += more
+    if kept:
+        yield RecordSpan(first, tuple(kept))
+
+
+def after(span: RecordSpan, delivered: int) -> Iterator[RecordSpan]:
+    """What of a span is not delivered yet, in spans that halving it may have made."""
+    if span.first >= delivered:
+        yield span
+    elif span.end > delivered:
+        for half in span.halves():
+            yield from after(half, delivered)

@@ -7,34 +7,31 @@ the same in every try, also after a crash; a receiver that drops an id it has se
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
 
 import muxly
 from muxly_routers._extras import needs
+from muxly_routers._http.credentials import Basic, Tls
 from muxly_routers._http.egress import Guard
-from muxly_routers._http.tls import Tls
 from muxly_routers._nonfinite import Nonfinite
 from muxly_routers._templates import Template
-from muxly_routers.webhook import credentials, options
-from muxly_routers.webhook import headers as header_rules
-from muxly_routers.webhook.options import Basic, Hmac
-from muxly_routers.webhook.requests import Requests
-from muxly_routers.webhook.responses import PerRecord
+from muxly_routers.webhook import options
+from muxly_routers.webhook.options import Hmac
+from muxly_routers.webhook.requests import SignedRequests, WebhookCredentials
+from muxly_routers.webhook.sending import RecordResults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from muxly_routers._http.client import Client
-    from muxly_routers.webhook.bodies import Pieces, TemplatePieces
-    from muxly_routers.webhook.chunks import Form
+    from muxly_routers._http.client import HttpClient
+    from muxly_routers.webhook.bodies import BodyFormat, RecordEncoder, TemplateEncoder
 
 __all__ = ["Basic", "Hmac", "Webhook"]
 
 _THIS_MACHINE = re.compile(r"http://(localhost|127\.[0-9.]+|\[?::1\]?)(:[0-9]+)?")
-# The host has no places, so that these lead to the same site as others.
-_ANY_NAMES = {"stream": "s", "pipeline": "p", "route": "r"}
+# The host has no fields, so these lead to the same site as any others.
+_SAMPLE_NAMES = {"stream": "s", "pipeline": "p", "route": "r"}
 _positive = attrs.validators.gt(0)
 
 
@@ -68,17 +65,17 @@ class Webhook(muxly.Router):
     content_type: str | None = muxly.option(
         "Content-Type of the requests; default that of the body.",
         default=None,
-        validator=attrs.validators.optional(header_rules.check_text),
+        validator=attrs.validators.optional(options.check_text),
     )
     headers: dict[str, str] = muxly.option(
         "More headers; {stream}, {pipeline}, {route} and {delivery} in their values become these names.",
         factory=dict,
-        validator=header_rules.check_headers,
+        validator=options.check_headers,
     )
     secret_headers: dict[str, muxly.Secret] = muxly.option(
         "More headers whose values are secrets, such as an API key.",
         factory=dict,
-        validator=header_rules.check_names,
+        validator=options.check_names,
     )
     bearer: muxly.Secret | None = muxly.option("Token for the header Authorization: Bearer.", default=None)
     basic: Basic | None = muxly.option(
@@ -136,19 +133,26 @@ class Webhook(muxly.Router):
         "Most bytes of an answer that are read, also after decompression.", default=1024 * 1024, validator=_positive
     )
 
-    _client: Client | None = None
+    _client: HttpClient | None = None
 
     def open(self, run: muxly.Run) -> None:
         """Look at the URL, the certificates and the secrets; nothing is connected to yet."""
         with needs("webhook"):
-            from muxly_routers._http.client import Client, Limits
+            from muxly_routers._http.client import HttpClient, HttpLimits
         self._run = run
-        self._url = header_rules.url_template(self.url)
-        self._signing, self._secret_headers = credentials.signing(self), credentials.headers(self)
+        self._url = options.url_template(self.url)
+        self._credentials = WebhookCredentials(
+            signing_secrets=self.signing_secrets,
+            hmac=self.hmac,
+            secret_headers=self.secret_headers,
+            bearer=self.bearer,
+            basic=self.basic,
+        )
+        self._signer, self._secret_headers = self._credentials.signer(), self._credentials.headers()
         self._nonfinite = Nonfinite(run, hint="")
-        self._client = Client(
-            muxly.Secret(header_rules.filled_url(self._url, _ANY_NAMES)),
-            limits=Limits(
+        self._client = HttpClient(
+            muxly.Secret(options.filled_url(self._url, _SAMPLE_NAMES)),
+            limits=HttpLimits(
                 connect_seconds=self.connect_seconds,
                 read_seconds=self.read_seconds,
                 total_seconds=self.total_seconds,
@@ -178,27 +182,27 @@ class Webhook(muxly.Router):
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
         """Send the records; see the module for what a repeat looks like."""
         # Both load pyarrow, which a pipeline with another router does not need.
-        from muxly_routers.webhook.chunks import after, spans
-        from muxly_routers.webhook.send import Sending
+        from muxly_routers.webhook.bodies import after, spans
+        from muxly_routers.webhook.sending import DeliverySender
 
-        pieces, form = self._pieces(delivery), self._form()
-        # Always cut from the first record on: a place in the middle would give other requests, with other ids.
+        encoder, body_format = self._encoder(delivery), self._body_format()
+        # Always cut from the first record on: cutting from the middle would give other requests, with other ids.
         cut = spans(
-            (piece for batch in delivery.all_batches() for piece in pieces.of(batch)),
+            (record for batch in delivery.all_batches() for record in encoder.encode(batch)),
             most_records=1 if self.body == "record" else self.max_records,
             most_bytes=self.max_bytes,
-            overhead=form.overhead,
+            overhead=body_format.overhead,
         )
-        sending = Sending(
+        sender = DeliverySender(
             delivery,
             send=self._requests(delivery).send,
-            form=form,
-            per_record=PerRecord(self._site, self.rejected_at, self.results_at),
+            body_format=body_format,
+            results=RecordResults(self._site, self.rejected_at, self.results_at),
             give_up_after=self.give_up_after,
             in_flight=self.max_in_flight,
         )
-        rejected = sending.all(part for span in cut for part in after(span, delivery.delivered))
-        self._nonfinite.tell(delivery.stream.name, pieces.nonfinite)
+        rejected = sender.send_all(part for span in cut for part in after(span, delivery.delivered))
+        self._nonfinite.tell(delivery.stream.name, encoder.nonfinite)
         return muxly.Receipt(rejected)
 
     def close(self) -> None:
@@ -213,48 +217,48 @@ class Webhook(muxly.Router):
             return None
         return run.shared(f"webhook {self._site} {rate}", lambda: muxly.RateBucket(rate))
 
-    def _pieces(self, delivery: muxly.Delivery) -> Pieces | TemplatePieces:
+    def _encoder(self, delivery: muxly.Delivery) -> RecordEncoder | TemplateEncoder:
         from muxly_routers._templates.streams import check_fields
-        from muxly_routers.webhook.bodies import Pieces, TemplatePieces
+        from muxly_routers.webhook.bodies import RecordEncoder, TemplateEncoder
 
         if self.template is None:
-            return Pieces(self.decimals)
+            return RecordEncoder(self.decimals)
         template = Template.parse(self.template)
         check_fields(template, delivery.schema, delivery.stream.name)
-        return TemplatePieces(template, self.decimals, as_text=self._is_text)
+        return TemplateEncoder(template, self.decimals, as_text=self._is_text)
 
     @property
     def _is_text(self) -> bool:
-        """Whether a body is the text that the template gives, and no JSON."""
+        """Whether a body is the rendered template itself rather than JSON."""
         return self.body == "record" and isinstance(self.template, str)
 
-    def _form(self) -> Form:
+    def _body_format(self) -> BodyFormat:
         import json
 
-        from muxly_routers.webhook.chunks import Form
+        from muxly_routers.webhook.bodies import BodyFormat
 
         if self.envelope is None:
-            return Form(self.body)
-        return Form("array", f"{{{json.dumps(self.envelope)}:".encode(), b"}")
+            return BodyFormat(self.body)
+        return BodyFormat("array", f"{{{json.dumps(self.envelope)}:".encode(), b"}")
 
-    def _requests(self, delivery: muxly.Delivery) -> Requests:
+    def _requests(self, delivery: muxly.Delivery) -> SignedRequests:
         assert self._client is not None
         facts = {"stream": delivery.stream.name, "pipeline": self._run.pipeline, "route": self._run.route or ""}
         headers = {
             "content-type": self._content_type(),
             **self._secret_headers,
-            **header_rules.filled(self.headers, {**facts, "delivery": delivery.id}),
+            **options.filled_headers(self.headers, {**facts, "delivery": delivery.id}),
         }
-        url = header_rules.filled_url(self._url, facts)
-        return Requests(
+        url = options.filled_url(self._url, facts)
+        return SignedRequests(
             client=self._client,
             method=self.method,
             url=url,
             headers=headers,
-            signing=self._signing,
+            signer=self._signer,
             run=self._run,
             bucket=self._bucket,
-            hidden=credentials.hidden(self, url),
+            redaction=self._credentials.redaction(url, self.url),
         )
 
     def _content_type(self) -> str:
