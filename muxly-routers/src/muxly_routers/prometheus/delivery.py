@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 import muxly
+from muxly_routers import run_metrics
 from muxly_routers._extras import needs
 from muxly_routers._http import credentials
-from muxly_routers.prometheus import operations, options
+from muxly_routers.prometheus import options
 from muxly_routers.prometheus.endpoint import EndpointOutlet, ListenAddress, ScrapeEndpoint
 from muxly_routers.prometheus.exposition import MetricFamily
 from muxly_routers.prometheus.files import SavedSeries, SeriesFiles, TextfileOutlet
@@ -240,7 +241,7 @@ def _endpoint_outlet(router: PrometheusOptions, run: muxly.Run, address: ListenA
             path=("listen",),
         )
     if router.operations:
-        endpoint.operations = operations.of_all_runs()
+        endpoint.operations = run_metrics.of_all_runs()
     return EndpointOutlet(endpoint, router.expire_seconds)
 
 

@@ -27,8 +27,8 @@ from attrs import frozen
 
 import muxly
 from muxly_routers.prometheus.exposition import CONTENT_TYPES, ExpositionFormat, MetricFamily, PublishedSeries, render
-from muxly_routers.prometheus.operations import Operations
 from muxly_routers.prometheus.options import StreamKey
+from muxly_routers.run_metrics import Operations
 
 __all__ = [
     "EndpointOutlet",

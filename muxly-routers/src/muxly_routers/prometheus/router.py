@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 import muxly
 from muxly_routers._http.credentials import Basic
 from muxly_routers.prometheus import options
-from muxly_routers.prometheus.operations import Operations
 from muxly_routers.prometheus.options import Metric, MetricDefinition, PrometheusOptions, PrometheusSettings
+from muxly_routers.run_metrics import Operations
 
 if TYPE_CHECKING:
     from muxly_routers.prometheus.delivery import OutletDelivery

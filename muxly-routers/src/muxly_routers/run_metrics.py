@@ -1,4 +1,4 @@
-"""Muxly's own metrics: runs, records and backlog, by prometheus-client.
+"""Metrics of Muxly itself: runs, records and backlog, by prometheus-client.
 
 As an observer of runs it is a plugin of the group ``muxly.hooks``: there it costs nothing until an
 endpoint of this process shows it. In Python it is given to a run: ``muxly.run(..., observers=[Operations()])``.

@@ -13,8 +13,9 @@ import muxly
 from muxly import Pipeline, Route
 from muxly._plugins import observers
 from muxly.component import Run
-from muxly_routers.prometheus import Metric, Prometheus, operations
-from muxly_routers.prometheus.operations import Operations
+from muxly_routers import run_metrics
+from muxly_routers.prometheus import Metric, Prometheus
+from muxly_routers.run_metrics import Operations
 from muxly_testing import CollectingRouter, FakeConnector
 from tests.routers.prometheus.test_endpoint import free_port
 
@@ -82,7 +83,7 @@ def test_run_that_began_before_anybody_watched_is_not_missing_afterwards() -> No
 def test_endpoint_shows_the_runs_of_its_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, promtool: Callable[[bytes], str]
 ) -> None:
-    monkeypatch.setattr(operations, "_of_all_runs", None)
+    monkeypatch.setattr(run_metrics, "_of_all_runs", None)
     address = f"127.0.0.1:{free_port()}"
     holder = Run("01A", "server")
     metrics = {"newest": Metric(column="id")}
@@ -106,11 +107,11 @@ def test_endpoint_shows_the_runs_of_its_process(
 
 
 def test_plugin_costs_nothing_until_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "_of_all_runs", None)
+    monkeypatch.setattr(run_metrics, "_of_all_runs", None)
     hooks, errors = observers()
     assert not errors
     assert hooks.has_plugin("muxly-routers:prometheus")
     run = Run("01B", "daily")
     hooks.hook.muxly_run_started(run=run)
     hooks.hook.muxly_notice(run=run, notice=muxly.Notice("x", "y"))
-    assert sys.modules["muxly_routers.prometheus.operations"]._of_all_runs is None
+    assert sys.modules["muxly_routers.run_metrics"]._of_all_runs is None
