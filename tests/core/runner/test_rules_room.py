@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 import muxly
-from muxly._runner.extract import backpressure
+from muxly._runner.extract import extraction
 from muxly._runner.session import Home, open_session
 from muxly.pipeline import RunResult
 from muxly.store import accounts, positions
@@ -54,7 +54,7 @@ def test_last_acknowledgement_between_two_looks_does_not_end_reading(
         def pending(ledger: Ledger) -> dict[tuple[str, str], int]:
             return {} if empty and empty.pop() else accounts.pending(ledger)
 
-    monkeypatch.setattr(backpressure, "accounts", Look)
+    monkeypatch.setattr(extraction, "accounts", Look)
     result = muxly.run(pipeline(FakeConnector(records=3000), CollectingRouter(), **SMALL), home=tmp_path)
     assert (quota(result), result.state, empty) == ([], "succeeded", [])
 

@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from muxly._runner.schema import evolution
-from muxly._runner.schema.type_table import canonical, join
+from muxly._runner.schema.types import canonical, join
 from muxly.errors import StreamError
 from muxly.pipeline import StreamRules
 

@@ -21,7 +21,6 @@ from muxly._runner.extract.committer import Committer
 from muxly._runner.extract.extraction import Extraction
 from muxly._runner.extract.opened_connector import OpenedConnector
 from muxly._runner.options import RunOptions
-from muxly._runner.pruning import SpoolPruning
 from muxly._runner.result import summarise
 from muxly._runner.session import Home, open_session
 from muxly._runner.stall_watch import StallWatch
@@ -32,10 +31,13 @@ from muxly.errors import (
     ConfigurationError,
     FencedError,
     MuxlyError,
+    RetryableError,
+    SpoolError,
+    StoreError,
 )
 from muxly.pipeline import Pipeline, RunResult
 from muxly.retry import Backoff, Patience
-from muxly.store import accounts, plans, positions, runs
+from muxly.store import accounts, plans, positions, retention, runs
 from muxly.store.database import engine
 from muxly.stream import Stream
 from muxly.suggest import suggest
@@ -282,3 +284,43 @@ def _stored(result: RunResult) -> dict[str, Any]:
     }
     streams = {name: {"sealed": stream.sealed, "error": stream.error} for name, stream in result.streams.items()}
     return {"routes": routes, "streams": streams}
+
+
+class SpoolPruning:
+    """Sweeps and prunes the spool of one run; what it cannot do now is done by the next one.
+
+    Args:
+        context: The run.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self._context, self._pipeline = context, context.pipeline
+        self._pruned_at_bytes = 0
+
+    def sweep(self) -> None:
+        """Delete what a crash left."""
+        ledger = self._context.ledger
+        try:
+            self._context.spool.sweep(named=retention.files(ledger), token=ledger.token)
+        except SpoolError as error:
+            self._context.run.notice(Notice("sweep_failed", str(error)))
+
+    def prune_now_and_then(self) -> None:
+        """Keep to the retention also while one run reads more than the disk holds."""
+        step_bytes = max(self._pipeline.segment_bytes, self._pipeline.retention_bytes // 10)
+        if self._context.log.bytes - self._pruned_at_bytes >= step_bytes:
+            self._pruned_at_bytes = self._context.log.bytes
+            self.prune()
+
+    def prune(self) -> None:
+        """Delete what every route has and retention does not keep, as long as the ledger is ours."""
+        with self._context.failures.fencing():
+            try:
+                names = retention.prune(
+                    self._context.ledger,
+                    keep_seconds=self._pipeline.retention_seconds,
+                    keep_bytes=self._pipeline.retention_bytes,
+                )
+                self._context.spool.delete(names)
+            except (RetryableError, StoreError, SpoolError) as error:
+                self._context.run.notice(Notice("prune_failed", str(error)))

@@ -36,7 +36,7 @@ from attrs import evolve, field, frozen
 from pyarrow import types
 
 from muxly._runner.extract.cursors import at_or_after, comparable, floor_of, in_python, newest_of
-from muxly._runner.schema.type_table import is_list
+from muxly._runner.schema.types import is_list
 from muxly.stream import Stream
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Extraction: reads the partitions of all streams on several threads, and keeps the outcome of each stream."""
+"""Extraction: reads the partitions of all streams on several threads, and waits for room in the spool."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from muxly._runner.context import RunContext, sentence
-from muxly._runner.extract.backpressure import wait_for_room
 from muxly._runner.extract.committer import Committer
 from muxly._runner.extract.intake import Intakes
 from muxly._runner.extract.planning import Planning
@@ -32,6 +31,7 @@ from muxly.errors import (
 )
 from muxly.pipeline import StreamResult
 from muxly.retry import Patience
+from muxly.store import accounts, positions, retention
 from muxly.store.rows import StoredPartition, StoredPlan
 from muxly.stream import Stream
 
@@ -359,3 +359,58 @@ class Outcomes:
                 rejected=before.rejected + rejected,
             )
         self._context.progress.show()
+
+
+_LOOK_SECONDS = 1.0
+
+
+def wait_for_room(context: RunContext) -> None:
+    """Wait until pending segments take less than the spool's budget.
+
+    Raises:
+        QuotaError: The routes that hold the spool cannot deliver; reading ends at the last
+            cursor, and the run is ``partial``.
+        StoppedError: The run stops.
+    """
+    if not context.budget.is_full():
+        return
+    with context.budget.waiting():
+        while context.budget.is_full():
+            if context.stop.is_set():
+                raise StoppedError("the run was asked to stop")
+            holding = {pair for pair, count in accounts.pending(context.ledger).items() if count}
+            # Nobody holds it any more: the last one let go between the two looks.
+            if holding and all(context.failures.are_final(*pair) for pair in holding):
+                _give_way(context, holding)
+                continue
+            context.progress.wait(_LOOK_SECONDS)
+
+
+def _give_way(context: RunContext, holding: set[tuple[str, str]]) -> None:
+    """Detach the routes that may be detached, or end reading."""
+    detachable = {route.name for route in context.pipeline.routes if route.backlog == "detach"}
+    leaving = {(route, stream) for route, stream in holding if route in detachable}
+    if not leaving:
+        names = ", ".join(sorted({route for route, _stream in holding}))
+        raise QuotaError(
+            f"the spool holds {context.budget.pending_bytes()} bytes, its budget is {context.pipeline.spool_bytes}, "
+            f"and the routes that hold it cannot deliver ({names}); fix them, or write `backlog: detach`"
+        )
+    for route, stream in sorted(leaving):
+        positions.detach(context.ledger, route, [stream])
+        context.run.notice(
+            Notice(
+                "route_detached",
+                f"route {route!r} cannot deliver stream {stream!r} and the spool is full: it is detached; "
+                f"`muxly replay --route {route}` takes it up again",
+                stream=stream,
+            )
+        )
+    context.progress.notify()
+    context.spool.delete(
+        retention.prune(
+            context.ledger,
+            keep_seconds=context.pipeline.retention_seconds,
+            keep_bytes=max(0, context.pipeline.spool_bytes // 2),
+        )
+    )

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from muxly._runner.schema.casting import either, fitted, unchanged
-from muxly._runner.schema.type_table import canonical, join
+from muxly._runner.schema.types import canonical, either, fitted, join, unchanged
 from muxly.batch import Rejected
 from muxly.errors import StreamError
 from muxly.pipeline import StreamRules

@@ -9,9 +9,8 @@ from typing import TypeVar
 import pyarrow as pa
 from attrs import frozen
 
-from muxly._runner.schema.casting import fitted, fitted_array
 from muxly._runner.schema.contract import TableConformer
-from muxly._runner.schema.type_table import canonical, canonical_schema, join, same
+from muxly._runner.schema.types import canonical, canonical_schema, fitted, fitted_array, join, same
 from muxly.batch import Rejected
 from muxly.errors import MuxlyError
 from muxly.pipeline import StreamRules
