@@ -133,7 +133,7 @@ _lock = threading.Lock()
 
 
 def of_all_runs() -> Operations:
-    """What is shown of all runs of this process; counted from the first call on."""
+    """The metrics of all runs of this process; counted from the first call on."""
     global _of_all_runs  # noqa: PLW0603 (one for the process is its purpose)
     with _lock:
         _of_all_runs = _of_all_runs or Operations()

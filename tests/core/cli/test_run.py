@@ -238,7 +238,7 @@ def test_option_that_turns_out_wrong_in_the_run_is_told_once(tmp_path: Path) -> 
     hook = {"router": {"type": "webhook", "url": "example.org"}, "mode": "append"}
     result = muxly("run", project(tmp_path, {"daily": pipeline({"hook": hook})}))
     assert result.exit_code == 3
-    assert result.stderr.count("this is no URL") == 1
+    assert result.stderr.count("this is not a URL") == 1
     assert "pipelines.daily.routes.hook.router.url" in result.stderr
 
 

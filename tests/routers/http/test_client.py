@@ -569,7 +569,11 @@ def test_guarded_client_uses_no_proxy(
 
 @pytest.mark.parametrize(
     ("proxy", "problem"),
-    [("socks5://127.0.0.1:1080", "with socks5://, which"), ("http://[::1", "that is no URL"), ("http://", "with http")],
+    [
+        ("socks5://127.0.0.1:1080", "with socks5://, which"),
+        ("http://[::1", "that is not a URL"),
+        ("http://", "with http"),
+    ],
 )
 def test_proxy_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, proxy: str, problem: str) -> None:
     monkeypatch.setenv("all_proxy", proxy)

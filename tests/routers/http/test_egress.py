@@ -138,7 +138,7 @@ def test_url_of_the_inside_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "gopher://8.8.8.8/", "//8.8.8.8/", "http://", "http://[::1", ""])
 def test_what_is_no_http_url_is_refused(url: str) -> None:
-    with pytest.raises(muxly.ConfigurationError, match="no URL that begins with http"):
+    with pytest.raises(muxly.ConfigurationError, match="not a URL that begins with http"):
         check_url(url, GUARD)
 
 

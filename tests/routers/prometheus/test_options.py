@@ -73,13 +73,13 @@ def made(**options: Any) -> Prometheus:
                 "bearer": Secret("t"),
                 "basic": Basic(user="u", password=Secret("p")),
             },
-            r"bearer and basic say both who may read or write; give one of them",
+            r"bearer and basic both say who may read or write; give one of them",
         ),
         ({"max_series": 0}, r"max_series"),
         ({"expire_seconds": 0}, r"expire_seconds"),
-        ({"textfile": None, "listen": "9464"}, r"'9464' is no address to listen at; write HOST:PORT"),
-        ({"textfile": None, "listen": "127.0.0.1:99999"}, r"is no address to listen at"),
-        ({"textfile": None, "listen": "/metrics:80"}, r"is no address to listen at"),
+        ({"textfile": None, "listen": "9464"}, r"'9464' is not an address to listen at; write HOST:PORT"),
+        ({"textfile": None, "listen": "127.0.0.1:99999"}, r"is not an address to listen at"),
+        ({"textfile": None, "listen": "/metrics:80"}, r"is not an address to listen at"),
         (
             {"textfile": None, "pushgateway": Secret("http://x"), "grouping": {"job": "x"}},
             r"grouping: 'job' is in every group already",
@@ -199,7 +199,7 @@ def test_link_in_the_place_of_the_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "node" / "daily.numbers.prom").symlink_to(target)
     router = made(textfile=tmp_path / "node")
     router.open(Run("01B", "daily"))
-    with pytest.raises(muxly.RouteError, match=r"is no file and is not replaced"):
+    with pytest.raises(muxly.RouteError, match=r"is not a file and is not replaced"):
         router.deliver(delivery([{"n": 1}]))
     assert target.read_text() == "keep me"
 

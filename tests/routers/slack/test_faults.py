@@ -282,7 +282,7 @@ def test_refusals_of_the_server_itself(attempt: Try) -> None:
     channel = attempt.server.channels[CHANNEL]
     with pytest.raises(muxly.RouteError, match="invalid_auth"):
         attempt.once(numbers(1), token=muxly.Secret("xoxb-no"))
-    with pytest.raises(muxly.RouteError, match="channel_not_found: CNOSUCH is no channel"):
+    with pytest.raises(muxly.RouteError, match="channel_not_found: CNOSUCH is not a channel"):
         attempt.once(numbers(1), channel="CNOSUCH")
     channel["is_member"] = False
     with pytest.raises(muxly.RouteError, match="/invite @muxly"):

@@ -337,9 +337,9 @@ def test_each_moment_is_quiet_or_in_the_rest_of_the_day(start: Any, end: Any, no
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"time_zone": "Mars/Phobos"}, "no time zone"),
-        ({"time_zone": "../../etc/passwd"}, "no time zone"),
-        ({"time_zone": "UTC", "start": "25:00"}, "no time of day"),
+        ({"time_zone": "Mars/Phobos"}, "not a time zone"),
+        ({"time_zone": "../../etc/passwd"}, "not a time zone"),
+        ({"time_zone": "UTC", "start": "25:00"}, "not a time of day"),
         ({"time_zone": "UTC", "start": "07:00"}, "begin when they end"),
         ({"time_zone": "UTC", "start": "7:00"}, "begin when they end"),
     ],
@@ -403,7 +403,7 @@ def test_trouble_that_goes_on_says_since_when() -> None:
     ("name", "kind", "problem"),
     [
         ("at", pa.timestamp("us", "UTC"), None),
-        ("at", pa.string(), "at: string and records: int64, and is none of run events"),
+        ("at", pa.string(), "at: string and records: int64, and is not a stream of run events"),
         ("at", pa.timestamp("us"), "at: timestamp"),
         ("records", pa.string(), "records: string"),
         ("other", pa.string(), 'has no column "at"'),

@@ -66,17 +66,17 @@ def post(slack_server: SlackServer, run: WatchedRun) -> Callable[..., muxly.Rece
         ({"token": TOKEN, "webhook_url": "https://hooks.slack.com/services/x"}, "both are given"),
         ({"token": TOKEN, "channel": "#general"}, "a channel is given by its id, such as C0123ABCD, not '#general'"),
         ({"token": TOKEN}, "a channel is given by its id"),
-        ({"webhook_url": "https://h", "channel": "C012"}, "belongs to one channel; leave channel away"),
+        ({"webhook_url": "https://h", "channel": "C012"}, "belongs to one channel; leave channel out"),
         ({"webhook_url": "https://h", "attach": "csv"}, "takes no files"),
         ({"webhook_url": "https://h", "threads": "run"}, "has no threads"),
         ({"token": TOKEN, "channel": "C012", "message": "{"}, "single {"),
         ({"token": TOKEN, "channel": "C012", "message": "x", "attach": "csv"}, "attach goes with a digest"),
-        ({"token": TOKEN, "channel": "C012", "message": "x", "template": "digest"}, "leave template: digest away"),
+        ({"token": TOKEN, "channel": "C012", "message": "x", "template": "digest"}, "leave out template: digest"),
         ({"token": TOKEN, "channel": "C012", "base_url": "slack.com"}, "does not begin with https://"),
         ({"token": TOKEN, "channel": "C012", "base_url": "https://a b"}, "has spaces in it"),
         ({"token": TOKEN, "channel": "C012", "base_url": "https://me:pw@slack.com/"}, "has a user in it"),
-        ({"webhook_url": "https://[::1/x"}, "webhook_url names no host, or a port that is none"),
-        ({"webhook_url": "https://hooks.slack.com:https/x"}, "webhook_url names no host, or a port that is none"),
+        ({"webhook_url": "https://[::1/x"}, "webhook_url names no host, or an invalid port"),
+        ({"webhook_url": "https://hooks.slack.com:https/x"}, "webhook_url names no host, or an invalid port"),
         ({"webhook_url": "https:///services/x"}, "does not begin with https:// and a host"),
         ({"token": TOKEN, "channel": "C012", "messages_per_second": 0}, "must be > 0"),
     ],
@@ -89,7 +89,7 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], wh
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"title": "{record}"}, "{record} is no field of a title"),
+        ({"title": "{record}"}, "{record} is not a field of a title"),
         ({"title": "{stream:,.2f}"}, "does not fit"),
         ({"rows": 100}, "must be <= 99"),
     ],
@@ -290,7 +290,7 @@ def test_check_says_what_is_missing(slack_server: SlackServer, run: WatchedRun) 
     (refused,) = check(token=muxly.Secret("xoxb-no"))
     assert (refused.level, refused.code) == ("error", "slack_refuses")
     (unknown,) = check(channel="CNOSUCH")
-    assert "is no channel that the bot can see" in unknown.message
+    assert "is not a channel that the bot can see" in unknown.message
     slack_server.scopes -= {"channels:history", "channels:read"}
     info, history = check()
     assert (info.level, "lacks the scope channels:read" in info.message) == ("warning", True)

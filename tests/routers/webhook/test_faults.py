@@ -167,7 +167,7 @@ def test_wrong_set_up_stops_the_route(receiver: Receiver, status: int, message: 
         ("https://evil.example:8443/path?token=hunter2", r"at https://evil\.example:8443; "),
         ("//evil.example/hunter2", r"at http\(s\)://evil\.example; "),
         ("/hunter2", "at its own host; "),
-        ("http://[::1/hunter2", "at a place that is no URL; "),
+        ("http://[::1/hunter2", "at something that is not a URL; "),
         ("", "at its own host; "),
     ],
 )

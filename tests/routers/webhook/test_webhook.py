@@ -307,7 +307,7 @@ def test_name_that_means_another_folder_stops_the_stream(receiver: Receiver, nam
     ("options", "message"),
     [
         ({"headers": {"X-A": "b\r\nX-Evil: 1"}}, "line end or another character"),
-        ({"headers": {"X A": "b"}}, "no name of a header"),
+        ({"headers": {"X A": "b"}}, "not the name of a header"),
         ({"headers": {"Webhook-Id": "b"}}, "set by the router itself"),
         ({"headers": {"host": "b"}}, "set by the router itself"),
         ({"headers": {"X-A": "1", "x-a": "2"}}, "there twice"),
@@ -320,7 +320,7 @@ def test_name_that_means_another_folder_stops_the_stream(receiver: Receiver, nam
         ({"hmac": Hmac(secret=Secret("2"), header="X-A", id_header="x-a")}, "x-a is given twice"),
         ({"content_type": "a\nb"}, "line end or another"),
         ({"template": {"a": ["{x"]}}, r"a\[0\]: character 1"),
-        ({"rejected_at": "rejected"}, "no JSON pointer"),
+        ({"rejected_at": "rejected"}, "not a JSON pointer"),
         ({"envelope": "items", "body": "ndjson"}, "envelope is the key of an array, and body is ndjson"),
         ({"max_records": 0}, "max_records"),
         ({"max_in_flight": 65}, "max_in_flight"),

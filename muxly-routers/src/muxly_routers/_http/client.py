@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpcore2
 import httpx2
@@ -16,7 +17,7 @@ from muxly_routers._http.egress import Guard, Lookup
 from muxly_routers._http.messages import HttpRequest, HttpResponse, Redaction
 from muxly_routers._http.network import Deadline, GuardedNetwork, TlsRefusedError, checked_url, proxy_of, site
 
-__all__ = ["HttpClient", "HttpLimits", "UnreadableContentError", "decoded"]
+__all__ = ["ExchangeError", "HttpClient", "HttpLimits", "UnreadableContentError", "decoded"]
 
 # Many servers end idle connections after a minute; one that they end just as we use it costs a repeat.
 _IDLE_SECONDS = 30.0
@@ -25,7 +26,7 @@ _FAILURES = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyErr
 
 @frozen(kw_only=True)
 class HttpLimits:
-    """What a request may take.
+    """Limits of a request.
 
     Args:
         connect_seconds: For a connection and its TLS handshake, each.
@@ -42,6 +43,19 @@ class HttpLimits:
     answer_bytes: int = 1024 * 1024
     connections: int = 1
     grace_seconds: float = 5.0
+
+
+class ExchangeError(Exception):
+    """A request to which no whole answer came.
+
+    Args:
+        cause: The error of the library; its text may quote what the server sent.
+        sent: Whether anything of the request may have reached the server, beyond a proxy's CONNECT.
+    """
+
+    def __init__(self, cause: Exception, *, sent: bool) -> None:
+        super().__init__(str(cause))
+        self.cause, self.sent = cause, sent
 
 
 class HttpClient:
@@ -93,20 +107,42 @@ class HttpClient:
 
         Raises:
             RetryableError: No answer, or not in time; whether the request was acted on is not known.
-            RouteError: The site must not or cannot be spoken with: its address or its certificate.
+            RouteError: The site must not or cannot be talked to: its address or its certificate.
         """
-        self._deadline.start(self._limits.total_seconds)
         try:
-            response = self._pool.handle_request(self._request(request))
+            return self.exchange(request)
+        except ExchangeError as error:
+            failure = _failure(self.site, error.cause, request.redaction)
+        raise failure  # without what the library said, which may quote what a server sends back
+
+    def exchange(self, request: HttpRequest, *, total_seconds: float | None = None) -> HttpResponse:
+        """The same as ``send``, for callers with an error of their own for a missing answer.
+
+        Args:
+            request: The request.
+            total_seconds: Its time limit, in place of the client's.
+
+        Raises:
+            ExchangeError: No answer, or not in time.
+            RouteError: The address must not be connected to.
+        """
+        sent = False
+
+        def trace(event: str, facts: dict[str, Any]) -> None:
+            nonlocal sent
+            sent = sent or (event.endswith(".send_request_headers.started") and facts["request"].method != b"CONNECT")
+
+        self._deadline.start(self._limits.total_seconds if total_seconds is None else total_seconds)
+        try:
+            response = self._pool.handle_request(self._request(request, trace))
             try:
                 return self._answer(response, request.redaction)
             finally:
                 response.close()
         except _FAILURES as error:
-            failure = _failure(self.site, error, request.redaction)
-        raise failure  # without what the library said, which may quote what a server sends back
+            raise ExchangeError(error, sent=sent) from None
 
-    def _request(self, request: HttpRequest) -> httpcore2.Request:
+    def _request(self, request: HttpRequest, trace: Callable[[str, dict[str, Any]], None]) -> httpcore2.Request:
         """The request as the pool takes it; httpx2's own client would write the whole URL into the log."""
         # White space around a value is no part of it (RFC 9110, section 5.5).
         given = {name.lower(): value.strip(" \t") for name, value in request.headers.items()}
@@ -120,18 +156,19 @@ class HttpClient:
             headers=built.headers.raw,
             content=request.body,
             extensions={
+                "trace": trace,
                 "timeout": {
                     "connect": limits.connect_seconds,
                     "read": limits.read_seconds,
                     "write": limits.read_seconds,
                     "pool": limits.total_seconds,
-                }
+                },
             },
         )
 
     def _answer(self, response: httpcore2.Response, redaction: Redaction) -> HttpResponse:
         limit = self._limits.answer_bytes
-        raw, cut = _up_to(response.iter_stream(), limit)
+        raw, cut = _read_up_to(response.iter_stream(), limit)
         headers = dict(httpx2.Headers(response.headers).items())
         try:
             body, more = decoded(raw, headers.get("content-encoding", ""), limit)
@@ -144,7 +181,7 @@ class HttpClient:
 
         Raises:
             RetryableError: Nobody answers there now.
-            RouteError: The site must not or cannot be spoken with.
+            RouteError: The site must not or cannot be talked to.
         """
         url = self._url if self._proxy is None else httpx2.URL(str(self._proxy_url()))
         port = url.port or (443 if url.scheme == "https" else 80)
@@ -170,24 +207,24 @@ class HttpClient:
         self._pool.close()
 
 
-def _up_to(pieces: Iterator[bytes], limit: int) -> tuple[bytes, bool]:
-    """What came, up to the limit, and whether there was more; the rest is never read."""
+def _read_up_to(chunks: Iterator[bytes], limit: int) -> tuple[bytes, bool]:
+    """Read up to the limit, and tell whether there was more; the rest is never read."""
     found = bytearray()
-    for piece in pieces:
-        found += piece
+    for chunk in chunks:
+        found += chunk
         if len(found) > limit:
             return bytes(found[:limit]), True
     return bytes(found), False
 
 
-def _failure(place: str, error: Exception, redaction: Redaction) -> muxly.MuxlyError:
-    """What a failed request means for the delivery."""
+def _failure(server: str, error: Exception, redaction: Redaction) -> muxly.MuxlyError:
+    """The error of a failed request."""
     if isinstance(error, TlsRefusedError):
-        return muxly.RouteError(f"{place}: {error}")
-    said = redaction.shown(str(error)) or type(error).__name__
+        return muxly.RouteError(f"{server}: {error}")
+    reason = redaction.shown(str(error)) or type(error).__name__
     if isinstance(error, httpcore2.LocalProtocolError):
-        return muxly.RouteError(f"{place}: the request cannot be sent: {said}")
-    return muxly.RetryableError(f"{place}: {_reaching.advised(said)}")
+        return muxly.RouteError(f"{server}: the request cannot be sent: {reason}")
+    return muxly.RetryableError(f"{server}: {_reaching.advised(reason)}")
 
 
 _PIECE = 64 * 1024
@@ -200,7 +237,7 @@ class UnreadableContentError(Exception):
 
 
 def decoded(raw: bytes, codings: str, limit: int) -> tuple[bytes, bool]:
-    """What was sent, before it was compressed.
+    """The content before it was compressed.
 
     Args:
         raw: The content as it came.
@@ -219,12 +256,12 @@ def decoded(raw: bytes, codings: str, limit: int) -> tuple[bytes, bool]:
     cut = len(raw) > limit and not names
     content = raw[:limit] if cut else raw
     for name in reversed(names):
-        content, more = _without(content, name, limit)
+        content, more = _without_coding(content, name, limit)
         cut = cut or more
     return content, cut
 
 
-def _without(content: bytes, name: str, limit: int) -> tuple[bytes, bool]:
+def _without_coding(content: bytes, name: str, limit: int) -> tuple[bytes, bool]:
     if name in ("gzip", "x-gzip"):
         return _inflated(content, limit, zlib.MAX_WBITS | 16)
     if name == "deflate":
@@ -248,12 +285,12 @@ def _inflated(content: bytes, limit: int, window: int) -> tuple[bytes, bool]:
 def _by_arrow(content: bytes, codec: str, limit: int) -> tuple[bytes, bool]:
     import pyarrow as pa
 
-    pieces, size = [], 0
+    chunks, size = [], 0
     try:
         with pa.CompressedInputStream(pa.BufferReader(content), codec) as stream:
-            while size <= limit and (piece := stream.read(min(_PIECE, limit + 1 - size))):
-                pieces.append(piece)
-                size += len(piece)
+            while size <= limit and (chunk := stream.read(min(_PIECE, limit + 1 - size))):
+                chunks.append(chunk)
+                size += len(chunk)
     except (pa.ArrowException, OSError) as error:
         raise UnreadableContentError(f"it is not compressed as it says: {error}") from error
-    return b"".join(pieces)[:limit], size > limit
+    return b"".join(chunks)[:limit], size > limit

@@ -46,44 +46,44 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     import httpcore2
 
     # Its default also finds the authorities of macOS, and of machines where OpenSSL looks elsewhere.
-    trusting = httpcore2.default_ssl_context() if tls.ca is None else _trusting_only(tls.ca)
-    trusting.minimum_version = ssl.TLSVersion.TLSv1_2
+    ssl_context = httpcore2.default_ssl_context() if tls.ca is None else _context_trusting(tls.ca)
+    ssl_context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.certificate is not None:
-        _show(trusting, tls.certificate, tls)
+        _load_client_certificate(ssl_context, tls.certificate, tls)
     elif tls.key is not None:
         raise muxly.ConfigurationError(
             "key is given without certificate; name its certificate too", path=("tls", "certificate")
         )
-    return trusting
+    return ssl_context
 
 
-def _trusting_only(ca: Path) -> ssl.SSLContext:
+def _context_trusting(ca: Path) -> ssl.SSLContext:
     import ssl
 
     try:
         return ssl.create_default_context(cafile=str(ca))
     except (OSError, ssl.SSLError) as error:
         raise muxly.ConfigurationError(
-            f"{ca} holds no certificate in PEM form: {_said(error)}", path=("tls", "ca")
+            f"{ca} holds no certificate in PEM form: {_os_error_text(error)}", path=("tls", "ca")
         ) from None
 
 
-def _show(trusting: ssl.SSLContext, certificate: Path, tls: Tls) -> None:
+def _load_client_certificate(ssl_context: ssl.SSLContext, certificate: Path, tls: Tls) -> None:
     import ssl
 
-    # A function, for without a password OpenSSL asks the terminal and waits for ever.
+    # A function, because without a password OpenSSL asks the terminal and waits forever.
     password = "" if tls.key_password is None else tls.key_password.reveal()
     try:
-        trusting.load_cert_chain(certificate, tls.key, password=lambda: password)
+        ssl_context.load_cert_chain(certificate, tls.key, password=lambda: password)
     except (OSError, ssl.SSLError) as error:
         raise muxly.ConfigurationError(
-            f"{certificate} and its key cannot be used: {_said(error)}; give both in PEM form, and key_password "
-            "if the key has one",
+            f"{certificate} and its key cannot be used: {_os_error_text(error)}; give both in PEM form, and "
+            "key_password if the key has one",
             path=("tls", "certificate"),
         ) from None
 
 
-def _said(error: OSError) -> str:
+def _os_error_text(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 

@@ -69,7 +69,7 @@ def forbidden(address: IPAddress) -> str | None:
 
 @frozen
 class Guard:
-    """What may be connected to.
+    """Decides which addresses may be connected to.
 
     Args:
         on: Whether addresses are checked at all.
@@ -86,7 +86,7 @@ class Guard:
         The variable belongs to who runs Muxly; what an API user writes cannot change it.
 
         Raises:
-            ConfigurationError: The variable holds something that is no network.
+            ConfigurationError: The variable holds something that is not a network.
         """
         if not on:
             return cls()
@@ -146,7 +146,7 @@ def check_url(url: str, guard: Guard, lookup: Lookup | None = None) -> None:
     except ValueError:
         host, port = None, None
     if host is None or parts.scheme not in ("http", "https"):
-        raise muxly.ConfigurationError("this is no URL that begins with http:// or https:// and names a host")
+        raise muxly.ConfigurationError("this is not a URL that begins with http:// or https:// and names a host")
     try:
         addresses(host, port or (443 if parts.scheme == "https" else 80), guard, lookup)
     except OSError as error:

@@ -23,10 +23,10 @@ __all__ = [
     "HttpRequest",
     "HttpResponse",
     "LONGEST_SECONDS",
-    "Meaning",
+    "StatusMeaning",
     "Redaction",
-    "error_of",
-    "meaning",
+    "response_error",
+    "status_meaning",
     "parse_retry_after",
 ]
 
@@ -90,14 +90,14 @@ class HttpRequest:
         method: Such as POST.
         url: Where to.
         headers: By name.
-        body: The content.
+        body: The content; in parts only with a header ``Content-Length``.
         redaction: Replaces the secrets that the response may repeat.
     """
 
     method: str = "POST"
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    body: bytes | Iterable[bytes] = field(repr=False)
     redaction: Redaction = field(factory=Redaction)
 
 
@@ -121,13 +121,18 @@ class HttpResponse:
 
     @property
     def retry_after(self) -> float | None:
-        """How many seconds the server asks us to wait, 0 to one hour; None = it does not say."""
+        """Seconds that the server asks us to wait, 0 to 3600; None = it does not say."""
         return parse_retry_after(self.headers.get("retry-after"))
+
+    @property
+    def text(self) -> str:
+        """The body as text; what is not UTF-8 is replaced."""
+        return self.body.decode("utf-8", "replace")
 
     @property
     def excerpt(self) -> str:
         """The beginning of the body in one line, for an error's message."""
-        return self.shown(self.body.decode("utf-8", "replace"))
+        return self.shown(self.text)
 
     def shown(self, text: str) -> str:
         """A text out of the body in one line, for an error's message."""
@@ -161,7 +166,7 @@ def parse_retry_after(header: str | None, *, now: datetime | None = None) -> flo
     return min(max(0.0, (at - (now or datetime.now(UTC))).total_seconds()), LONGEST_SECONDS)
 
 
-Meaning = Literal["accepted", "refused", "too_large", "again", "stop"]
+StatusMeaning = Literal["accepted", "refused", "too_large", "again", "stop"]
 
 # 409: a request with the same Idempotency-Key is still worked on (draft-ietf-httpapi-idempotency-key-header).
 _AGAIN = frozenset({408, 409, 425, 429})
@@ -175,7 +180,7 @@ _NEXT_STEP = {
 }
 
 
-def meaning(status: int) -> Meaning:
+def status_meaning(status: int) -> StatusMeaning:
     """Tell what a status means for the records that were sent."""
     if 200 <= status < 300:
         return "accepted"
@@ -186,7 +191,7 @@ def meaning(status: int) -> Meaning:
     return "refused" if status in (400, 422) else "stop"
 
 
-def error_of(site: str, answer: HttpResponse) -> muxly.MuxlyError:
+def response_error(site: str, answer: HttpResponse) -> muxly.MuxlyError:
     """The error of an answer that was not 2xx.
 
     Args:
@@ -194,7 +199,7 @@ def error_of(site: str, answer: HttpResponse) -> muxly.MuxlyError:
         answer: The response; the beginning of its text goes into the message.
     """
     excerpt = f": {answer.excerpt}" if answer.excerpt else ""
-    outcome = meaning(answer.status)
+    outcome = status_meaning(answer.status)
     if outcome == "again":
         return muxly.RetryableError(f"{site} answered {answer.status}{excerpt}", retry_after=answer.retry_after)
     if outcome in ("refused", "too_large"):
@@ -209,12 +214,12 @@ def error_of(site: str, answer: HttpResponse) -> muxly.MuxlyError:
 
 
 def _location(answer: HttpResponse) -> str:
-    """Where a redirect leads, without path and query, which may hold secrets."""
+    """The target of a redirect, without path and query, which may hold secrets."""
     try:
         parts = urlsplit(answer.headers.get("location", ""))
         host, port = parts.hostname, parts.port
     except ValueError:
-        return "a place that is no URL"
+        return "something that is not a URL"
     if not host or not host.isprintable():
         return "its own host"
     return f"{parts.scheme or 'http(s)'}://{host[:100]}{'' if port is None else f':{port}'}"

@@ -17,13 +17,36 @@ import httpx2
 import muxly
 from muxly_routers._http import egress
 
-__all__ = ["Deadline", "GuardedNetwork", "TlsRefusedError", "checked_url", "proxy_of", "site"]
+__all__ = [
+    "Deadline",
+    "GuardedNetwork",
+    "TlsRefusedError",
+    "UntrustedCertificateError",
+    "checked_url",
+    "proxy_of",
+    "site",
+]
 
 _STEP_SECONDS = 0.25
 
 
 class TlsRefusedError(httpcore2.ConnectError):
     """TLS is not possible with that server, whenever it is tried; the message says why."""
+
+
+class UntrustedCertificateError(TlsRefusedError):
+    """The server's certificate cannot be trusted.
+
+    Args:
+        reason: The verifier's words.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"its certificate cannot be trusted: {reason}; if an authority of your own has signed it, "
+            "name that authority in tls: {ca: ...}"
+        )
+        self.reason = reason
 
 
 class Deadline:
@@ -47,7 +70,7 @@ class Deadline:
         self._local.stopped = False
 
     def left(self, timeout: float | None) -> float:
-        """How long the next operation may take, in seconds.
+        """Seconds that the next operation may take.
 
         Raises:
             httpcore2.ReadTimeout: The time is over.
@@ -105,6 +128,11 @@ class GuardedNetwork(httpcore2.NetworkBackend):
 
     def _connected(self, address: str, port: int, timeout: float | None) -> socket.socket:
         connected = socket.create_connection((address, port), self._deadline.left(timeout))
+        try:
+            self._deadline.left(timeout)  # nothing is sent over a connection that came too late
+        except httpcore2.TimeoutException:
+            connected.close()
+            raise
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A connection that a firewall forgot is noticed before the next request relies on it.
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -125,7 +153,7 @@ class _DeadlineStream(httpcore2.NetworkStream):
         except TimeoutError as error:
             raise httpcore2.ReadTimeout("no answer in time") from error
         except OSError as error:
-            raise _failed(error, httpcore2.ReadError) from error
+            raise _error_from(error, httpcore2.ReadError) from error
 
     def _wait(self, timeout: float | None) -> None:
         """Wait until something can be read or the time is over, in steps, to notice that the run stops."""
@@ -145,7 +173,7 @@ class _DeadlineStream(httpcore2.NetworkStream):
         except TimeoutError as error:
             raise httpcore2.WriteTimeout("the request was not taken in time") from error
         except OSError as error:
-            raise _failed(error, httpcore2.WriteError) from error
+            raise _error_from(error, httpcore2.WriteError) from error
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -159,14 +187,14 @@ class _DeadlineStream(httpcore2.NetworkStream):
             raise httpcore2.ConnectTimeout("the TLS handshake did not end in time") from error
         except OSError as error:
             self.close()
-            raise _failed(error, httpcore2.ConnectError) from error
+            raise _error_from(error, httpcore2.ConnectError) from error
         return _DeadlineStream(secured, self._deadline)
 
     def close(self) -> None:
         self._socket.close()
 
     def get_extra_info(self, info: str) -> Any:
-        """What httpcore asks a connection about."""
+        """Answer httpcore's questions about a connection."""
         if info == "ssl_object":
             return getattr(self._socket, "_sslobj", None)
         if info == "is_readable":
@@ -174,20 +202,17 @@ class _DeadlineStream(httpcore2.NetworkStream):
         return self._socket if info == "socket" else None
 
 
-def _failed(error: OSError, kind: type[Exception]) -> Exception:
-    """What an error of a connection means: an end or a reset may be chance, what TLS says is not."""
+def _error_from(error: OSError, kind: type[Exception]) -> Exception:
+    """The error to raise: an end or a reset may be chance, a refusal of TLS is not."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return TlsRefusedError(
-            f"its certificate cannot be trusted: {error.verify_message}; if an authority of your own has signed it, "
-            "name that authority in tls: {ca: ...}"
-        )
+        return UntrustedCertificateError(error.verify_message)
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return TlsRefusedError(f"TLS is not possible: {error.reason or error}; look at the URL and at tls:")
     return kind(str(error.strerror or error))
 
 
 def _is_readable(connected: socket.socket, seconds: float = 0.0) -> bool:
-    """Whether something comes in time; on an idle connection it is mostly the end of it."""
+    """Return whether something comes in time; on an idle connection that is mostly its end."""
     if connected.fileno() < 0:
         return True
     poll = select.poll()
@@ -222,11 +247,11 @@ def _problem(url: str) -> str | None:
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        return f"this is no URL: {error}"
+        return f"this is not a URL: {error}"
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        return "this is no URL that begins with http:// or https:// and names a host"
+        return "this is not a URL that begins with http:// or https:// and names a host"
     if parsed.userinfo:
-        return "a user or password in the URL is sent nowhere and shows in logs; use basic or bearer"
+        return "a user or password in the URL is not sent and shows in logs; use basic or bearer"
     return None
 
 
@@ -242,7 +267,7 @@ def proxy_of(url: httpx2.URL) -> httpcore2.Proxy | None:
         return None
     proxy = _parsed(found if "://" in found else f"http://{found}")
     if proxy is None or proxy.scheme not in ("http", "https") or not proxy.host:
-        kind = "that is no URL" if proxy is None else f"with {proxy.scheme}://, which is not supported"
+        kind = "that is not a URL" if proxy is None else f"with {proxy.scheme}://, which is not supported"
         raise muxly.ConfigurationError(
             f"the environment names a proxy {kind}; use one with http:// or https://, or put {url.host} into NO_PROXY",
             path=("url",),

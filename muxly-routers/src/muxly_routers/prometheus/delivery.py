@@ -48,16 +48,16 @@ _DROPPED = MetricDefinition(
 
 
 class Outlet(Protocol):
-    """A way out: shows series to whoever reads them."""
+    """An outlet: shows series to whoever reads them."""
 
     def publish(self, stream_key: StreamKey, families: Sequence[MetricFamily]) -> None:
         """Show these series of a stream, and no others; shown for good on return."""
 
     def check(self) -> Iterable[muxly.Notice]:
-        """Whether it can be reached."""
+        """Check that it can be reached."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release everything it holds."""
 
 
 class OutletDelivery:
@@ -160,11 +160,11 @@ class OutletDelivery:
         self._outlet.publish(stream_key, families)
 
     def check(self) -> Iterable[muxly.Notice]:
-        """Whether the way out is open."""
+        """Check that the outlet can be reached."""
         return self._outlet.check()
 
     def close(self) -> None:
-        """Let go of the way out."""
+        """Close the outlet."""
         self._outlet.close()
 
 
@@ -183,7 +183,7 @@ def _dropped(stream_key: StreamKey, count: int) -> pa.Table:
 def open_delivery(
     router: PrometheusOptions, run: muxly.Run, settings: PrometheusSettings
 ) -> OutletDelivery | RemoteWriteDelivery:
-    """What delivers to the router's way out.
+    """Open the outlet that the options choose.
 
     Raises:
         ConfigurationError: An option turned out to be wrong.
@@ -198,7 +198,7 @@ def open_delivery(
 
 
 def _state_folder(router: PrometheusOptions) -> Path | None:
-    """Where the series are kept; None = in the ledger."""
+    """The folder in which the series are kept; None = in the ledger."""
     if router.keep is not None:
         return router.keep.absolute()
     return None if router.textfile is None else router.textfile.absolute() / ".muxly"
@@ -246,7 +246,7 @@ def _endpoint_outlet(router: PrometheusOptions, run: muxly.Run, address: ListenA
 
 
 def _is_local(host: str) -> bool:
-    """Whether only this machine can reach it; a name may lead anywhere, whatever it begins with."""
+    """Return whether only this machine can reach it; a name may lead anywhere, whatever it begins with."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -2,7 +2,7 @@
 
 It lives as long as runs of this process hold it. Each connection has a thread of its own, so their number and
 the time of every step, asking and being answered, are bounded: a client that sends a byte now and then would
-otherwise keep a thread for ever, and enough of them would lock every scraper out.
+otherwise keep a thread forever, and enough of them would lock every scraper out.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ScrapeEndpoint:
             self._rendered.clear()
 
     def content(self, format: ExpositionFormat, *, compressed: bool) -> bytes:
-        """What a scraper gets."""
+        """The document for a scraper."""
         with self._lock:
             lasting = self.operations is None and self._published.lasting
             if lasting and (known := self._rendered.get((format, compressed))) is not None:
@@ -96,18 +96,18 @@ class ScrapeEndpoint:
 
     @property
     def challenge(self) -> str:
-        """What to tell who may not read, as the header ``WWW-Authenticate``."""
+        """The header ``WWW-Authenticate`` for a client that may not read."""
         scheme = "" if self._authorization is None else self._authorization.reveal().partition(" ")[0]
         return f'{scheme} realm="muxly"'
 
     def admits(self, authorization: str) -> bool:
-        """Whether who sends this header may read."""
+        """Return whether the sender of this header may read."""
         if self._authorization is None:
             return True
         return hmac.compare_digest(self._authorization.reveal().encode(), authorization.encode("utf-8", "replace"))
 
     def asks_for(self, authorization: muxly.Secret | None) -> bool:
-        """Whether it is that header that scrapers must send."""
+        """Return whether this is the header that scrapers must send."""
         return self._authorization == authorization
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ _HEAD_BYTES = 16 << 10
 
 @frozen
 class ListenAddress:
-    """Where to listen.
+    """A host and port to listen at.
 
     Args:
         host: A name or an address.
@@ -162,7 +162,7 @@ class ListenAddress:
 
 
 def preferred_format(accept: str) -> ExpositionFormat:
-    """Which format a scraper prefers, by its header ``Accept``; the text format if it does not say."""
+    """The format that a scraper prefers, by its header ``Accept``; the text format if it does not say."""
     weights = {"openmetrics": 0.0, "text": 0.0}
     for part in accept.split(","):
         kind, *more = (word.strip().lower() for word in part.split(";"))
@@ -210,7 +210,7 @@ class ScrapeServer(ThreadingHTTPServer):
         return True
 
     def service_actions(self) -> None:
-        """Look after the connections; called at each turn of the server."""
+        """Cut late connections; called at each turn of the server."""
         self.connections.expire()
 
     def shutdown_request(self, request: Any) -> None:
@@ -219,12 +219,12 @@ class ScrapeServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """Close the door, and the connections: one that is kept open would be shown old series for ever."""
+        """Stop listening, and close the connections: one that is kept open would be shown old series forever."""
         super().server_close()
         self.connections.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A scraper that goes away is no affair of ours; any other mistake is."""
+        """A scraper that goes away is none of our business; any other error is."""
         error = sys.exception()
         if not isinstance(error, OSError):
             logging.getLogger(__name__).error("a scrape could not be answered", exc_info=error)
@@ -257,7 +257,7 @@ def listening(address: ListenAddress, endpoint: ScrapeEndpoint) -> ScrapeServer:
 
 
 class _RequestHead:
-    """What a client sends, of which the head of a request may be only so long."""
+    """Limits the length of a request's head."""
 
     def __init__(self, file: BufferedIOBase) -> None:
         self._file, self.left = file, 0
@@ -305,7 +305,7 @@ class _ScrapeRequest(BaseHTTPRequestHandler):
         if self.path.partition("?")[0] != "/metrics":
             self._plain(HTTPStatus.NOT_FOUND, "the metrics are at /metrics\n")
         elif not endpoint.admits(self.headers.get("Authorization", "")):
-            self._plain(HTTPStatus.UNAUTHORIZED, "not for everybody\n", {"WWW-Authenticate": endpoint.challenge})
+            self._plain(HTTPStatus.UNAUTHORIZED, "not foreverybody\n", {"WWW-Authenticate": endpoint.challenge})
         else:
             format = preferred_format(self.headers.get("Accept", ""))
             compressed = _takes_gzip(self.headers.get("Accept-Encoding", ""))

@@ -62,7 +62,7 @@ def render(families: Iterable[MetricFamily], format: ExpositionFormat, *, times:
 
 
 def _head(metric: MetricDefinition, format: ExpositionFormat) -> bytes:
-    """What stands before a metric's samples."""
+    """The lines before a metric's samples."""
     opened = format == "openmetrics"
     name = metric.family if opened else metric.sample
     lines = [f"# TYPE {name} {'counter' if metric.is_counter else 'gauge'}"]
@@ -132,7 +132,7 @@ class _PublishedStream:
 
 
 class PublishedSeries:
-    """What was published last of each stream; not thread-safe."""
+    """The series that were published last, by stream; not thread-safe."""
 
     def __init__(self) -> None:
         self._streams: dict[StreamKey, _PublishedStream] = {}
@@ -166,7 +166,7 @@ class PublishedSeries:
 
     @property
     def lasting(self) -> bool:
-        """Whether time alone changes nothing."""
+        """Whether the passing of time changes nothing, as no series expires."""
         return all(stream.expire_seconds is None for stream in self._streams.values())
 
     def merged(self, now: float) -> list[MetricFamily]:

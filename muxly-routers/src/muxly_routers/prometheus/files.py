@@ -59,7 +59,7 @@ def replace_file(path: Path, content: bytes, *, mode: int, token: int) -> None:
 def _refuse_others(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise muxly.RouteError(f"{path} is no file and is not replaced; move it away or choose another folder")
+            raise muxly.RouteError(f"{path} is not a file and is not replaced; move it away or choose another folder")
 
 
 def _write(draft: Path, content: bytes, mode: int) -> None:
@@ -133,11 +133,11 @@ class SeriesFiles:
     token: int
 
     def visible(self) -> SavedSeries:
-        """What is shown."""
+        """The series that are shown."""
         return self._read(self._path("visible"))
 
     def growing(self, generation: int) -> SavedSeries | None:
-        """What has arrived of a generation that is not complete; None if nothing has."""
+        """The part that has arrived of an incomplete generation; None if nothing has."""
         found = self._read(self._path("growing"))
         return found if found.generation == generation else None
 
@@ -197,7 +197,7 @@ class TextfileOutlet:
         replace_file(self.folder / file_name(stream_key), content, mode=_READABLE, token=self.token)
 
     def check(self) -> Iterable[muxly.Notice]:
-        """Whether the folder can be written to, or be made."""
+        """Check that the folder can be written to, or be made."""
         return check_folder(self.folder)
 
     def close(self) -> None:

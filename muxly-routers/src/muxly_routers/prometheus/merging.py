@@ -17,7 +17,7 @@ _WAITING_RECORDS = 1 << 15
 
 @frozen(kw_only=True)
 class MergeResult:
-    """What became of a delivery.
+    """The result of merging a delivery.
 
     Args:
         series: The series with its records.

@@ -43,7 +43,7 @@ __all__ = [
     "parse_address",
 ]
 
-_WAYS = ("textfile", "listen", "pushgateway", "remote_write")
+_OUTLETS = ("textfile", "listen", "pushgateway", "remote_write")
 _ONLY_WITH = {
     "job": ("pushgateway",),
     "grouping": ("pushgateway",),
@@ -127,15 +127,15 @@ def check_grouping(instance: Any, attribute: Any, value: dict[str, str]) -> None
 
 def check_outlets(instance: Any, attribute: Any, value: Any) -> None:
     """Exactly one way out, and no option of another one."""
-    given = [way for way in _WAYS if getattr(instance, way) is not None]
+    given = [way for way in _OUTLETS if getattr(instance, way) is not None]
     if len(given) != 1:
         found = "there is none" if not given else f"there are {' and '.join(given)}"
-        raise ValueError(f"a route has one way out of {', '.join(_WAYS)}, and {found}")
+        raise ValueError(f"a route has one way out of {', '.join(_OUTLETS)}, and {found}")
     for name, fitting in _ONLY_WITH.items():
         if getattr(instance, name) not in (None, False, {}, Tls()) and given[0] not in fitting:
             raise ValueError(f"{name} is for {' and '.join(fitting)}, and this route has {given[0]}")
     if instance.bearer is not None and instance.basic is not None:
-        raise ValueError("bearer and basic say both who may read or write; give one of them")
+        raise ValueError("bearer and basic both say who may read or write; give one of them")
     _check_times(instance, given[0])
     if given[0] == "pushgateway":
         _check_group_labels(instance)
@@ -221,7 +221,7 @@ class PrometheusOptions(muxly.Router):
         validator=attrs.validators.ge(1),
     )
     expire_seconds: float | None = muxly.option(
-        "How long a series that no record reports any more is still shown; default: for ever.",
+        "How long a series that no record reports any more is still shown; default: forever.",
         default=None,
         validator=attrs.validators.optional(attrs.validators.gt(0)),
     )
@@ -295,7 +295,7 @@ class MetricDefinition:
 
 @frozen(kw_only=True)
 class PrometheusSettings:
-    """What is made of the records of every stream.
+    """The metrics that are made of the records of every stream.
 
     Args:
         metrics: In the order of the configuration.
@@ -333,7 +333,7 @@ OWN = "muxly_series_dropped"
 
 
 def metric_problem(name: str, *, counter: bool, unit: str) -> str | None:
-    """What is wrong with the name of a metric, in words; None if nothing is.
+    """The problem with the name of a metric; None if there is none.
 
     Args:
         name: As the user wrote it.
@@ -360,7 +360,7 @@ def family_name(name: str, *, counter: bool) -> str:
 
 
 def label_problem(name: str) -> str | None:
-    """What is wrong with a label's name that the user chose, in words; None if nothing is."""
+    """The problem with a label's name that the user chose; None if there is none."""
     if not _LABEL.fullmatch(name):
         return f"{name!r} cannot be a label: use letters, digits and '_', and no digit first"
     if name.startswith("__"):
@@ -392,5 +392,5 @@ def parse_address(text: str) -> tuple[str, int]:
     """
     found = _ADDRESS.fullmatch(text)
     if found is None or int(found["port"]) > 65535:
-        raise ValueError(f"{text!r} is no address to listen at; write HOST:PORT, such as 127.0.0.1:9464")
+        raise ValueError(f"{text!r} is not an address to listen at; write HOST:PORT, such as 127.0.0.1:9464")
     return found["six"] or found["host"], int(found["port"])

@@ -66,7 +66,7 @@ class PushgatewayOutlet:
         return HttpRequest(method="PUT", url=url, headers=headers, body=body, redaction=redaction)
 
     def check(self) -> Iterable[muxly.Notice]:
-        """Whether the gateway answers at all."""
+        """Check that the gateway can be reached."""
         return reachable(self.client, "pushgateway")
 
     def close(self) -> None:
@@ -89,23 +89,23 @@ def _step(name: str, value: str) -> str:
 _LATER = {408, 425, 429}
 
 
-def failure(answer: HttpResponse, place: str) -> muxly.MuxlyError:
+def failure(answer: HttpResponse, server: str) -> muxly.MuxlyError:
     """The error that an answer which is no success comes to.
 
     Args:
         answer: What the server said.
-        place: What was asked, in words that hold no secret.
+        server: What was asked, in words that hold no secret.
     """
-    said = f"{place} answered {answer.status}"
+    message = f"{server} answered {answer.status}"
     if answer.excerpt:
-        said = f"{said}: {answer.excerpt}"
+        message = f"{message}: {answer.excerpt}"
     if answer.status in _LATER or answer.status >= 500:
-        return muxly.RetryableError(said, retry_after=answer.retry_after)
+        return muxly.RetryableError(message, retry_after=answer.retry_after)
     if answer.status in (401, 403):
-        return muxly.RouteError(f"{said}; see basic and bearer of this route")
+        return muxly.RouteError(f"{message}; see basic and bearer of this route")
     if 300 <= answer.status < 400:
-        return muxly.RouteError(f"{said}; redirects are not followed: write the URL that it leads to")
-    return muxly.RouteError(f"{said}; see the URL of this route and what the server wants")
+        return muxly.RouteError(f"{message}; redirects are not followed: write the URL that it leads to")
+    return muxly.RouteError(f"{message}; see the URL of this route and what the server wants")
 
 
 def redaction_of(asked: str, url: muxly.Secret, authorization: muxly.Secret | None) -> Redaction:
@@ -121,7 +121,7 @@ def redaction_of(asked: str, url: muxly.Secret, authorization: muxly.Secret | No
 
 
 def reachable(client: HttpClient, option: str) -> Iterator[muxly.Notice]:
-    """Whether somebody listens at the URL; asks for nothing."""
+    """Check that something listens at the URL; nothing is requested."""
     try:
         client.probe()
     except (muxly.RetryableError, muxly.RouteError) as error:

@@ -78,7 +78,7 @@ def sample_time(delivery: str, before: int) -> int:
 
 @define
 class SendProgress:
-    """How much of a delivery was taken, known as long as the process lives.
+    """The part of a delivery that was taken; forgotten when the process ends.
 
     Args:
         delivery: Its id.
@@ -89,7 +89,7 @@ class SendProgress:
     samples: int = 0
 
     def of(self, delivery: str) -> int:
-        """How many samples of that delivery were taken."""
+        """The number of samples of that delivery that were taken."""
         if delivery != self.delivery:
             self.delivery, self.samples = delivery, 0
         return self.samples
@@ -148,10 +148,10 @@ class RemoteWriteClient:
         if late:
             return 1
         if answer.status in (400, 413, 422):
-            raise muxly.RejectedError(f"{self._place} answered {answer.status}: {answer.excerpt}")
-        raise failure(answer, self._place)
+            raise muxly.RejectedError(f"{self._receiver} answered {answer.status}: {answer.excerpt}")
+        raise failure(answer, self._receiver)
 
-    _place = "the receiver of remote_write"
+    _receiver = "the receiver of remote_write"
 
     def _ask(self, message: bytes) -> HttpResponse:
         with needs("prometheus"):
@@ -242,7 +242,7 @@ class RemoteWriteDelivery:
         return merge(series, delivery, SampleReader(stream_key, self._untimed, _bytes, seen), labels=pa.binary())
 
     def _kept(self, series: StreamSeries, at: int) -> StreamSeries:
-        """What the next delivery needs: no values of gauges."""
+        """The series that the next delivery needs: no values of gauges."""
         counters = {metric.name for metric in self._untimed.metrics if metric.kind == "increments"}
         families = {
             name: family if name in counters else evolve(family, table=family.table.slice(0, 0))
@@ -284,7 +284,7 @@ class RemoteWriteDelivery:
         raise _no_replace()
 
     def check(self) -> Iterable[muxly.Notice]:
-        """Whether the receiver answers at all."""
+        """Check that the receiver can be reached."""
         return reachable(self._remote.client, "remote_write")
 
     def close(self) -> None:
@@ -294,7 +294,7 @@ class RemoteWriteDelivery:
 
 def _no_replace() -> muxly.ConfigurationError:
     return muxly.ConfigurationError(
-        "remote_write keeps what it was sent, so that nothing can be replaced; write `mode: append`", path=("mode",)
+        "remote_write keeps what it was sent, so nothing can be replaced; write `mode: append`", path=("mode",)
     )
 
 
@@ -323,7 +323,7 @@ def varint(number: int) -> bytes:
 
 
 def _each(numbers: pa.Array, write: Callable[[int], bytes]) -> pa.Array:
-    """What a function makes of each number, called once for those that are equal."""
+    """Apply a function to each number, once for those that are equal."""
     encoded = numbers.dictionary_encode()
     written = pa.array([write(number) for number in encoded.dictionary.to_pylist()], pa.binary())
     return written.take(encoded.indices)

@@ -32,7 +32,7 @@ class Prometheus(PrometheusOptions):
     _delivering: OutletDelivery | RemoteWriteDelivery | None = None
 
     def __attrs_post_init__(self) -> None:
-        """What has no folder to grow a generation in has no mode replace."""
+        """Leave out the mode replace where there is no folder in which a generation can grow."""
         if self.textfile is None and self.keep is None:
             vars(self)["modes"] = frozenset({"append"})
 
@@ -44,7 +44,7 @@ class Prometheus(PrometheusOptions):
             self._opened()
 
     def check(self) -> Iterable[muxly.Notice]:
-        """Whether the destination can be reached."""
+        """Check that the destination can be reached."""
         return self._opened().check()
 
     def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
@@ -60,7 +60,7 @@ class Prometheus(PrometheusOptions):
         self._opened().complete(stream, generation)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         delivering, self._delivering = self._delivering, None
         if delivering is not None:
             delivering.close()

@@ -25,7 +25,7 @@ LabelEncoder = Callable[[MetricDefinition, "Sequence[tuple[str, pa.Array | str]]
 
 @frozen
 class SampleReader:
-    """How the records of one stream are read.
+    """Reads the records of one stream as samples.
 
     Args:
         stream_key: Whose they are.
@@ -78,7 +78,7 @@ class SampleReader:
         return as_times(column, metric.timestamp, what)
 
     def accepted(self, batch: pa.RecordBatch) -> tuple[pa.BooleanArray | None, list[tuple[int, str]]]:
-        """Which records every counter can take, None = all; and of the others, number and reason.
+        """Find the records that every counter can take, None = all; and of the others, number and reason.
 
         Raises:
             ConfigurationError: A column is missing, or is of a type that does not fit.
@@ -97,7 +97,7 @@ class SampleReader:
 
 
 def _no_increment(found: pa.Array) -> pa.BooleanArray:
-    """Which values no counter can take."""
+    """Mark the values that no counter can take."""
     wrong = pc.less(found, 0)
     if pa.types.is_floating(found.type):
         wrong = pc.or_(wrong, pc.invert(pc.is_finite(found)))

@@ -49,7 +49,7 @@ class SegmentPart:
 
 @frozen
 class CountedLog:
-    """How far a metric has counted the log.
+    """The part of the log that a metric has counted.
 
     Where parts begin and end is known before the route's filter, and how many records they have behind
     it. A replay may cut a segment elsewhere; then the part in which the place lies is known in half.
@@ -57,9 +57,9 @@ class CountedLog:
     Args:
         position: The greatest position of which records were counted; 0 = none.
         end: How far in that segment, before the filter.
-        records: How many records that are, behind the filter.
+        records: How many records that are, after the filter.
         passed_end: Where the part of that segment ended that came last.
-        passed: How many records lie before that place, behind the filter.
+        passed: How many records lie before that place, after the filter.
         first: The position where counting began.
         begin: Where in that segment.
     """
@@ -73,11 +73,11 @@ class CountedLog:
     begin: int = 0
 
     def follows(self, part: SegmentPart) -> bool:
-        """Whether a part lies before all that was counted, so that a replay fills what came before."""
+        """Return whether a part lies before all that was counted, so that a replay fills what came before."""
         return part.position > 0 and (part.position, part.begin) < (self.first, self.begin)
 
     def known(self, part: SegmentPart) -> int | None:
-        """How many records of a part were counted already; None = all."""
+        """Return how many records of a part were counted already; None = all."""
         if part.position == 0 or part.position > self.position:
             return 0
         if part.position < self.position or part.end <= self.end:
@@ -85,7 +85,7 @@ class CountedLog:
         return 0 if part.begin >= self.end else self.records - self._before(part.begin)
 
     def after(self, part: SegmentPart, records: int) -> CountedLog:
-        """Behind a part of so many records."""
+        """The progress after a part of so many records."""
         if part.position == 0 or part.position < self.position:
             return self
         if self.position == 0:
@@ -103,7 +103,7 @@ class CountedLog:
         return CountedLog(part.position, part.end, records, part.end, passed, self.first, self.begin)
 
     def _before(self, begin: int) -> int:
-        """How many records of the segment lie before a place, behind the filter."""
+        """Count the records of the segment before a place, after the filter."""
         return self.passed if begin and begin >= self.passed_end else 0
 
 
@@ -185,7 +185,7 @@ class StreamSeries:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of series."""
         return sum(len(family.table) for family in self.families.values())
 
     def unexpired(self, since: int) -> StreamSeries:
@@ -233,7 +233,7 @@ class StreamSeries:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any] | None) -> StreamSeries:
-        """What ``to_state`` gave; none for None."""
+        """Read the result of ``to_state``; None gives no series."""
         if not state:
             return cls()
         families = {

@@ -14,7 +14,8 @@ from attrs import evolve
 
 import muxly
 from muxly_routers._extras import needs
-from muxly_routers.slack.client import SlackAnswer, SlackConnection, ThreadGoneError, UnansweredError, api_error
+from muxly_routers._http.messages import HttpResponse
+from muxly_routers.slack.client import SlackConnection, ThreadGoneError, UnansweredError, api_error
 from muxly_routers.slack.options import url_problem
 from muxly_routers.slack.outbox import MessageKey, PostedMessages
 
@@ -157,16 +158,16 @@ class SlackBot:
             answer = self._client.answered
         else:
             return dict(response.data)
-        word, error = api_error(answer, what, channel=self._channel, bot=self._bot_name(answer))
-        if word == "thread_not_found":
+        code, error = api_error(answer, what, channel=self._channel, bot=self._bot_name(answer))
+        if code == "thread_not_found":
             raise ThreadGoneError(f"{what}: the thread is gone") from None
-        if word in _UNREADABLE and method.startswith("conversations."):
+        if code in _UNREADABLE and method.startswith("conversations."):
             raise _UnreadableError(str(error)) from None
         raise error from None
 
-    def _bot_name(self, answer: SlackAnswer) -> str:
+    def _bot_name(self, answer: HttpResponse) -> str:
         """The bot's name where a message tells somebody to invite it."""
-        if not any(word in answer.body for word in ("not_in_channel", "channel_not_found")):
+        if not any(code in answer.text for code in ("not_in_channel", "channel_not_found")):
             return _UNNAMED_BOT
         try:
             return str(self._client.auth_test().get("user") or _UNNAMED_BOT)
@@ -187,17 +188,17 @@ class _SlackWebClient(WebClient):
         silent.setLevel(logging.CRITICAL + 1)
         super().__init__(token=token, base_url=base_url, retry_handlers=[], logger=silent)
         self._connection = connection
-        self.answered = SlackAnswer(0, {}, "")
+        self.answered = HttpResponse(0, {}, b"")
 
     def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:
         method = urlsplit(url).path.rsplit("/", 1)[-1]
         answer = self._connection.send(req, what=method)
-        if not _is_object(answer.body):
+        if not _is_object(answer.text):
             if answer.status == 200:
                 raise UnansweredError(f"{method}: the answer is not Slack's: no JSON object")
-            answer = evolve(answer, body="{}")
+            answer = evolve(answer, body=b"{}")
         self.answered = answer
-        return {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
+        return {"status": answer.status, "headers": dict(answer.headers), "body": answer.text}
 
 
 def _remember(found: PostedMessages, message: dict[str, Any], payload: dict[str, Any], delivery: str) -> None:

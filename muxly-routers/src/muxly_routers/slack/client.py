@@ -1,30 +1,26 @@
-"""One HTTP request to Slack: no redirects, one deadline for all of it, a capped answer, a checked address."""
+"""Requests to Slack, and the meaning of its refusals: whether anything was posted, and what to do about it."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import http.client
 import json
-import socket
-import ssl
-import threading
-from collections.abc import Callable, Mapping
-from typing import IO, Any
-from urllib.error import URLError
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
-from urllib.request import HTTPErrorProcessor, HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
+from urllib.request import Request
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 import muxly
 from muxly_routers import _reaching
-from muxly_routers._http import egress
-from muxly_routers._http.messages import Redaction, parse_retry_after
+from muxly_routers._extras import needs
+from muxly_routers._http.egress import Guard
+from muxly_routers._http.messages import HttpRequest, HttpResponse, Redaction
+
+if TYPE_CHECKING:
+    from muxly_routers._http.client import ExchangeError, HttpClient
 
 __all__ = [
     "RateLimitedError",
-    "SlackAnswer",
     "SlackConnection",
     "ThreadGoneError",
     "UnansweredError",
@@ -36,6 +32,7 @@ ANSWER_LIMIT_BYTES = 8 << 20
 # Slack needs a moment before a message that it took without saying so is in the history.
 _SETTLE_SECONDS = 2.0
 _SLOWEST_BYTES_PER_SECOND = 1 << 17
+_PART_BYTES = 1 << 16
 
 
 class UnansweredError(muxly.RetryableError):
@@ -52,30 +49,9 @@ class ThreadGoneError(muxly.RetryableError):
     """The first message of the thread was deleted; nothing was posted."""
 
 
-@frozen
-class SlackAnswer:
-    """What came back.
-
-    Args:
-        status: The HTTP status.
-        headers: The headers, with names in lower case.
-        body: The body as text.
-        redaction: Replaces the secrets that it may repeat.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: str
-    redaction: Redaction = field(factory=Redaction)
-
-
-class _NotSentError(OSError):
-    """No connection: nothing of the request left this machine."""
-
-
 @define(eq=False)
 class SlackConnection:
-    """Makes requests.
+    """Makes requests, each over a connection of its own.
 
     Args:
         timeout_seconds: Within so long the whole answer has to be there.
@@ -86,17 +62,15 @@ class SlackConnection:
     timeout_seconds: float
     guarded: bool = False
     redaction: Redaction = field(factory=Redaction)
-    _active: list[socket.socket] = field(factory=list, init=False)
-    _late: threading.Event = field(factory=threading.Event, init=False)
-    _opener: OpenerDirector | None = field(default=None, init=False)
+    _clients: dict[tuple[str, float], HttpClient] = field(factory=dict, init=False)
 
-    def send(self, request: Request, *, what: str, size: int = 0) -> SlackAnswer:
+    def send(self, request: Request, *, what: str, size: int = 0) -> HttpResponse:
         """Make a request.
 
         Args:
             request: Whose URL may be a secret: it is in no error.
-            what: What is asked, for errors.
-            size: Bytes of a large body, for which there is more time.
+            what: The name of the request, for errors.
+            size: Bytes of a large body, for which there is more time; 0 = the body is small.
 
         Raises:
             UnansweredError: It is not known whether the request was carried out.
@@ -105,148 +79,75 @@ class SlackConnection:
         """
         if request.type not in ("http", "https"):
             raise muxly.RouteError(f"{what}: Slack is asked over http and https only, not {request.type}")
-        self._late.clear()
-        timer = threading.Timer(self.deadline_seconds(size), self._cut)
-        timer.daemon = True
-        timer.start()
+        client, url = self._client(request), urlsplit(request.full_url)
+        from muxly_routers._http.client import ExchangeError
+
         try:
-            with self._opened().open(request, timeout=self.timeout_seconds) as response:
-                body = _capped(response)
-                if self._late.is_set():  # what was cut off looks like an answer that ended
-                    raise TimeoutError
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return SlackAnswer(response.status, headers, body.decode("utf-8", "replace"), self.redaction)
-        except (OSError, http.client.HTTPException) as error:
-            raise _failure(error, what, urlsplit(request.full_url), late=self._late.is_set()) from None
+            answer = client.exchange(self._outgoing(request), total_seconds=self.deadline_seconds(size))
+        except ExchangeError as error:
+            raise _failure(error, what, url) from None
         finally:
-            timer.cancel()
-            timer.join()  # or it would end the next request
-            for handle in self._active:
-                handle.close()
-            self._active.clear()
+            client.close()
+        if not answer.whole:
+            limit = f"{ANSWER_LIMIT_BYTES >> 20} MiB"
+            raise UnansweredError(f"{what}: the answer of {url.hostname} is larger than {limit}, or cannot be decoded")
+        return answer
+
+    def _client(self, request: Request) -> HttpClient:
+        """The client of the request's site; making one reads the certificates of all authorities."""
+        with needs("slack"):
+            from muxly_routers._http.client import HttpClient, HttpLimits
+
+        seconds = self.timeout_seconds
+        key = (f"{request.type}://{request.host}", seconds)
+        if key not in self._clients:
+            limits = HttpLimits(connect_seconds=seconds, read_seconds=seconds, answer_bytes=ANSWER_LIMIT_BYTES)
+            guard = Guard.of_machine(on=self.guarded)
+            self._clients[key] = HttpClient(muxly.Secret(request.full_url), limits=limits, guard=guard)
+        return self._clients[key]
+
+    def _outgoing(self, request: Request) -> HttpRequest:
+        """A request of the standard library as one of ours; a file is sent in parts."""
+        content: Any = request.data or b""
+        return HttpRequest(
+            method=request.get_method(),
+            url=request.full_url,
+            headers={**dict(request.header_items()), "connection": "close"},
+            body=content if isinstance(content, bytes) else iter(lambda: content.read(_PART_BYTES), b""),
+            redaction=self.redaction,
+        )
 
     def deadline_seconds(self, size: int) -> float:
-        """How long a request with a body of so many bytes may take."""
+        """The time limit of a request with a body of so many bytes."""
         return self.timeout_seconds + size / _SLOWEST_BYTES_PER_SECOND
 
-    def _cut(self) -> None:
-        """End the connection under the thread that waits for a byte."""
-        self._late.set()
-        for handle in list(self._active):
-            with contextlib.suppress(OSError):
-                handle.shutdown(socket.SHUT_RDWR)
 
-    def _opened(self) -> OpenerDirector:
-        """Only what a request to Slack needs: no files, no FTP, no redirects."""
-        if self._opener is None:
-            self._opener = OpenerDirector()
-            # A proxy would look the name up again, past the guard.
-            proxies = ProxyHandler({}) if self.guarded else ProxyHandler()
-            for part in (proxies, _PlainOpener(self._connect), _SecureOpener(self._connect), _EveryStatus()):
-                self._opener.add_handler(part)
-        return self._opener
+def _failure(error: ExchangeError, what: str, url: SplitResult) -> muxly.MuxlyError:
+    """The error of a request without an answer; the URL is not in it.
 
-    def _connect(self, address: tuple[str, int], timeout: float, *rest: Any) -> socket.socket:
-        """Connect to a checked address of the host."""
-        host, port = address
-        problem: OSError = _NotSentError(f"{host} has no address")
-        try:
-            found = egress.addresses(host, port, egress.Guard.of_machine(on=self.guarded))
-        except OSError as error:
-            raise _NotSentError(f"{host} has no address: {error}") from error
-        for checked in found:
-            if self._late.is_set():
-                raise _NotSentError("not in time")
-            try:
-                connected = socket.create_connection((checked, port), timeout)
-            except OSError as error:
-                problem = _NotSentError(error.strerror or str(error))
-                continue
-            # A second handle of the same connection: TLS takes the first one over.
-            self._active.append(connected.dup())
-            if self._late.is_set():  # it came too late to be ended
-                connected.close()
-                raise _NotSentError("not in time")
-            return connected
-        raise problem
+    Everything depends on whether the request was sent: one that was not can be repeated without a
+    thought, and one that was may have posted a message.
+    """
+    import httpcore2
 
+    from muxly_routers._http.network import UntrustedCertificateError
 
-class _EveryStatus(HTTPErrorProcessor):
-    """Answers of every status are answers, redirects too."""
-
-    def http_response(self, request: Any, response: Any) -> Any:
-        return response
-
-    https_response = http_response
-
-
-class _CheckedConnection(http.client.HTTPConnection):
-    """A connection to a checked address; before it is whole, with TLS and a proxy's tunnel, nothing is sent."""
-
-    def connect(self) -> None:
-        try:
-            super().connect()
-        except (_NotSentError, ssl.SSLCertVerificationError):
-            raise
-        except OSError as error:
-            raise _NotSentError(error.strerror or type(error).__name__) from error
-
-
-class _CheckedSecureConnection(_CheckedConnection, http.client.HTTPSConnection):
-    """The same, over TLS."""
-
-
-def _connecting(kind: type[_CheckedConnection], connect: Callable[..., socket.socket]) -> Callable[..., Any]:
-    def make(host: str, **options: Any) -> http.client.HTTPConnection:
-        made = kind(host, **options)
-        made._create_connection = connect  # type: ignore[attr-defined]
-        return made
-
-    return make
-
-
-class _PlainOpener(HTTPHandler):
-    def __init__(self, connect: Callable[..., socket.socket]) -> None:
-        super().__init__()
-        self._make = _connecting(_CheckedConnection, connect)
-
-    def http_open(self, req: Request) -> http.client.HTTPResponse:
-        return self.do_open(self._make, req)
-
-
-class _SecureOpener(HTTPSHandler):
-    def __init__(self, connect: Callable[..., socket.socket]) -> None:
-        super().__init__(context=ssl.create_default_context())
-        self._make = _connecting(_CheckedSecureConnection, connect)
-
-    def https_open(self, req: Request) -> http.client.HTTPResponse:
-        return self.do_open(self._make, req, context=self._context)  # type: ignore[attr-defined]
-
-
-def _capped(response: IO[bytes]) -> bytes:
-    body = response.read(ANSWER_LIMIT_BYTES + 1)
-    if len(body) > ANSWER_LIMIT_BYTES:
-        raise OSError(errno.EMSGSIZE, f"the answer is larger than {ANSWER_LIMIT_BYTES >> 20} MiB")
-    return body
-
-
-def _failure(error: Exception, what: str, url: SplitResult, *, late: bool) -> muxly.MuxlyError:
-    """What went wrong, without the URL."""
-    host = url.hostname or ""
-    cause = error.reason if isinstance(error, URLError) else error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        why = cause.verify_message
+    host, cause = url.hostname or "", error.cause
+    if isinstance(cause, UntrustedCertificateError):
         return muxly.RouteError(
-            f"{what}: the certificate of {host} is not valid here ({why}); if it is signed by an authority of "
-            "your own, name its file in the environment variable SSL_CERT_FILE"
+            f"{what}: the certificate of {host} is not valid here ({cause.reason}); if it is signed by an "
+            "authority of your own, name its file in the environment variable SSL_CERT_FILE"
         )
-    if isinstance(cause, _NotSentError):
-        place = f"{host}, port {url.port or (443 if url.scheme == 'https' else 80)}"
-        return muxly.RetryableError(f"{what}: no connection to {place}: {_reaching.advised(str(cause))}")
-    if late or isinstance(cause, TimeoutError):
+    late = isinstance(cause, httpcore2.TimeoutException)
+    if not error.sent:
+        unreachable = f"no connection to {host}, port {url.port or (443 if url.scheme == 'https' else 80)}"
+        problem = "not in time" if late else str(cause).removeprefix(f"{unreachable}: ")
+        return muxly.RetryableError(f"{what}: {unreachable}: {_reaching.advised(problem)}")
+    if late:
         return UnansweredError(_reaching.advised(f"{what}: no whole answer from {host} in time"))
-    reason = getattr(cause, "strerror", None) or type(cause).__name__  # its text may hold a part of the URL
-    return UnansweredError(f"{what}: the connection to {host} ended before the answer ({reason})")
+    # What the protocol's errors say may quote the URL; what the system says of a connection does not.
+    problem = str(cause) if isinstance(cause, httpcore2.NetworkError) and str(cause) else type(cause).__name__
+    return UnansweredError(f"{what}: the connection to {host} ended before the answer ({problem})")
 
 
 # docs.slack.dev/reference/methods/chat.postMessage, "Errors"
@@ -258,7 +159,7 @@ _STEPS = {
     "account_inactive": "the app was uninstalled or its owner deactivated; install the app to the workspace again",
     "not_in_channel": "the bot is not a member of {channel}; write /invite @{bot} there, or give the app the scope "
     "chat:write.public",
-    "channel_not_found": "{channel} is no channel that the bot can see; copy the id at the bottom of the channel's "
+    "channel_not_found": "{channel} is not a channel that the bot can see; copy the id at the bottom of the channel's "
     "details, and for a private channel write /invite @{bot} there first",
     "is_archived": "{channel} is archived; unarchive it, or name another channel",
     "channel_is_archived": "the channel is archived; unarchive it, or make a webhook for another one",
@@ -274,10 +175,10 @@ _STEPS = {
     "file_uploads_disabled": "the workspace does not allow files; set attach: none",
     "storage_limit_reached": "the workspace has no room for files; remove some, or set attach: none",
     "no_service": "the webhook is gone; make a new one for the channel under Incoming Webhooks",
-    "no_service_id": "the webhook's URL is not whole; copy it again from Incoming Webhooks",
+    "no_service_id": "the webhook's URL is incomplete; copy it again from Incoming Webhooks",
     "no_team": "the webhook's URL names no workspace; copy it again from Incoming Webhooks",
     "no_active_hooks": "the webhook is switched off; switch Incoming Webhooks on for the app, and make a new one",
-    "invalid_token": "the webhook's URL is not whole; copy it again from Incoming Webhooks",
+    "invalid_token": "the webhook's URL is incomplete; copy it again from Incoming Webhooks",
     "action_prohibited": "a setting of the workspace keeps the webhook from posting; ask its administrator",
     "team_disabled": "the workspace is switched off",
 }
@@ -308,8 +209,8 @@ class RateLimitedError(muxly.RetryableError):
     """Slack took nothing, and says when it may."""
 
 
-def api_error(answer: SlackAnswer, what: str, *, channel: str, bot: str) -> tuple[str, muxly.MuxlyError]:
-    """The word and the error of an answer of the Web API that is no success.
+def api_error(answer: HttpResponse, what: str, *, channel: str, bot: str) -> tuple[str, muxly.MuxlyError]:
+    """The code and the error of an answer of the Web API that is not a success.
 
     Args:
         answer: What came.
@@ -317,55 +218,55 @@ def api_error(answer: SlackAnswer, what: str, *, channel: str, bot: str) -> tupl
         channel: The channel's id.
         bot: The bot's name, as far as it is known.
     """
-    found, shown = _object(answer.body), answer.redaction.shown
-    word = str(found.get("error") or "")
-    if answer.status == 429 or word in _RATE_LIMITS:
-        return "ratelimited", _limited(answer, what)
-    if not word and 300 <= answer.status < 500 and answer.status != 408:
-        return word, muxly.RouteError(
+    found, shown = _object(answer.text), answer.redaction.shown
+    code = str(found.get("error") or "")
+    if answer.status == 429 or code in _RATE_LIMITS:
+        return "ratelimited", _rate_limited(answer, what)
+    if not code and 300 <= answer.status < 500 and answer.status != 408:
+        return code, muxly.RouteError(
             f"{what}: the answer is {answer.status} and not Slack's; see whether base_url is right"
         )
-    if answer.status >= 500 or not word or word in _UNCERTAIN:
-        return word, UnansweredError(f"{what}: Slack answers {answer.status} {shown(word)}".rstrip())
+    if answer.status >= 500 or not code or code in _UNCERTAIN:
+        return code, UnansweredError(f"{what}: Slack answers {answer.status} {shown(code)}".rstrip())
     facts = {"channel": channel, "bot": shown(bot), "needed": shown(str(found.get("needed") or "that it asks for"))}
     details = shown(_details(found))
-    return word, _refused(word, what, facts, shown(word), f" ({details})" if details else "")
+    return code, _refused(code, what, facts, shown(code), f" ({details})" if details else "")
 
 
-def webhook_error(answer: SlackAnswer, what: str) -> muxly.MuxlyError:
-    """The error of an answer of an incoming webhook that is no success; its body is one word."""
-    word = answer.body.strip()
-    said = f"{what} answers {answer.status} {answer.redaction.shown(word)[:60]}".rstrip()
-    if answer.status == 429 or word in _RATE_LIMITS:
-        return _limited(answer, what)
-    if answer.status >= 500 or 200 <= answer.status < 300 or answer.status == 408 or word in _UNCERTAIN:
-        return UnansweredError(said)
-    if word in _STEPS or word in _OF_RECORDS:
-        return _refused(word, what, {"channel": "the channel", "bot": "the app", "needed": ""}, word, "")
+def webhook_error(answer: HttpResponse, what: str) -> muxly.MuxlyError:
+    """The error of an answer of an incoming webhook that is not a success; its body is one code."""
+    code = answer.text.strip()
+    message = f"{what} answers {answer.status} {answer.redaction.shown(code)[:60]}".rstrip()
+    if answer.status == 429 or code in _RATE_LIMITS:
+        return _rate_limited(answer, what)
+    if answer.status >= 500 or 200 <= answer.status < 300 or answer.status == 408 or code in _UNCERTAIN:
+        return UnansweredError(message)
+    if code in _STEPS or code in _OF_RECORDS:
+        return _refused(code, what, {"channel": "the channel", "bot": "the app", "needed": ""}, code, "")
     return muxly.RouteError(
-        f"{said}; see whether its URL is right, and whether it is still listed under Incoming Webhooks"
+        f"{message}; see whether its URL is right, and whether it is still listed under Incoming Webhooks"
     )
 
 
-def _refused(word: str, what: str, facts: Mapping[str, str], shown: str, details: str) -> muxly.MuxlyError:
-    if word in _OF_RECORDS:
-        return muxly.RejectedError(f"{what}: Slack refuses the message: {word}{details}")
-    if word in _STEPS:
-        return muxly.RouteError(f"{what}: {word}: {_STEPS[word].format(**facts)}")
+def _refused(code: str, what: str, facts: Mapping[str, str], shown: str, details: str) -> muxly.MuxlyError:
+    if code in _OF_RECORDS:
+        return muxly.RejectedError(f"{what}: Slack refuses the message: {code}{details}")
+    if code in _STEPS:
+        return muxly.RouteError(f"{what}: {code}: {_STEPS[code].format(**facts)}")
     return muxly.RouteError(
         f"{what}: Slack refuses: {shown}{details}; the word is explained at "
         "docs.slack.dev/reference/methods/chat.postMessage"
     )
 
 
-def _limited(answer: SlackAnswer, what: str) -> RateLimitedError:
-    seconds = parse_retry_after(answer.headers.get("retry-after"))
-    said = "" if seconds is None else f" for {seconds:g} s"
-    return RateLimitedError(f"{what}: Slack asks to wait{said}", retry_after=seconds)
+def _rate_limited(answer: HttpResponse, what: str) -> RateLimitedError:
+    seconds = answer.retry_after
+    message = "" if seconds is None else f" for {seconds:g} s"
+    return RateLimitedError(f"{what}: Slack asks to wait{message}", retry_after=seconds)
 
 
 def _details(found: Mapping[str, Any]) -> str:
-    """What Slack says about blocks: where, and which limit."""
+    """The part of a refusal about blocks: the place and the limit."""
     metadata = found.get("response_metadata")
     told = (metadata.get("messages") if isinstance(metadata, dict) else None) or found.get("errors")
     return "; ".join(str(text) for text in told[:3]) if isinstance(told, list) else ""

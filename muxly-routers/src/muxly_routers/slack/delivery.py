@@ -56,7 +56,7 @@ _SPOOLED_BYTES = 4 << 20
 
 
 def encoding_of(attach: str) -> Encoding | None:
-    """How the attached file is written; None for no file."""
+    """The encoding of the attached file; None for no file."""
     if attach == "none":
         return None
     return resolve(attach, "auto", None, Csv(), Parquet())  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ def _file_name(delivery: muxly.Delivery, encoding: Encoding) -> str:
 
 @frozen(kw_only=True)
 class DigestLayout:
-    """How the message looks.
+    """The layout of a digest.
 
     Args:
         title: Template of the title; its fields are those of ``Gathered.facts``.
@@ -170,7 +170,7 @@ class DigestLayout:
 
 @frozen(kw_only=True)
 class DigestContent:
-    """What a delivery holds, as far as the message needs it.
+    """The content of a delivery, as far as its digest needs it.
 
     Args:
         facts: ``stream``, ``pipeline``, ``route``, ``run``, ``records``, the number of them, and ``count``, that

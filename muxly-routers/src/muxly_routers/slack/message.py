@@ -54,7 +54,7 @@ def _fitted(blocks: Iterable[Block]) -> tuple[Block, ...]:
 
 @frozen
 class SlackMessage:
-    """What is posted: blocks, and the text of notifications; or a text alone.
+    """A message: blocks, and the text of notifications; or a text alone.
 
     Args:
         text: Escaped; cut to what Slack takes.
@@ -252,7 +252,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool])
 
 
 def _width(text: str) -> int:
-    """How many places of a monospaced font a text takes."""
+    """The columns that a text takes in a monospaced font."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
@@ -289,7 +289,7 @@ _TEXTS = {"mrkdwn", "plain_text"}
 
 @frozen
 class MessageTemplate:
-    """What a record is told with.
+    """A user's template for the message of a record.
 
     Args:
         parts: Its ``text``, its ``blocks``, or both, with a template for each text in them.
@@ -349,7 +349,7 @@ def _parsed(source: Any) -> Any:
 
 
 def _rendered(node: Any, record: Mapping[str, Any], key: str = "", kind: str = "") -> Any:
-    """What a template's part becomes.
+    """Render a part of a template.
 
     Args:
         node: The part.
@@ -372,14 +372,14 @@ def _rendered(node: Any, record: Mapping[str, Any], key: str = "", kind: str = "
 
 
 def _escape(key: str, kind: str) -> Escape:
-    """What text of a record needs where it stands: Slack reads markup in texts, but not in addresses and raw cells."""
+    """The escaping for a place: Slack reads markup in texts, but not in addresses and raw cells."""
     if key.endswith("url") or kind == "raw_text":
         return lambda text, _before: text
     return escape_markdown if kind == "markdown" else escape
 
 
 def _first_text(blocks: list[dict[str, Any]]) -> str:
-    """What a notification shows where the template has no text of its own."""
+    """The text of a notification where the template has none of its own."""
     for block in blocks:
         text = block.get("text")
         if isinstance(text, dict) and text.get("type") in _TEXTS and str(text.get("text") or "").strip():

@@ -38,7 +38,7 @@ def _check_title(instance: Any, attribute: Any, value: str) -> None:
     template = Template.parse(value)
     unknown = sorted(template.fields - set(_TITLE_FACTS))
     if unknown:
-        raise ValueError(f"{{{unknown[0]}}} is no field of a title; there are {', '.join(sorted(_TITLE_FACTS))}")
+        raise ValueError(f"{{{unknown[0]}}} is not a field of a title; there are {', '.join(sorted(_TITLE_FACTS))}")
     template.render(_TITLE_FACTS)
 
 
@@ -52,7 +52,7 @@ def _check_end(instance: Any, attribute: Any, value: str) -> None:
     from muxly_routers.slack.run_reports import clock_time
 
     if clock_time(value) == clock_time(instance.start):
-        raise ValueError("the quiet hours begin when they end; leave quiet_hours away, or give two times")
+        raise ValueError("the quiet hours begin when they end; leave quiet_hours out, or give two times")
 
 
 def _check_zone(instance: Any, attribute: Any, value: str) -> None:
@@ -112,7 +112,7 @@ class QuietHours(muxly.Options):
 
 
 class RunEvents(muxly.Options):
-    """What is reported on runs, from the records of the stream run_events."""
+    """Reports on runs, from the records of the stream run_events."""
 
     report: list[ReportKind] = muxly.option("Kinds of reports.", factory=lambda: list(get_args(ReportKind)))
     notices: Literal["info", "warning", "error"] = muxly.option("Least level of notices.", default="warning")
@@ -144,27 +144,27 @@ _CHANNEL = re.compile(r"[CDG][A-Z0-9]{2,}")
 
 
 def check_message(instance: Any, attribute: Any, value: Any) -> None:
-    """Whether it is a template, and nothing else says what is posted."""
+    """Check that it is a template, and that no other option says what to post."""
     from muxly_routers.slack.message import MessageTemplate
 
     if value is None:
         return
     MessageTemplate.parse(value)
     if instance.template != "auto":
-        raise ValueError(f"message is a template of your own; leave template: {instance.template} away, or message")
+        raise ValueError(f"message is a template of your own; leave out template: {instance.template}, or message")
     if instance.attach != "none":
         raise ValueError("attach goes with a digest, which is posted where there is no message")
 
 
 def check_token(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
-    """Whether there is a token or the URL of a webhook, and not both."""
+    """Check that there is a token or the URL of a webhook, and not both."""
     if (value is None) == (instance.webhook_url is None):
         both = "none is given" if value is None else "both are given"
         raise ValueError(f"give webhook_url of an incoming webhook, or token and channel of a bot; {both}")
 
 
 def check_webhook(instance: Any, attribute: Any, value: muxly.Secret | None) -> None:
-    """Whether it is a URL, and nothing is wanted that only a bot can do."""
+    """Check that it is a URL, and that nothing is wanted that only a bot can do."""
     if value is None:
         return
     if problem := url_problem(value.reveal()):
@@ -176,20 +176,20 @@ def check_webhook(instance: Any, attribute: Any, value: muxly.Secret | None) -> 
 
 
 def check_channel(instance: Any, attribute: Any, value: str) -> None:
-    """Whether it is the id of a channel, where there is a token."""
+    """Check that it is the id of a channel, where there is a token."""
     if instance.token is not None and not _CHANNEL.fullmatch(value):
         raise ValueError(
             f"a channel is given by its id, such as C0123ABCD, not {value!r}; it stands at the bottom of the "
             "channel's details in Slack"
         )
     if instance.token is None and value:
-        raise ValueError("an incoming webhook belongs to one channel; leave channel away")
+        raise ValueError("an incoming webhook belongs to one channel; leave channel out")
 
 
 def check_url(instance: Any, attribute: Any, value: str) -> None:
-    """Whether requests can be made to it."""
+    """Check that requests can be made to it."""
     if problem := url_problem(value):
-        raise ValueError(f"base_url {problem}; leave it away for Slack's own")
+        raise ValueError(f"base_url {problem}; leave it out for Slack's own")
 
 
 def url_problem(url: str) -> str | None:
@@ -198,7 +198,7 @@ def url_problem(url: str) -> str | None:
         parts = urlsplit(url)
         reachable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        return "names no host, or a port that is none"
+        return "names no host, or an invalid port"
     if not reachable or not _URL.fullmatch(url):
         return "does not begin with https:// and a host, or has spaces in it"
-    return "has a user in it, who would be sent nowhere" if "@" in parts.netloc else None
+    return "has a user in it, which would not be sent" if "@" in parts.netloc else None

@@ -41,7 +41,7 @@ _LONGEST_WAIT_SECONDS, _MOST_WAITS = 60.0, 5
 
 @frozen(kw_only=True)
 class PostingRules:
-    """How messages are posted.
+    """Rules for posting messages.
 
     Args:
         threads: Whether the messages of a run answer its first one.
@@ -215,7 +215,7 @@ class _StoppableFile:
 
 
 def is_new(delivery: str, run_started_at: float, now: float) -> bool:
-    """Whether a delivery was made in this run, so that no earlier run can have posted anything of it.
+    """Return whether a delivery was made in this run, so that no earlier run can have posted anything of it.
 
     Args:
         delivery: Its id, a ULID.
@@ -227,7 +227,7 @@ def is_new(delivery: str, run_started_at: float, now: float) -> bool:
 
 @frozen(kw_only=True)
 class MessageKey:
-    """Which message of which delivery one is; kept with it at Slack, so that it is found again.
+    """Identifies a message; kept with it at Slack, so that it is found again.
 
     Args:
         delivery: The delivery's id.
@@ -244,7 +244,7 @@ class MessageKey:
 
 @frozen
 class PostedMessages:
-    """What of a delivery is at Slack already.
+    """The messages and files of a delivery that are at Slack already.
 
     Args:
         parts: The time stamps of its messages, by the name of the part.
@@ -275,7 +275,7 @@ class MessageDestination(Protocol):
         """Upload a file and show it."""
 
     def seen(self, part: MessageKey, *, since: float, threads: bool, thread: str | None) -> PostedMessages | str:
-        """What is there of the delivery; or why that cannot be found out.
+        """Look up what was posted of the delivery; a text says why that is impossible.
 
         Args:
             part: Names delivery, stream and run.
@@ -285,7 +285,7 @@ class MessageDestination(Protocol):
         """
 
     def check(self) -> list[str]:
-        """What a person should know about the set-up; raises what posting would raise."""
+        """Check the set-up, and return hints about it; raises what posting would raise."""
 
 
 class IncomingWebhook:
@@ -310,7 +310,7 @@ class IncomingWebhook:
             method="POST",
         )
         answer = self._connection.send(request, what="the webhook")
-        if answer.status != 200 or answer.body.strip() != "ok":
+        if answer.status != 200 or answer.text.strip() != "ok":
             raise webhook_error(answer, "the webhook")
         return None
 

@@ -78,7 +78,7 @@ class Slack(muxly.Router):
         self._posts_to: MessageDestination | None = None
 
     def check(self) -> Iterable[muxly.Notice]:
-        """Whether the token is valid, the bot in the channel, and the history readable."""
+        """Check that the token is valid, the bot in the channel, and the history readable."""
         try:
             found = self._destination().check()
         except muxly.DeliveryError as error:
@@ -107,7 +107,7 @@ class Slack(muxly.Router):
         return muxly.Receipt(state=outbox.done(state))
 
     def close(self) -> None:
-        """Let go of the client."""
+        """Release the client."""
         self._posts_to = None
 
     def _destination(self) -> MessageDestination:
@@ -135,7 +135,7 @@ class Slack(muxly.Router):
         return self._posts_to
 
     def _is_guarded(self, url: str) -> bool:
-        """Whether somebody else than the operator wrote the configuration, and the URL is not Slack's own."""
+        """Return whether someone other than the operator wrote the configuration, and the URL is not Slack's own."""
         return self._run.guarded and not _OF_SLACK.match(url)
 
     def _is_report(self, stream: muxly.Stream) -> bool:

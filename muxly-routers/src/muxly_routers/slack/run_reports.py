@@ -86,7 +86,7 @@ class RunReport:
 
     @property
     def trouble(self) -> str | None:
-        """What went wrong, as the name of a kind of message; None if nothing did."""
+        """The kind of message about the run's failure; None if it did not fail."""
         if self.outcome in ("failed", "partial"):
             return self.outcome
         return "delivery_failed" if self.of("delivery_failed") else None
@@ -101,7 +101,9 @@ def columns_problem(schema: pa.Schema) -> str | None:
             return f'has no column "{name}", which reports on runs need; leave it in columns'
     at, records = schema.field("at").type, schema.field("records").type
     if not (pa.types.is_timestamp(at) and at.tz) or not pa.types.is_integer(records):
-        return f"has the columns at: {at} and records: {records}, and is none of run events; give it another name"
+        return (
+            f"has the columns at: {at} and records: {records}, and is not a stream of run events; give it another name"
+        )
     return None
 
 
@@ -117,7 +119,7 @@ def reports(records: Iterable[Mapping[str, Any]]) -> list[RunReport]:
 
 
 def fingerprint(report: RunReport) -> str:
-    """What makes two failures of a pipeline the same: kind, routes, streams and words, without numbers."""
+    """A text that is equal for equal failures: kind, routes, streams and message, without numbers."""
     parts = {f"{event.route}/{event.stream}: {event.message}" for event in report.of("delivery_failed")}
     return text_fingerprint(" | ".join([str(report.trouble), report.message, *sorted(parts)]))
 
@@ -161,7 +163,7 @@ HELD = "held"
 
 @frozen(kw_only=True)
 class ReportRules:
-    """What the user wants to hear.
+    """The reports that the user wants.
 
     Args:
         kinds: Which kinds of messages: failed, partial, delivery_failed, recovered, schema_changed, notice.
@@ -180,7 +182,7 @@ class ReportRules:
 
 @frozen(kw_only=True)
 class RunNotification:
-    """What one message says of a run.
+    """The content of one message about a run.
 
     Args:
         report: The run.
@@ -203,7 +205,7 @@ class RunNotification:
 
 @frozen(kw_only=True)
 class ReportDecision:
-    """What to post, and what to remember.
+    """The messages to post, and the state to remember.
 
     Args:
         notifications: A message for each, in this order.
@@ -220,7 +222,7 @@ class ReportDecision:
     state: State = field(factory=dict)
 
     def done_with(self, notification: RunNotification) -> int | None:
-        """How many records need no other attempt when this message is posted; None = that is not known yet.
+        """The number of records that need no other attempt once this message is posted; None = not known yet.
 
         What is held back and what is to be remembered is kept only with the end of the delivery.
         """
@@ -267,7 +269,7 @@ def _passes_quiet_hours(notification: RunNotification, rules: ReportRules) -> bo
 
 @frozen
 class _ReportMemory:
-    """What was told before."""
+    """The reports of earlier deliveries."""
 
     rules: ReportRules
     now: datetime
@@ -287,12 +289,12 @@ class _ReportMemory:
         return {"failing": self.failing, "noticed": noticed, HELD: self.held, "held_more": self.more[0]}
 
     def _not_due(self, told: dict[str, str]) -> dict[str, str]:
-        """What was told so lately that it is not told again."""
+        """The reports so recent that they are not repeated."""
         fresh = {key: at for key, at in told.items() if not self._is_due(at)}
         return dict(sorted(fresh.items(), key=lambda one: one[1])[-_MOST_TOLD:])
 
     def notification(self, report: RunReport) -> RunNotification | None:
-        """What is told of a run; None if nothing is."""
+        """The message about a run; None if there is nothing to report."""
         trouble = self._trouble(report) if report.trouble else self._recovery(report)
         others = (*self._schemas(report), *self._notices(report))
         if trouble is not None:
@@ -370,7 +372,7 @@ class _ReportMemory:
         )
 
     def release(self) -> tuple[tuple[dict[str, str], ...], int]:
-        """What was kept, which is forgotten."""
+        """Hand out the messages that were held back, and forget them."""
         held, more = tuple(self.held), self.more[0]
         self.held.clear()
         self.more[0] = 0
@@ -390,7 +392,7 @@ class QuietPeriod:
     zone: ZoneInfo
 
     def holds(self, now: datetime) -> bool:
-        """Whether it is quiet at a moment, which has a time zone."""
+        """Return whether it is quiet at a moment, which has a time zone."""
         shown = now.astimezone(self.zone).time()
         if self.start < self.end:
             return self.start <= shown < self.end
@@ -406,7 +408,7 @@ def clock_time(text: str) -> time:
     try:
         return datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007 - a reading of the wall clock has no zone
     except ValueError:
-        raise ValueError(f"{text!r} is no time of day such as 22:00") from None
+        raise ValueError(f"{text!r} is not a time of day such as 22:00") from None
 
 
 def zone(name: str) -> ZoneInfo:
@@ -418,4 +420,4 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{name!r} is no time zone such as Europe/Berlin or UTC") from None
+        raise ValueError(f"{name!r} is not a time zone such as Europe/Berlin or UTC") from None

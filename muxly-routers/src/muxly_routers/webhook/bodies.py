@@ -130,7 +130,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _is_by_hand(kind: pa.DataType, decimals: Decimals) -> bool:
-    """Whether Arrow cannot write it: bytes, and decimals that it would write as 0E-9."""
+    """Return whether Arrow cannot write it: bytes, and decimals that it would write as 0E-9."""
     if pa.types.is_dictionary(kind):
         return _is_by_hand(kind.value_type, decimals)
     if pa.types.is_decimal(kind):
@@ -212,30 +212,30 @@ BodyShape = Literal["array", "record", "ndjson"]
 
 @frozen
 class BodyFormat:
-    """How the pieces of a request make its body.
+    """Joins the records of a request to its body.
 
     Args:
         shape: An array, one record, or a line for each.
-        before: Bytes in front of an array: ``{"records":`` for an envelope.
-        behind: Bytes behind it.
+        prefix: Bytes before an array: ``{"records":`` for an envelope.
+        suffix: Bytes after it.
     """
 
     shape: BodyShape = "array"
-    before: bytes = b""
-    behind: bytes = b""
+    prefix: bytes = b""
+    suffix: bytes = b""
 
-    def body(self, pieces: list[bytes]) -> bytes:
-        """The body; of a record there is one piece."""
+    def body(self, records: list[bytes]) -> bytes:
+        """The body; for the shape ``record`` there is one record."""
         if self.shape == "record":
-            return pieces[0]
+            return records[0]
         if self.shape == "ndjson":
-            return b"".join(piece + b"\n" for piece in pieces)
-        return b"%s[%s]%s" % (self.before, b",".join(pieces), self.behind)
+            return b"".join(record + b"\n" for record in records)
+        return b"%s[%s]%s" % (self.prefix, b",".join(records), self.suffix)
 
     @property
     def overhead(self) -> int:
-        """Bytes of a body beside its pieces, each with the one byte that separates it."""
-        return len(self.before) + len(self.behind) + 2
+        """Bytes of a body besides its records, each with the one byte that separates it."""
+        return len(self.prefix) + len(self.suffix) + 2
 
 
 @frozen
@@ -252,21 +252,21 @@ class RecordSpan:
 
     @property
     def end(self) -> int:
-        """Number of the record behind the last."""
+        """Number of the record after the last."""
         return self.first + len(self.records)
 
     @property
     def size(self) -> int:
-        """Bytes of its pieces."""
-        return sum(len(piece) for piece in self.records if isinstance(piece, bytes))
+        """Bytes of its encoded records."""
+        return sum(len(record) for record in self.records if isinstance(record, bytes))
 
     def sendable(self) -> list[bytes]:
-        """The pieces that have a form in JSON."""
-        return [piece for piece in self.records if isinstance(piece, bytes)]
+        """The records that have a form in JSON."""
+        return [record for record in self.records if isinstance(record, bytes)]
 
     def number(self, place: int) -> int:
         """The number in the delivery of the record at that place of the body."""
-        numbers = [self.first + at for at, piece in enumerate(self.records) if isinstance(piece, bytes)]
+        numbers = [self.first + at for at, record in enumerate(self.records) if isinstance(record, bytes)]
         return numbers[place]
 
     def halves(self) -> tuple[RecordSpan, RecordSpan]:
@@ -276,31 +276,31 @@ class RecordSpan:
 
 
 def spans(
-    pieces: Iterable[EncodedRecord], *, most_records: int, most_bytes: int, overhead: int = 0
+    records: Iterable[EncodedRecord], *, most_records: int, most_bytes: int, overhead: int = 0
 ) -> Iterator[RecordSpan]:
-    """Cut a delivery's pieces, from its first on.
+    """Cut a delivery's records, from its first on.
 
     Args:
-        pieces: All of them.
+        records: All of them.
         most_records: In a span.
         most_bytes: Of a body; one record that is larger stands alone.
-        overhead: Bytes of a body beside its pieces and their separators.
+        overhead: Bytes of a body besides its records and their separators.
     """
     kept: list[EncodedRecord] = []
     first, size = 0, overhead
-    for piece in pieces:
-        more = len(piece) + 1 if isinstance(piece, bytes) else 0
+    for record in records:
+        more = len(record) + 1 if isinstance(record, bytes) else 0
         if kept and (len(kept) >= most_records or size + more > most_bytes):
             yield RecordSpan(first, tuple(kept))
             first, kept, size = first + len(kept), [], overhead
-        kept.append(piece)
+        kept.append(record)
         size += more
     if kept:
         yield RecordSpan(first, tuple(kept))
 
 
 def after(span: RecordSpan, delivered: int) -> Iterator[RecordSpan]:
-    """What of a span is not delivered yet, in spans that halving it may have made."""
+    """The part of a span that is not delivered yet, in spans that halving it may have made."""
     if span.first >= delivered:
         yield span
     elif span.end > delivered:

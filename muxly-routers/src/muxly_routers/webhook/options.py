@@ -51,19 +51,19 @@ _IN_URL = frozenset({"stream", "pipeline", "route"})
 
 
 def check_name(instance: Any, attribute: Any, value: str) -> None:
-    """Whether it is the name of a header that may be chosen.
+    """Check that it is the name of a header that may be chosen.
 
     Raises:
         ValueError: It is not.
     """
     if not _TOKEN.fullmatch(value):
-        raise ValueError(f"{value!r} is no name of a header")
+        raise ValueError(f"{value!r} is not the name of a header")
     if value.lower() in _OURS:
         raise ValueError(f"the header {value} is set by the router itself")
 
 
 def check_text(instance: Any, attribute: Any, value: str) -> None:
-    """Whether it may be the value of a header.
+    """Check that it may be the value of a header.
 
     Raises:
         ValueError: It holds a line end or another character that it must not.
@@ -86,7 +86,7 @@ def revealed(secret: muxly.Secret, *path: str) -> str:
 
 
 def check_names(instance: Any, attribute: Any, value: Mapping[str, Any]) -> None:
-    """Whether all keys are names of headers that may be chosen, each once."""
+    """Check that all keys are names of headers that may be chosen, each once."""
     for name in value:
         check_name(instance, attribute, name)
     names = [name.lower() for name in value]
@@ -96,7 +96,7 @@ def check_names(instance: Any, attribute: Any, value: Mapping[str, Any]) -> None
 
 
 def check_headers(instance: Any, attribute: Any, value: Mapping[str, str]) -> None:
-    """Whether they are headers, whose fields are names of the delivery only."""
+    """Check that they are headers, and that their fields are names of the delivery."""
     check_names(instance, attribute, value)
     for name, text in value.items():
         check_text(instance, attribute, text)
@@ -128,9 +128,9 @@ def _url_problem(url: str) -> str | None:
     try:
         _check_fields("url", Template.parse(url), _IN_URL)
     except ValueError as error:
-        return f"the URL is no template: {error}"
+        return f"the URL is not a template: {error}"
     if re.match(r"[a-z]+://[^/?#]*[{}]", url):
-        return "the host of the URL cannot be a place for a name"
+        return "the host of the URL cannot contain a field"
     return None
 
 
@@ -163,25 +163,25 @@ def _check_fields(where: str, template: Template, known: frozenset[str]) -> None
 
 
 def check_template(instance: Any, attribute: Any, value: Any) -> None:
-    """Whether it is a template."""
+    """Check that it is a template."""
     if value is not None:
         Template.parse(value)
 
 
 def check_pointer(instance: Any, attribute: Any, value: str | None) -> None:
-    """Whether it is a JSON pointer."""
+    """Check that it is a JSON pointer."""
     if value is not None:
         pointer_parts(value)
 
 
 def check_envelope(instance: Any, attribute: Any, value: str | None) -> None:
-    """Whether there is an array to put into it."""
+    """Check that there is an array to put into it."""
     if value is not None and instance.body != "array":
         raise ValueError(f"envelope is the key of an array, and body is {instance.body}; leave one of them out")
 
 
 def check_one_credential(instance: Any, attribute: Any, value: Any) -> None:
-    """Whether every header has one value, Authorization too."""
+    """Check that every header has one value, Authorization included."""
     given = [name.lower() for name in (*instance.headers, *instance.secret_headers)]
     if instance.bearer is not None or value is not None:
         given.append("authorization")

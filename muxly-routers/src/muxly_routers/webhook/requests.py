@@ -39,7 +39,7 @@ _TOO_MANY = 429
 
 @frozen(kw_only=True)
 class RequestSigner:
-    """How requests are signed.
+    """Signs requests.
 
     Args:
         keys: Of Standard Webhooks, newest first; none = not so.
@@ -100,7 +100,7 @@ class SignedRequests:
 
         Raises:
             RetryableError: No answer; the request may have been acted on.
-            RouteError: The site must not or cannot be spoken with.
+            RouteError: The site must not or cannot be talked to.
             StoppedError: The run was asked to stop.
         """
         self.run.sleep(0)
@@ -138,7 +138,7 @@ def key_of(secret: muxly.Secret) -> bytes:
     if not _SHORTEST_KEY <= size <= _LONGEST_KEY:
         raise ValueError(
             f"a secret of Standard Webhooks holds {_SHORTEST_KEY} to {_LONGEST_KEY} bytes, not {size}; another kind of "
-            "secret belongs into hmac"
+            "secret belongs in hmac"
         )
     return _decoded(secret.reveal())
 

@@ -167,7 +167,7 @@ class Webhook(muxly.Router):
         self._bucket = self._shared_bucket(run)
 
     def check(self) -> Iterable[muxly.Notice]:
-        """Whether the host has an address, takes a connection, and shows a good certificate; nothing is sent."""
+        """Check that the host has an address, takes a connection, and shows a valid certificate; nothing is sent."""
         assert self._client is not None
         try:
             self._client.probe()

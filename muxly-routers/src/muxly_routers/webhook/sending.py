@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 import muxly
-from muxly_routers._http.messages import HttpResponse, error_of, meaning
+from muxly_routers._http.messages import HttpResponse, response_error, status_meaning
 
 if TYPE_CHECKING:
     from muxly_routers.webhook.bodies import BodyFormat, RecordSpan
@@ -61,58 +61,58 @@ class DeliverySender:
         rejected one: what is known of it lasts only until the receipt is kept.
         """
         rejected: Rejections = []
-        for span, refused in self._one_by_one(spans) if self._in_flight == 1 else self._several(spans):
+        for span, refused in self._in_order(spans) if self._in_flight == 1 else self._concurrently(spans):
             rejected.extend(refused)
             self._delivery.mark(self._delivery.delivered if rejected else span.end)
         return rejected
 
-    def _one_by_one(self, spans: Iterable[RecordSpan]) -> Iterator[tuple[RecordSpan, Rejections]]:
+    def _in_order(self, spans: Iterable[RecordSpan]) -> Iterator[tuple[RecordSpan, Rejections]]:
         for span in spans:
-            yield span, self._settled(span)
+            yield span, self._send_span(span)
 
-    def _several(self, spans: Iterable[RecordSpan]) -> Iterator[tuple[RecordSpan, Rejections]]:
+    def _concurrently(self, spans: Iterable[RecordSpan]) -> Iterator[tuple[RecordSpan, Rejections]]:
         """Outcomes in the order of the spans, of which some are always on their way."""
         with ThreadPoolExecutor(self._in_flight, thread_name_prefix="muxly-webhook") as pool:
             in_flight: deque[tuple[RecordSpan, Future[Rejections]]] = deque()
             with _cancelled_on_error(in_flight):
                 for span in spans:
-                    in_flight.append((span, pool.submit(self._settled, span)))
+                    in_flight.append((span, pool.submit(self._send_span, span)))
                     if len(in_flight) > self._in_flight:
                         yield _next_outcome(in_flight)
                 while in_flight:
                     yield _next_outcome(in_flight)
 
-    def _settled(self, span: RecordSpan) -> Rejections:
+    def _send_span(self, span: RecordSpan) -> Rejections:
         """Send a span, in halves if need be, until each of its records is accepted or rejected."""
-        pieces = span.sendable()
-        if len(pieces) > 1 and self._too_large is not None and span.size >= self._too_large:
-            return self._halved(span)
+        encoded = span.sendable()
+        if len(encoded) > 1 and self._too_large is not None and span.size >= self._too_large:
+            return self._send_halves(span)
         unsendable = [
-            muxly.Rejected(piece.reason, index=span.first + at)
-            for at, piece in enumerate(span.records)
-            if not isinstance(piece, bytes)
+            muxly.Rejected(record.reason, index=span.first + at)
+            for at, record in enumerate(span.records)
+            if not isinstance(record, bytes)
         ]
-        if not pieces:
+        if not encoded:
             return unsendable
-        answer = self._send(f"{self._delivery.id}-{span.first}-{len(span.records)}", self._body_format.body(pieces))
-        outcome = meaning(answer.status)
+        answer = self._send(f"{self._delivery.id}-{span.first}-{len(span.records)}", self._body_format.body(encoded))
+        outcome = status_meaning(answer.status)
         if outcome == "accepted":
-            refused = self._results.rejected(answer, len(pieces))
-            self._refusals.count_accepted(len(pieces) - len(refused))
+            refused = self._results.rejected(answer, len(encoded))
+            self._refusals.count_accepted(len(encoded) - len(refused))
             return unsendable + [muxly.Rejected(why, index=span.number(at)) for at, why in sorted(refused.items())]
-        error = error_of(self._results.site, answer)
+        error = response_error(self._results.site, answer)
         if outcome not in ("refused", "too_large"):
             raise error
-        if len(pieces) == 1:
+        if len(encoded) == 1:
             self._refusals.count_refused(error)
             return [*unsendable, muxly.Rejected(str(error), index=span.number(0))]
         if outcome == "too_large":
             self._too_large = min(span.size, self._too_large or span.size)
-        return self._halved(span)
+        return self._send_halves(span)
 
-    def _halved(self, span: RecordSpan) -> Rejections:
+    def _send_halves(self, span: RecordSpan) -> Rejections:
         first, second = span.halves()
-        return self._settled(first) + self._settled(second)
+        return self._send_span(first) + self._send_span(second)
 
 
 def _next_outcome(in_flight: deque[tuple[RecordSpan, Future[Rejections]]]) -> tuple[RecordSpan, Rejections]:
@@ -169,13 +169,15 @@ def pointer_parts(pointer: str) -> list[str]:
         ValueError: It is none.
     """
     if pointer and not pointer.startswith("/"):
-        raise ValueError(f'{pointer!r} is no JSON pointer; write one such as "/rejected", or "" for the whole answer')
+        raise ValueError(
+            f'{pointer!r} is not a JSON pointer; write one such as "/rejected", or "" for the whole answer'
+        )
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
 @frozen
 class RecordResults:
-    """Where an answer says which records were not taken.
+    """Reads from an answer which records were not taken.
 
     Args:
         site: Scheme, host and port, for errors.
@@ -242,12 +244,12 @@ class RecordResults:
             status = result.get("status") if isinstance(result, dict) else result
             if isinstance(status, bool) or not isinstance(status, int):
                 raise self._unclear(f"has a result without a status at {place}")
-            if meaning(status) == "again":
+            if status_meaning(status) == "again":
                 raise muxly.RetryableError(
                     f"{self.site} answered 207, and {status} for record {place} of the request",
                     retry_after=answer.retry_after,
                 )
-            if meaning(status) != "accepted":
+            if status_meaning(status) != "accepted":
                 rejected[place] = f"{self._reason(answer, result)} ({status})"
         return rejected
 
