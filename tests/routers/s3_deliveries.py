@@ -73,7 +73,7 @@ class Lake:
         found = [one["Key"] for page in pages for one in page.get("Contents", [])]
         return [key for key in found if all or "/.muxly/" not in f"/{key}"]
 
-    def notes(self) -> list[str]:
+    def journal(self) -> list[str]:
         """The notes of uploads that were begun."""
         return [key for key in self.keys(all=True) if "/uploads/" in key]
 

@@ -17,7 +17,7 @@ import pytest
 import muxly
 from muxly_routers.file import rename
 from muxly_routers.file.folder import Folder
-from muxly_routers.file.staging import Work
+from muxly_routers.file.staging import WorkFolder
 from muxly_testing import delivery
 
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ def test_what_older_runs_left_behind_is_swept_and_nothing_else(opened: Opened, r
     names = {}
     for run, pipeline in (("01A", "daily"), ("01B", "daily"), ("01C", "daily"), ("01A", "hourly")):
         with Folder.root(root) as folder:
-            names[run, pipeline] = Work(folder, pipeline, run).free_name(".tmp")
+            names[run, pipeline] = WorkFolder(folder, pipeline, run).free_name(".tmp")
     for name in names.values():
         (work / name).write_bytes(b"half")
     swap = names["01A", "daily"].replace(".tmp", ".swap")

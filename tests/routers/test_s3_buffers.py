@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly_routers.s3.buffers import Buffer, Spool
+from muxly_routers.s3.buffers import ObjectBuffer, TemporarySpool
 
 MIB = 1024 * 1024
 
@@ -26,17 +26,17 @@ def test_any_parts_keep_their_order(parts: list[bytes], memory: int) -> None:
 
 
 def check(memory: int, parts: list[bytes]) -> None:
-    spool = Spool()
+    spool = TemporarySpool()
     try:
-        buffer = Buffer(spool, memory, "crc32")
+        buffer = ObjectBuffer(spool, memory, "crc32")
         for part in parts:
             buffer.write(memoryview(part))
         whole = b"".join(parts)
-        piece = buffer.piece()
-        body = piece.body()
+        payload = buffer.payload()
+        body = payload.body()
         read = bytes(body) if isinstance(body, bytes | bytearray) else b"".join(iter(lambda: body.read(4096), b""))
         assert read == whole
-        assert piece.size == len(whole)
-        assert int.from_bytes(piece.digest) == zlib.crc32(whole)
+        assert payload.size == len(whole)
+        assert int.from_bytes(payload.digest) == zlib.crc32(whole)
     finally:
         spool.close()

@@ -235,7 +235,7 @@ def test_large_object_arrives_in_parts(lake: Lake, proxy: Proxy) -> None:
     (key,) = lake.keys()
     assert ids(lake, key) == list(range(45))
     assert len(proxy.lines(PART)) == 3
-    assert (lake.uploads(), lake.notes()) == ([], [])
+    assert (lake.uploads(), lake.journal()) == ([], [])
 
 
 def test_part_is_sent_again_and_not_the_others(lake: Lake, proxy: Proxy) -> None:
@@ -250,14 +250,14 @@ def test_lost_answer_of_the_end_of_an_upload_is_looked_up(lake: Lake, proxy: Pro
     proxy.faults.append(Fault(on=ENDING, times=9, applied=True, how=how))
     lake.router(**PARTS).deliver(large())
     assert len(lake.keys()) == 1
-    assert (lake.uploads(), lake.notes()) == ([], [])
+    assert (lake.uploads(), lake.journal()) == ([], [])
 
 
 def test_upload_that_cannot_be_ended_leaves_nothing_behind(lake: Lake, proxy: Proxy) -> None:
     proxy.faults.append(Fault(on=ENDING, times=9))
     with pytest.raises(muxly.RetryableError, match="not all of an upload was accepted"):
         lake.router(**PARTS).deliver(large())
-    assert (lake.keys(), lake.uploads(), lake.notes()) == ([], [], [])
+    assert (lake.keys(), lake.uploads(), lake.journal()) == ([], [], [])
 
 
 def test_repeat_of_an_upload_leaves_nothing_behind(lake: Lake) -> None:
@@ -265,10 +265,10 @@ def test_repeat_of_an_upload_leaves_nothing_behind(lake: Lake) -> None:
     for _ in range(2):
         lake.router(**PARTS).deliver(one)
     assert len(lake.keys()) == 1
-    assert (lake.uploads(), lake.notes()) == ([], [])
+    assert (lake.uploads(), lake.journal()) == ([], [])
     with pytest.raises(muxly.ConflictError, match="other content"):
         lake.router(**PARTS).deliver(large(id=one.id, digest="another"))
-    assert (lake.uploads(), lake.notes()) == ([], [])
+    assert (lake.uploads(), lake.journal()) == ([], [])
 
 
 def test_upload_that_cannot_be_aborted_is_swept_by_a_later_run(lake: Lake, proxy: Proxy) -> None:
@@ -278,12 +278,12 @@ def test_upload_that_cannot_be_aborted_is_swept_by_a_later_run(lake: Lake, proxy
     ]
     with pytest.raises(muxly.RouteError, match="cannot write part"):
         lake.router(**PARTS).deliver(large())
-    assert (len(lake.uploads()), len(lake.notes())) == (1, 1)
+    assert (len(lake.uploads()), len(lake.journal())) == (1, 1)
     proxy.faults.clear()
     lake.router(route="another", token=2).deliver(numbered(1))
     assert len(lake.uploads()) == 1, "another route leaves it alone"
     lake.router(token=2).deliver(numbered(2))
-    assert (lake.uploads(), lake.notes()) == ([], [])
+    assert (lake.uploads(), lake.journal()) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_upload_that_somebody_else_aborts_is_made_again(lake: Lake, proxy: Proxy
     one = large()
     with pytest.raises(muxly.RetryableError, match=problem):
         lake.router(**PARTS).deliver(one)
-    assert (lake.keys(), lake.uploads(), lake.notes()) == ([], [], [])
+    assert (lake.keys(), lake.uploads(), lake.journal()) == ([], [], [])
     lake.router(**PARTS).deliver(one)
     assert len(lake.keys()) == 1
 
@@ -331,10 +331,10 @@ def test_process_killed_between_two_parts_leaves_nothing_for_long(
     one = large()
     child.communicate(pickle.dumps((router, one.id)))
     assert child.returncode == -signal.SIGKILL
-    assert (lake.keys(), len(lake.uploads()), len(lake.notes())) == ([], 1, 1)
+    assert (lake.keys(), len(lake.uploads()), len(lake.journal())) == ([], 1, 1)
     lake.router(token=2, **PARTS).deliver(one)
     assert len(lake.keys()) == 1
-    assert (lake.uploads(), lake.notes()) == ([], [])
+    assert (lake.uploads(), lake.journal()) == ([], [])
 
 
 def test_records_that_break_off_leave_no_upload(lake: Lake) -> None:
@@ -346,7 +346,7 @@ def test_records_that_break_off_leave_no_upload(lake: Lake) -> None:
 
     with pytest.raises(muxly.RetryableError, match="broke off"):
         lake.router(**PARTS).deliver(attrs.evolve(one, source=breaking_off))
-    assert (lake.keys(), lake.uploads(), lake.notes()) == ([], [], [])
+    assert (lake.keys(), lake.uploads(), lake.journal()) == ([], [], [])
 
 
 def test_folders_that_an_attempt_has_written_are_not_sent_again(lake: Lake, proxy: Proxy) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from muxly_routers.s3.retries import Patience, PatientSocket, PatientTlsSocket, connecting_seconds
+from muxly_routers.s3.retries import StopGrace, StoppableSocket, StoppableTlsSocket, connecting_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ ENDLESS = 3600.0
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Our side of a connection, and a server's that does nothing by itself."""
     theirs, ours = socket.socketpair()
-    with theirs, PatientSocket(ours.family, ours.type, ours.proto, ours.detach()) as patient:
+    with theirs, StoppableSocket(ours.family, ours.type, ours.proto, ours.detach()) as patient:
         yield patient, theirs
 
 
@@ -33,7 +33,7 @@ def tls_pair(pair: tuple[socket.socket, socket.socket]) -> Iterator[tuple[socket
     serving, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.issue_cert("store.example").configure_cert(serving)
     authority.configure_trust(trusting)
-    trusting.sslsocket_class = PatientTlsSocket
+    trusting.sslsocket_class = StoppableTlsSocket
     accepted: list[ssl.SSLSocket] = []
     server = threading.Thread(target=lambda: accepted.append(serving.wrap_socket(pair[1], server_side=True)))
     server.start()
@@ -64,11 +64,11 @@ def test_stopping_run_waits_for_its_grace_and_then_no_more(
         asked.append(None)
         return len(asked) > 2
 
-    patience = Patience(stopping, grace_seconds=0.3)
-    with patience.request(), pytest.raises(TimeoutError, match="timed out"):
+    grace = StopGrace(stopping, grace_seconds=0.3)
+    with grace.request(), pytest.raises(TimeoutError, match="timed out"):
         operation(ours)
     assert len(asked) == 3, "it looked after each step, and the grace began then"
-    assert patience.grace_seconds == 0, "nothing else is waited for"
+    assert grace.grace_seconds == 0, "nothing else is waited for"
     assert ours.gettimeout() == ENDLESS
 
 
@@ -96,18 +96,18 @@ def test_bytes_arrive_whole_however_slowly_they_are_taken(request: pytest.Fixtur
 def test_silence_ends_with_the_timeout(pair: tuple[socket.socket, socket.socket], timeout: float) -> None:
     ours, _theirs = pair
     ours.settimeout(timeout)
-    with Patience(lambda: False).request(), pytest.raises(TimeoutError, match="timed out"):
+    with StopGrace(lambda: False).request(), pytest.raises(TimeoutError, match="timed out"):
         receive(ours)
     assert ours.gettimeout() == timeout
 
 
 def test_connecting_takes_less_time_where_the_run_stops() -> None:
     assert connecting_seconds(10) == 10
-    with Patience(lambda: False).request():
+    with StopGrace(lambda: False).request():
         assert connecting_seconds(10) == 10
-    patience = Patience(lambda: True, grace_seconds=3)
-    with patience.request():
+    grace = StopGrace(lambda: True, grace_seconds=3)
+    with grace.request():
         assert connecting_seconds(10) == 3
-        patience.lose()
+        grace.use_up()
         assert connecting_seconds(10) == 0.25
     assert connecting_seconds(10) == 10

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["Claims"]
+__all__ = ["ReplacementClaims"]
 
 
-class Claims:
+class ReplacementClaims:
     """Places and who has claimed them; thread-safe."""
 
     def __init__(self) -> None:

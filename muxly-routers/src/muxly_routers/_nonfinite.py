@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import muxly
 
-__all__ = ["Nonfinite"]
+__all__ = ["NonfiniteNotices"]
 
 
-class Nonfinite:
+class NonfiniteNotices:
     """Counts them in the run, and tells once a stream.
 
     Args:

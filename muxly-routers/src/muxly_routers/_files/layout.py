@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Literal, cast, get_args
 from urllib.parse import quote
 
@@ -80,7 +81,7 @@ def template_problem(template: str, needed: str, allowed: tuple[str, ...]) -> st
     return None
 
 
-def rendered(template: str, values: dict[str, str]) -> str:
+def rendered(template: str, values: Mapping[str, str]) -> str:
     """The template with each placeholder replaced by the slug of its value."""
     return _PLACEHOLDER.sub(lambda found: slug(values[found[1]]), template)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from attrs import frozen
 
 import muxly
 from muxly_routers._files import layout
 from muxly_routers._formats import Compression, Csv, Encoding, Format, Parquet, resolve
 from muxly_routers._formats.options import check_compression, check_level
 
-__all__ = ["FileOptions"]
+__all__ = ["FileLayout", "FileOptions"]
 
 
 def _check_folder(instance: Any, attribute: Any, value: str) -> None:
@@ -31,6 +32,31 @@ def _check_partition_by(instance: Any, attribute: Any, value: list[str]) -> None
     twice = [label for label in labels if labels.count(label) > 1]
     if twice:
         raise ValueError(f"partition_by has two folders {twice[0]!r}; name one with 'as', as in 'day(at) as at_day'")
+
+
+@frozen(kw_only=True)
+class FileLayout:
+    """How the files of a route are called and written; equal options give equal layouts.
+
+    Args:
+        folder: Template of a stream's folder.
+        file_name: Template of a file's name, without its ending.
+        encoding: The format with its settings.
+        keys: The levels of partition folders, outermost first.
+        keep_columns: Whether the files keep the columns whose values name the folders.
+        most_folders: How many partition folders one delivery may touch.
+    """
+
+    folder: str
+    file_name: str
+    encoding: Encoding
+    keys: tuple[layout.PartitionKey, ...]
+    keep_columns: bool
+    most_folders: int
+
+    def stream_folder(self, stream: str, pipeline: str) -> tuple[str, ...]:
+        """The folders of a stream, outermost first."""
+        return layout.stream_folder(self.folder, stream, pipeline)
 
 
 class FileOptions(muxly.Options):
@@ -72,8 +98,12 @@ class FileOptions(muxly.Options):
     csv: Csv = muxly.option("How CSV is written.", factory=Csv)
     parquet: Parquet = muxly.option("How Parquet is written.", factory=Parquet)
 
-    def _encoding(self) -> Encoding:
-        return resolve(self.format, self.compression, self.compression_level, self.csv, self.parquet)
-
-    def _keys(self) -> tuple[layout.PartitionKey, ...]:
-        return tuple(layout.PartitionKey.parse(one) for one in self.partition_by)
+    def _layout(self) -> FileLayout:
+        return FileLayout(
+            folder=self.folder,
+            file_name=self.file_name,
+            encoding=resolve(self.format, self.compression, self.compression_level, self.csv, self.parquet),
+            keys=tuple(layout.PartitionKey.parse(text) for text in self.partition_by),
+            keep_columns=self.keep_partition_columns,
+            most_folders=self.max_folders,
+        )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Partitions", "overwrite_keys", "value_folders"]
 
-Folders = tuple[str, ...]
+FolderPath = tuple[str, ...]
 
 _MOST_CODES = 1 << 62
 _CALL = re.compile(r"(\w+)\s*\((.*)\)", re.DOTALL)
@@ -64,7 +64,7 @@ class Partitions:
         dropped = self._dropped()
         return pa.schema([one for one in schema if one.name not in dropped], metadata=schema.metadata)
 
-    def split(self, batch: pa.RecordBatch) -> Iterator[tuple[Folders, pa.RecordBatch]]:
+    def split(self, batch: pa.RecordBatch) -> Iterator[tuple[FolderPath, pa.RecordBatch]]:
         """The records of each folder, in their order.
 
         Raises:
@@ -81,7 +81,7 @@ class Partitions:
             values = [one.dictionary[one.indices[first].as_py()].as_py() for one in dictionaries]
             yield self._folders(values), rows
 
-    def _folders(self, texts: Sequence[str | None]) -> Folders:
+    def _folders(self, texts: Sequence[str | None]) -> FolderPath:
         names = tuple(layout.folder_name(key.label, text) for key, text in zip(self.keys, texts, strict=True))
         for name in names if not self.keep else ():
             if layout.is_cut(name):
@@ -247,7 +247,7 @@ def overwrite_keys(stream: muxly.Stream, keys: tuple[layout.PartitionKey, ...]) 
     return first + tuple(key for key in keys if key not in first)
 
 
-def value_folders(values: Sequence[Any], keys: Sequence[layout.PartitionKey], schema: pa.Schema) -> Folders:
+def value_folders(values: Sequence[Any], keys: Sequence[layout.PartitionKey], schema: pa.Schema) -> FolderPath:
     """The folders of one value of the overwrite key, as ``split`` would name them.
 
     Args:

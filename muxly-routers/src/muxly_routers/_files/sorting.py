@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from attrs import define, field, frozen
 
 import muxly
+from muxly_routers._files.layout import PartitionKey, rendered
+from muxly_routers._files.options import FileLayout
+from muxly_routers._files.partitions import FolderPath, Partitions
 from muxly_routers._formats import Sink
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from muxly_routers._files.partitions import Folders, Partitions
     from muxly_routers._formats import Encoder, Encoding
 
-__all__ = ["Drafts", "Shape", "Sorting"]
+__all__ = ["DraftStore", "FileShape", "PartitionEncoder"]
 
 # Each open draft holds records that wait and perhaps a file; more folders are written in further passes.
 _OPEN_DRAFTS = 48
@@ -25,7 +28,7 @@ D = TypeVar("D", bound=Sink)
 
 
 @frozen
-class Shape:
+class FileShape:
     """What the files of a delivery look like.
 
     Args:
@@ -40,28 +43,41 @@ class Shape:
     name: str
     most_folders: int
 
+    @classmethod
+    def of(cls, files: FileLayout, keys: tuple[PartitionKey, ...], names: Mapping[str, str], ending: str = "") -> Self:
+        """The shape of one delivery's files.
 
-class Drafts(Protocol[D]):
+        Args:
+            files: The options of the route.
+            keys: The levels of folders, outermost first.
+            names: The delivery's id, stream and pipeline, by placeholder.
+            ending: Follows the usual ending of the name.
+        """
+        name = rendered(files.file_name, names) + files.encoding.suffix + ending
+        return cls(files.encoding, Partitions(keys, files.keep_columns), name, files.most_folders)
+
+
+class DraftStore(Protocol[D]):
     """Where encoded bytes go, a draft for each folder; who gives drafts also discards them."""
 
-    def is_there(self, folders: Folders) -> bool:
+    def is_published(self, folders: FolderPath) -> bool:
         """Whether an earlier attempt has published this folder's file; asked once for each."""
 
-    def draft(self, folders: Folders) -> D:
+    def draft(self, folders: FolderPath) -> D:
         """A new, empty draft for a folder's file."""
 
-    def settle(self, folders: Folders, draft: D, nonfinite: int) -> None:
+    def settle(self, folders: FolderPath, draft: D, nonfinite: int) -> None:
         """Take back a draft that is whole; ``nonfinite`` of its values were written as null."""
 
 
 @frozen
-class _Open(Generic[D]):
+class _OpenDraft(Generic[D]):
     draft: D
     encoder: Encoder
 
 
 @define
-class Sorting(Generic[D]):
+class PartitionEncoder(Generic[D]):
     """Sorts records into folders, and encodes each folder's into its own draft.
 
     Args:
@@ -70,13 +86,13 @@ class Sorting(Generic[D]):
         drafts: Where the bytes go.
     """
 
-    shape: Shape
+    shape: FileShape
     delivery: muxly.Delivery
-    drafts: Drafts[D]
-    there: set[Folders] = field(factory=set, init=False)
-    settled: set[Folders] = field(factory=set, init=False)
-    _absent: set[Folders] = field(factory=set, init=False)
-    _open: dict[Folders, _Open[D]] = field(factory=dict, init=False)
+    drafts: DraftStore[D]
+    published: set[FolderPath] = field(factory=set, init=False)
+    settled: set[FolderPath] = field(factory=set, init=False)
+    _absent: set[FolderPath] = field(factory=set, init=False)
+    _open: dict[FolderPath, _OpenDraft[D]] = field(factory=dict, init=False)
 
     def run(self, schema: pa.Schema) -> None:
         """Encode everything, in as many passes as it takes.
@@ -92,7 +108,7 @@ class Sorting(Generic[D]):
         left_out = False
         for batch in self.delivery.batches():
             for folders, rows in self.shape.partitions.split(batch):
-                if not rows.num_rows or folders in self.settled or self.is_there(folders):
+                if not rows.num_rows or folders in self.settled or self.is_published(folders):
                     continue
                 if folders not in self._open and len(self._open) >= _OPEN_DRAFTS:
                     left_out = True
@@ -102,35 +118,35 @@ class Sorting(Generic[D]):
             self.finish(folders)
         return left_out
 
-    def is_there(self, folders: Folders) -> bool:
+    def is_published(self, folders: FolderPath) -> bool:
         """Whether the file of these folders was published before."""
-        if folders in self.there:
+        if folders in self.published:
             return True
         if folders in self._absent:
             return False
-        there = self.drafts.is_there(folders)
-        (self.there if there else self._absent).add(folders)
-        return there
+        published = self.drafts.is_published(folders)
+        (self.published if published else self._absent).add(folders)
+        return published
 
-    def write(self, folders: Folders, batch: pa.RecordBatch, schema: pa.Schema) -> None:
+    def write(self, folders: FolderPath, batch: pa.RecordBatch, schema: pa.Schema) -> None:
         """Encode records into the draft of their folders."""
         if folders not in self._open:
             self._check_count()
             draft = self.drafts.draft(folders)
             encoder = self.shape.encoding.open(schema, draft, digest=self.delivery.digest)
-            self._open[folders] = _Open(draft, encoder)
+            self._open[folders] = _OpenDraft(draft, encoder)
         self._open[folders].encoder.write(batch)
         if sum(one.encoder.pending_bytes for one in self._open.values()) > _WAITING_BYTES:
             max(self._open.values(), key=lambda one: one.encoder.pending_bytes).encoder.flush()
 
     def _check_count(self) -> None:
-        if len(self._open) + len(self.settled) + len(self.there) >= self.shape.most_folders:
+        if len(self._open) + len(self.settled) + len(self.published) >= self.shape.most_folders:
             raise muxly.RouteError(
                 f"partition_by makes more than {self.shape.most_folders} folders of one delivery; "
                 "choose a coarser key, such as month(column), or raise max_folders"
             )
 
-    def finish(self, folders: Folders) -> None:
+    def finish(self, folders: FolderPath) -> None:
         """End the file of these folders, and give its draft back."""
         one = self._open[folders]
         one.encoder.finish()

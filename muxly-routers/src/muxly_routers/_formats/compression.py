@@ -16,7 +16,7 @@ _GZIP_LEVEL = 6
 _GZIP_HEADER = 31
 
 
-class _Plain:
+class _PlainSink:
     """Passes everything on."""
 
     def __init__(self, sink: Sink) -> None:
@@ -29,7 +29,7 @@ class _Plain:
         """Nothing follows."""
 
 
-class _Gzip:
+class _GzipSink:
     """One gzip member without a time stamp, so that equal records give equal bytes."""
 
     def __init__(self, sink: Sink, level: int | None) -> None:
@@ -44,7 +44,7 @@ class _Gzip:
         self._sink.write(self._stream.flush())
 
 
-class _Zstd:
+class _ZstdSink:
     """One Zstandard frame: some readers stop after the first."""
 
     def __init__(self, sink: Sink) -> None:
@@ -57,8 +57,8 @@ class _Zstd:
         self._stream.close()
 
 
-def compressing(encoding: Encoding, sink: Sink) -> _Plain | _Gzip | _Zstd:
+def compressing(encoding: Encoding, sink: Sink) -> _PlainSink | _GzipSink | _ZstdSink:
     """The sink behind the encoding's compression."""
     if encoding.compression == "gzip":
-        return _Gzip(sink, encoding.level)
-    return _Zstd(sink) if encoding.compression == "zstd" else _Plain(sink)
+        return _GzipSink(sink, encoding.level)
+    return _ZstdSink(sink) if encoding.compression == "zstd" else _PlainSink(sink)

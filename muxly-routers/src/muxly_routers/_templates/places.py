@@ -6,7 +6,7 @@ import re
 
 from attrs import frozen
 
-__all__ = ["Place", "is_date_format", "pieces"]
+__all__ = ["Placeholder", "is_date_format", "split_text"]
 
 _TOKEN = re.compile(r'\{\{|\}\}|\{(?P<inside>"(?:[^"]|""){1,1000}"[^{}]*|[^{}]*)\}|[{}]')
 _INSIDE = re.compile(r'(?P<name>"(?:[^"]|"")+"|[^:|]+)(?P<spec>:[^|]*)?(?P<fallback>\|.*)?', re.DOTALL)
@@ -20,7 +20,7 @@ _WIDEST, _MOST_PRECISE, _LONGEST_SPEC = 200, 50, 100
 
 
 @frozen
-class Place:
+class Placeholder:
     """One ``{...}``.
 
     Args:
@@ -39,7 +39,7 @@ class Place:
         return not self.spec
 
 
-def pieces(source: str, where: str) -> tuple[str | Place, ...]:
+def split_text(source: str, where: str) -> tuple[str | Placeholder, ...]:
     """Texts and places, in their order.
 
     Args:
@@ -49,13 +49,13 @@ def pieces(source: str, where: str) -> tuple[str | Place, ...]:
     Raises:
         ValueError: It is no text of a template; the message says where and why.
     """
-    found: list[str | Place] = []
+    found: list[str | Placeholder] = []
     end = 0
     for token in _TOKEN.finditer(source):
         found.append(source[end : token.start()])
         end = token.end()
         try:
-            found.append(_piece(token))
+            found.append(_parsed_token(token))
         except ValueError as error:
             place = f"{where}: " if where else ""
             raise ValueError(f"{place}character {token.start() + 1}: {error}") from None
@@ -63,23 +63,23 @@ def pieces(source: str, where: str) -> tuple[str | Place, ...]:
     return tuple(piece for piece in found if piece != "")
 
 
-def _piece(token: re.Match[str]) -> str | Place:
+def _parsed_token(token: re.Match[str]) -> str | Placeholder:
     text = token[0]
     if text in ("{{", "}}"):
         return text[0]
     if text in ("{", "}"):
         raise ValueError(f"a single {text}; write {text}{text} for a brace, or {{field}} for a value")
-    return _place(token["inside"])
+    return _placeholder(token["inside"])
 
 
-def _place(inside: str) -> Place:
+def _placeholder(inside: str) -> Placeholder:
     found = _INSIDE.fullmatch(inside)
     if found is None or not (name := _name(found["name"])):
         raise ValueError(f"{{{inside}}} names no field; write {{field}}, or {{{{ and }}}} for braces")
     spec = (found["spec"] or "")[1:]
     _check_spec(spec)
     fallback = found["fallback"]
-    return Place(name, spec, None if fallback is None else fallback[1:])
+    return Placeholder(name, spec, None if fallback is None else fallback[1:])
 
 
 def _name(written: str) -> str:

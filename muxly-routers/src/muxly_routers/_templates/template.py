@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from muxly_routers._templates import values
-from muxly_routers._templates.places import Place, pieces
+from muxly_routers._templates.places import Placeholder, split_text
 from muxly_routers._templates.values import Number, number_json
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Template:
             ValueError: It is no template; the message says where and why.
         """
         node = _parsed(source, "")
-        return cls(node, frozenset(place.name for place in _places(node)))
+        return cls(node, frozenset(place.name for place in _placeholders(node)))
 
     def render(
         self,
@@ -86,16 +86,16 @@ class Template:
             UnknownFieldError: The record lacks a field.
             ValueError: A format does not fit the value.
         """
-        return _rendered(self._node, record, _Writing(escape or _as_it_is, number))
+        return _rendered(self._node, record, _Rendering(escape or _as_it_is, number))
 
 
 @frozen
-class _Text:
-    pieces: tuple[str | Place, ...]
+class _TextNode:
+    split_text: tuple[str | Placeholder, ...]
 
 
 @frozen
-class _Writing:
+class _Rendering:
     escape: Escape
     number: Callable[[Number], Any]
 
@@ -108,7 +108,7 @@ def _parsed(source: Any, where: str, depth: int = 0) -> Any:
     if depth > _DEEPEST:
         raise ValueError(f"{where}: nested more than {_DEEPEST} deep")
     if isinstance(source, str):
-        return _Text(pieces(source, where))
+        return _TextNode(split_text(source, where))
     if isinstance(source, list | tuple):
         return [_parsed(one, f"{where}[{number}]", depth + 1) for number, one in enumerate(source)]
     if isinstance(source, dict):
@@ -116,17 +116,17 @@ def _parsed(source: Any, where: str, depth: int = 0) -> Any:
     return source
 
 
-def _places(node: Any) -> Iterator[Place]:
-    if isinstance(node, _Text):
-        yield from (piece for piece in node.pieces if isinstance(piece, Place))
+def _placeholders(node: Any) -> Iterator[Placeholder]:
+    if isinstance(node, _TextNode):
+        yield from (piece for piece in node.split_text if isinstance(piece, Placeholder))
     elif isinstance(node, list | dict):
         for one in node.values() if isinstance(node, dict) else node:
-            yield from _places(one)
+            yield from _placeholders(one)
 
 
-def _rendered(node: Any, record: Mapping[str, Any], writing: _Writing) -> Any:
-    if isinstance(node, _Text):
-        return _filled(node.pieces, record, writing)
+def _rendered(node: Any, record: Mapping[str, Any], writing: _Rendering) -> Any:
+    if isinstance(node, _TextNode):
+        return _filled(node.split_text, record, writing)
     if isinstance(node, list):
         return [_rendered(one, record, writing) for one in node]
     if isinstance(node, dict):
@@ -134,8 +134,8 @@ def _rendered(node: Any, record: Mapping[str, Any], writing: _Writing) -> Any:
     return node
 
 
-def _filled(found: tuple[str | Place, ...], record: Mapping[str, Any], writing: _Writing) -> Any:
-    if len(found) == 1 and isinstance(place := found[0], Place) and place.alone:
+def _filled(found: tuple[str | Placeholder, ...], record: Mapping[str, Any], writing: _Rendering) -> Any:
+    if len(found) == 1 and isinstance(place := found[0], Placeholder) and place.alone:
         value = _value(place, record)
         if value is None:
             return place.fallback
@@ -146,21 +146,21 @@ def _filled(found: tuple[str | Place, ...], record: Mapping[str, Any], writing: 
     return written
 
 
-def _as_text(place: Place, record: Mapping[str, Any], writing: _Writing, before: str) -> str:
+def _as_text(place: Placeholder, record: Mapping[str, Any], writing: _Rendering, before: str) -> str:
     value = _value(place, record)
     if value is None:
         return place.fallback or ""
     return writing.escape(_formatted(place, value) if place.spec else values.as_text(value), before)
 
 
-def _formatted(place: Place, value: Any) -> str:
+def _formatted(place: Placeholder, value: Any) -> str:
     try:
         return values.formatted(value, place.spec)
     except ValueError as error:
         raise ValueError(f'the format {place.spec!r} of "{place.name}" {error}') from None
 
 
-def _value(place: Place, record: Mapping[str, Any]) -> Any:
+def _value(place: Placeholder, record: Mapping[str, Any]) -> Any:
     found, value = _looked_up(place.name, record)
     if not found:
         raise UnknownFieldError(place.name, tuple(str(name) for name in record))

@@ -14,13 +14,13 @@ from muxly_routers.file import rename
 if TYPE_CHECKING:
     from muxly_routers.file.folder import Folder
 
-__all__ = ["Draft", "same_bytes"]
+__all__ = ["FileDraft", "same_bytes"]
 
 _BUFFER_BYTES = 256 * 1024
 _COPY_BYTES = 8 * 1024 * 1024
 
 
-class Draft:
+class FileDraft:
     """A new file in the work folder; a sink for an encoder until it is settled.
 
     Args:
@@ -37,7 +37,7 @@ class Draft:
         self._fd = work.create_file(name)
         try:
             # The lock ends with the process, however it ends: only then may the file be swept.
-            with failures_at(self._place(), "lock"):
+            with failures_at(self._path(), "lock"):
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
             self.discard()
@@ -64,12 +64,12 @@ class Draft:
         self._write_all(memoryview(waiting))
 
     def _write_all(self, view: memoryview) -> None:
-        with failures_at(self._place()):
+        with failures_at(self._path()):
             while view:
                 view = view[os.write(self._fd, view) :]
 
-    def _place(self) -> str:
-        return self._work.place(self._name)
+    def _path(self) -> str:
+        return self._work.path_of(self._name)
 
     def tell(self) -> int:
         """How many bytes were taken."""
@@ -88,19 +88,19 @@ class Draft:
             source: A descriptor that it can be read from.
             size: How many bytes it has.
         """
-        with failures_at(self._place()):
+        with failures_at(self._path()):
             done = 0
             while done < size:
                 count = _copy_some(source, self._fd, done, min(_COPY_BYTES, size - done))
                 if count == 0:
-                    raise muxly.RetryableError(f"the file copied to {self._place()} was cut while it was read")
+                    raise muxly.RetryableError(f"the file copied to {self._path()} was cut while it was read")
                 done += count
         self._size = size
 
     def settle(self) -> None:
         """Make the bytes durable, and let go of the file."""
         self._pass_on()
-        with failures_at(self._place(), "make durable"):
+        with failures_at(self._path(), "make durable"):
             # A failed fsync may have lost bytes that a second one would call durable: never again.
             os.fsync(self._fd)
         self._close()
@@ -116,13 +116,13 @@ class Draft:
         Raises:
             ConflictError: The name is taken by other bytes.
         """
-        with failures_at(target.place(name), "publish"):
+        with failures_at(target.path_of(name), "publish"):
             try:
                 rename.give_name(self._work, self._name, target, name)
             except FileExistsError:
                 if not same_bytes(self._work, self._name, target, name):
                     raise muxly.ConflictError(
-                        f"{target.place(name)} is there already with other content and is not overwritten; "
+                        f"{target.path_of(name)} is there already with other content and is not overwritten; "
                         "move it away if it is not needed"
                     ) from None
                 self.discard()
@@ -130,7 +130,7 @@ class Draft:
 
     def take_name(self, name: str) -> None:
         """Give the settled file a name in the work folder, in place of what has it; durable on return."""
-        with failures_at(self._work.place(name), "publish"):
+        with failures_at(self._work.path_of(name), "publish"):
             os.rename(self._name, name, src_dir_fd=self._work.fd, dst_dir_fd=self._work.fd)
         self._name = ""
         self._work.sync()

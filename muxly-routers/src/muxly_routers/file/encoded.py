@@ -16,7 +16,7 @@ __all__ = ["EncodedFile", "EncodedFiles"]
 
 _KEPT = 16
 # A route that waits for another's file loses at most this; then it encodes for itself.
-_PATIENCE_SECONDS = 5.0
+_WAIT_SECONDS = 5.0
 
 
 @frozen
@@ -60,7 +60,7 @@ class EncodedFiles:
 
         While another route encodes the same, waits for it a little.
         """
-        until = time.monotonic() + _PATIENCE_SECONDS
+        until = time.monotonic() + _WAIT_SECONDS
         with self._changed:
             while key in self._being_made:
                 if not self._changed.wait(until - time.monotonic()):
@@ -71,7 +71,7 @@ class EncodedFiles:
                 return None
             return EncodedFile(os.dup(file.fd), file.size, file.modified, file.nonfinite)
 
-    def keep(self, key: Hashable, file: EncodedFile) -> None:
+    def add(self, key: Hashable, file: EncodedFile) -> None:
         """Offer a file to the others; its descriptor is ours from now on."""
         with self._changed:
             self._being_made.discard(key)

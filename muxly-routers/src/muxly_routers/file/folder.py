@@ -43,7 +43,7 @@ class Folder:
                 _sync_path(one.parent)
             return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), str(path))
 
-    def place(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
         """The path of something in it, for messages."""
         return f"{self.path}/{name}"
 
@@ -55,10 +55,10 @@ class Folder:
             make: Whether to make it if it is missing.
             sync: Whether a folder that was made is durable at once; else by a later ``sync``.
         """
-        with failures_at(self.place(name), "open the folder"):
+        with failures_at(self.path_of(name), "open the folder"):
             if make and self._make(name) and sync:
                 os.fsync(self.fd)
-            return Folder(os.open(name, _FOLDER, dir_fd=self.fd), self.place(name))
+            return Folder(os.open(name, _FOLDER, dir_fd=self.fd), self.path_of(name))
 
     def _make(self, name: str) -> bool:
         try:
@@ -90,7 +90,7 @@ class Folder:
 
     def kind(self, name: str) -> str | None:
         """``"file"``, ``"folder"`` or ``"other"``; None if there is nothing of that name."""
-        with failures_at(self.place(name), "look at"):
+        with failures_at(self.path_of(name), "look at"):
             try:
                 mode = os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode
             except FileNotFoundError:
@@ -106,12 +106,12 @@ class Folder:
 
     def open_file(self, name: str) -> int:
         """A descriptor of a file in it, for reading, never through a link."""
-        with failures_at(self.place(name), "open"):
+        with failures_at(self.path_of(name), "open"):
             return os.open(name, os.O_RDONLY | _FILE, dir_fd=self.fd)
 
     def create_file(self, name: str) -> int:
         """A descriptor of a new file in it, for writing and reading."""
-        with failures_at(self.place(name), "create"):
+        with failures_at(self.path_of(name), "create"):
             return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=self.fd)
 
     def sync(self) -> None:
@@ -121,7 +121,7 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Remove a file, link or whole folder in it; nothing there is fine."""
-        with failures_at(self.place(name), "remove"):
+        with failures_at(self.path_of(name), "remove"):
             self._remove(name)
 
     def _remove(self, name: str) -> None:

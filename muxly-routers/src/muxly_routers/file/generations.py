@@ -14,7 +14,7 @@ from muxly_routers.file.staging import STAGED
 
 if TYPE_CHECKING:
     from muxly_routers.file.folder import Folder
-    from muxly_routers.file.staging import Work
+    from muxly_routers.file.staging import WorkFolder
 
 __all__ = ["begin", "complete", "is_visible", "staging", "visible"]
 
@@ -43,13 +43,13 @@ def is_visible(root: Folder, folder: tuple[str, ...], generation: int) -> bool:
     seen = visible(root, folder)
     if seen is not None and seen > generation:
         raise muxly.ConflictError(
-            f"{root.place('/'.join(folder))} shows generation {seen}, and generation {generation} is older; "
+            f"{root.path_of('/'.join(folder))} shows generation {seen}, and generation {generation} is older; "
             "if the store was restored from a copy, move that folder away"
         )
     return seen == generation
 
 
-def begin(root: Folder, work: Work, folder: tuple[str, ...], generation: int) -> None:
+def begin(root: Folder, work: WorkFolder, folder: tuple[str, ...], generation: int) -> None:
     """Make room for a generation, and remove older ones that never became whole."""
     if is_visible(root, folder, generation):
         return
@@ -59,7 +59,7 @@ def begin(root: Folder, work: Work, folder: tuple[str, ...], generation: int) ->
         pass
 
 
-def staging(root: Folder, work: Work, folder: tuple[str, ...], generation: int) -> tuple[Folder, str]:
+def staging(root: Folder, work: WorkFolder, folder: tuple[str, ...], generation: int) -> tuple[Folder, str]:
     """The folder for the files of a generation, which the caller closes, and what ends their names.
 
     Raises:
@@ -72,7 +72,7 @@ def staging(root: Folder, work: Work, folder: tuple[str, ...], generation: int) 
     return work.folder.walk((work.generation_name(folder, generation), _name(generation))), STAGED
 
 
-def complete(root: Folder, work: Work, folder: tuple[str, ...], generation: int) -> None:
+def complete(root: Folder, work: WorkFolder, folder: tuple[str, ...], generation: int) -> None:
     """Show a generation in place of the one before."""
     outer = work.generation_name(folder, generation)
     staged = _is_staged(work, folder, generation)
@@ -83,14 +83,14 @@ def complete(root: Folder, work: Work, folder: tuple[str, ...], generation: int)
             replace.take_place(work, work.folder, outer, parent, folder[-1])
     elif staged:
         raise muxly.ConflictError(
-            f"{root.place('/'.join(folder))} shows a generation {generation} of another route; "
+            f"{root.path_of('/'.join(folder))} shows a generation {generation} of another route; "
             "give each route a path of its own"
         )
     # What lies there now is the generation before, or nothing.
     work.folder.remove(outer)
 
 
-def _is_staged(work: Work, folder: tuple[str, ...], generation: int) -> bool:
+def _is_staged(work: WorkFolder, folder: tuple[str, ...], generation: int) -> bool:
     outer = work.generation_name(folder, generation)
     if work.folder.kind(outer) is None:
         return False
@@ -98,9 +98,9 @@ def _is_staged(work: Work, folder: tuple[str, ...], generation: int) -> bool:
         return inner.kind(_name(generation)) is not None
 
 
-def _gone(work: Work, folder: tuple[str, ...], generation: int) -> muxly.RouteError:
-    place = work.folder.place(work.generation_name(folder, generation))
+def _gone(work: WorkFolder, folder: tuple[str, ...], generation: int) -> muxly.RouteError:
+    path_of = work.folder.path_of(work.generation_name(folder, generation))
     return muxly.RouteError(
-        f"{place}, in which generation {generation} of {'/'.join(folder)} grew, is not there; "
+        f"{path_of}, in which generation {generation} of {'/'.join(folder)} grew, is not there; "
         "read the stream anew with --full-refresh"
     )

@@ -6,47 +6,49 @@ import os
 from typing import TYPE_CHECKING
 
 import muxly
-from muxly_routers._claims import Claims
-from muxly_routers._files import layout
+from muxly_routers._claims import ReplacementClaims
 from muxly_routers._files.failures import failures_at
-from muxly_routers._files.partitions import Partitions, overwrite_keys, value_folders
-from muxly_routers._files.sorting import Shape
-from muxly_routers._nonfinite import Nonfinite
+from muxly_routers._files.partitions import overwrite_keys, value_folders
+from muxly_routers._files.sorting import FileShape
+from muxly_routers._nonfinite import NonfiniteNotices
 from muxly_routers.file import generations, replace
 from muxly_routers.file.encoded import EncodedFiles
 from muxly_routers.file.folder import Folder
-from muxly_routers.file.staging import STAGED, Work
-from muxly_routers.file.writing import Writing
+from muxly_routers.file.staging import STAGED, WorkFolder
+from muxly_routers.file.writing import FileDeliveryWriter
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from muxly_routers._files.layout import PartitionKey
-    from muxly_routers._files.partitions import Folders
-    from muxly_routers.file.settings import Settings
+    from muxly_routers._files.options import FileLayout
+    from muxly_routers._files.partitions import FolderPath
 
-__all__ = ["Output"]
+__all__ = ["FileOutput"]
 
 
-class Output:
+class FileOutput:
     """An open output folder.
 
     Args:
-        settings: The options of the router.
+        path: The folder; made if it is missing.
+        layout: Folders, names and encoding of the files.
         run: The run it works for.
     """
 
-    def __init__(self, settings: Settings, run: muxly.Run) -> None:
-        self._settings, self._run = settings, run
-        self._root = Folder.root(settings.path)
+    def __init__(self, path: Path, layout: FileLayout, run: muxly.Run) -> None:
+        self._path, self._layout, self._run = path, layout, run
+        self._root = Folder.root(path)
         try:
-            self._work = Work(self._root, run.pipeline, run.id)
+            self._work = WorkFolder(self._root, run.pipeline, run.id)
             self._work.sweep()
         except BaseException:
             self._root.close()
             raise
         self._shared = run.shared("muxly_routers.encoded", EncodedFiles)
-        self._claims = run.shared(f"muxly_routers.file.claims.{run.id}", Claims)
-        self._nonfinite = Nonfinite(run)
-        self._durable: set[Folders] = set()
+        self._claims = run.shared(f"muxly_routers.file.claims.{run.id}", ReplacementClaims)
+        self._nonfinite = NonfiniteNotices(run)
+        self._durable: set[FolderPath] = set()
 
     def deliver(self, delivery: muxly.Delivery) -> None:
         """Write a delivery as its mode wants it."""
@@ -80,10 +82,10 @@ class Output:
     def _append(self, delivery: muxly.Delivery) -> None:
         folder = self._folder(delivery.stream)
         with self._root.walk(folder, make=True) as base:
-            self._write(delivery, base, self._settings.keys, "")
+            self._write(delivery, base, self._layout.keys, "")
         self._sync_above(folder)
 
-    def _sync_above(self, folder: Folders) -> None:
+    def _sync_above(self, folder: FolderPath) -> None:
         """Make the way to a stream's folder durable, once: a run that ended early may have made it."""
         if folder not in self._durable:
             for depth in range(len(folder)):
@@ -97,11 +99,11 @@ class Output:
         self._claim(folder)
         base, ending = generations.staging(self._root, self._work, folder, delivery.generation)
         with base:
-            self._write(delivery, base, self._settings.keys, ending)
+            self._write(delivery, base, self._layout.keys, ending)
 
     def _overwrite(self, delivery: muxly.Delivery) -> None:
         """Write aside, then let the folder of each value take the place of the one before."""
-        keys = overwrite_keys(delivery.stream, self._settings.keys)
+        keys = overwrite_keys(delivery.stream, self._layout.keys)
         depth = len(delivery.stream.overwrite_key)
         folder = self._folder(delivery.stream)
         self._claim(folder)
@@ -116,7 +118,7 @@ class Output:
         finally:
             self._work.folder.remove(aside)
 
-    def _show(self, folder: Folders, unit: Folders, base: Folder | None) -> None:
+    def _show(self, folder: FolderPath, unit: FolderPath, base: Folder | None) -> None:
         """Let a value's new folder take its place, or empty it where there are no records."""
         way = (*folder, *unit[:-1])
         if base is None:
@@ -129,37 +131,34 @@ class Output:
 
     def _write(
         self, delivery: muxly.Delivery, base: Folder, keys: tuple[PartitionKey, ...], ending: str
-    ) -> set[Folders]:
-        settings = self._settings
+    ) -> set[FolderPath]:
+        files = self._layout
         names = {"delivery": delivery.id, "stream": delivery.stream.name, "pipeline": self._run.pipeline}
-        shape = Shape(
-            settings.encoding,
-            Partitions(keys, settings.keep_columns),
-            layout.rendered(settings.file_name, names) + settings.encoding.suffix + ending,
-            settings.most_folders,
-        )
+        shape = FileShape.of(files, keys, names, ending)
         if keys:
-            place = (settings.folder, settings.file_name, delivery.stream.name, delivery.mode)
-            writer = f"{settings.encoding} {keys} {place}"
-            self._work.remember(writer, delivery.id, delivery.digest)
-        writing = Writing(self._work, base, shape, delivery, self._shared)
+            # The name of a file is made from this text: a route upgraded in the middle of a delivery must find
+            # what it wrote down before, so neither the values nor their ``repr`` may change.
+            route = (files.folder, files.file_name, delivery.stream.name, delivery.mode)
+            writer = f"{files.encoding} {keys} {route}"
+            self._work.record_delivery(writer, delivery.id, delivery.digest)
+        writing = FileDeliveryWriter(self._work, base, shape, delivery, self._shared)
         written = writing.run()
         self._nonfinite.tell(delivery.stream.name, writing.nonfinite)
         return written
 
-    def _folder(self, stream: muxly.Stream) -> Folders:
-        return layout.stream_folder(self._settings.folder, stream.name, self._run.pipeline)
+    def _folder(self, stream: muxly.Stream) -> FolderPath:
+        return self._layout.stream_folder(stream.name, self._run.pipeline)
 
-    def _claim(self, folder: Folders) -> None:
-        if not self._claims.take(f"{self._settings.path}/{'/'.join(folder)}", self._settings):
+    def _claim(self, folder: FolderPath) -> None:
+        if not self._claims.take(f"{self._path}/{'/'.join(folder)}", (self._path, self._layout)):
             raise muxly.RouteError(
-                f"{self._root.place('/'.join(folder))} is replaced by another route of this pipeline too; "
+                f"{self._root.path_of('/'.join(folder))} is replaced by another route of this pipeline too; "
                 "give each route a path of its own"
             )
 
     def _check_place(self) -> None:
         """Make sure that the folder we hold is still the one that people find under its path."""
-        path = self._settings.path
+        path = self._path
         with failures_at(str(path)):
             found, held = path.stat(), os.fstat(self._root.fd)
         if not os.path.samestat(found, held):

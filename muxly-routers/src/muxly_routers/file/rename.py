@@ -41,7 +41,7 @@ def _rename(source: Folder, name: str, target: Folder, new_name: str, flag: int)
     number = ctypes.get_errno()
     if number in _UNKNOWN:
         return False
-    raise OSError(number, os.strerror(number), target.place(new_name))
+    raise OSError(number, os.strerror(number), target.path_of(new_name))
 
 
 def give_name(source: Folder, name: str, target: Folder, new_name: str) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import muxly
 from muxly_routers._files import layout
 from muxly_routers._files.failures import failures_at
-from muxly_routers.file.draft import Draft
+from muxly_routers.file.draft import FileDraft
 
 if TYPE_CHECKING:
     from muxly_routers.file.folder import Folder
 
-__all__ = ["STAGED", "Work"]
+__all__ = ["STAGED", "WorkFolder"]
 
 STAGED = ".staged"
 """Ends the name of a file whose folder is not shown yet, so that no ``**/*.parquet`` finds it."""
@@ -24,7 +24,7 @@ _FOLDER = ".muxly"
 _DRAFT, _SWAP, _LAST = ".tmp", ".swap", ".last"
 
 
-class Work:
+class WorkFolder:
     """The temporary files and folders of one run of a pipeline in one output folder.
 
     A name is ``<pipeline>.<run>.<random>.tmp``. A pipeline has one run at a time, so that what an
@@ -41,9 +41,9 @@ class Work:
         self._pipeline = layout.text_hash(pipeline)
         self._run = layout.slug(run)
 
-    def draft(self) -> Draft:
+    def draft(self) -> FileDraft:
         """A new, empty draft."""
-        return Draft(self.folder, self.free_name(_DRAFT))
+        return FileDraft(self.folder, self.free_name(_DRAFT))
 
     def swap_name(self) -> str:
         """A free name for a folder that is to take another's place."""
@@ -66,7 +66,7 @@ class Work:
     def _generation_prefix(self, folder: tuple[str, ...]) -> str:
         return f"{self._pipeline}.{layout.slug('/'.join(folder))}.generation-"
 
-    def remember(self, writer: str, id: str, digest: str) -> None:
+    def record_delivery(self, writer: str, id: str, digest: str) -> None:
         """Note, durably, which delivery a writer begins; the one before is forgotten.
 
         A delivery may have files in any folder, so that one with another content under the same
@@ -82,7 +82,7 @@ class Work:
         """
         name = f"{self._pipeline}.{layout.text_hash(writer)}{_LAST}"
         if self.folder.kind(name) == "file":
-            with os.fdopen(self.folder.open_file(name), "rb") as file, failures_at(self.folder.place(name), "read"):
+            with os.fdopen(self.folder.open_file(name), "rb") as file, failures_at(self.folder.path_of(name), "read"):
                 last = file.read().decode(errors="replace").split()
             if last == [layout.text_hash(id), layout.text_hash(digest)]:
                 return

@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import tempfile
-import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from muxly_routers._files.failures import failures_at
-from muxly_routers.s3.bucket import Piece
+from muxly_routers.s3.bucket import Checksum, Checksummer, Payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from muxly_routers.s3.settings import Checksum
 
-__all__ = ["Buffer", "Digest", "Spool"]
+__all__ = ["ObjectBuffer", "TemporarySpool"]
 
 _READ_BYTES = 256 * 1024
 _WRITTEN_AT_ONCE = 1024 * 1024
 _NEXT_STEP = "make room there, let TMPDIR name another folder, or make the route's batch smaller"
 
 Extents = list[tuple[int, int]]
-
-
-class Digest:
-    """A checksum that grows with the bytes.
-
-    Args:
-        kind: Which one.
-    """
-
-    def __init__(self, kind: Checksum) -> None:
-        self._sha256 = hashlib.sha256() if kind == "sha256" else None
-        self._crc32 = 0
-
-    def add(self, view: Any) -> None:
-        """Take more bytes."""
-        if self._sha256 is not None:
-            self._sha256.update(view)
-        else:
-            self._crc32 = zlib.crc32(view, self._crc32)
-
-    def value(self) -> bytes:
-        """The checksum of all bytes so far, as it is sent."""
-        return self._sha256.digest() if self._sha256 is not None else self._crc32.to_bytes(4, "big")
 
 
 def _failures(doing: str) -> AbstractContextManager[None]:
@@ -58,7 +32,7 @@ def _failures(doing: str) -> AbstractContextManager[None]:
     return failures_at(folder, doing, step=_NEXT_STEP)
 
 
-class Spool:
+class TemporarySpool:
     """A temporary file without a name, made at first use, which is gone with the process."""
 
     def __init__(self) -> None:
@@ -89,7 +63,7 @@ class Spool:
         self._fd, self._size = -1, 0
 
 
-class Buffer:
+class ObjectBuffer:
     """The bytes of one object.
 
     Args:
@@ -98,7 +72,7 @@ class Buffer:
         checksum: Which checksum is wanted of them.
     """
 
-    def __init__(self, spool: Spool, memory_bytes: int, checksum: Checksum) -> None:
+    def __init__(self, spool: TemporarySpool, memory_bytes: int, checksum: Checksum) -> None:
         self._spool, self._memory_bytes = spool, memory_bytes
         self._waiting = bytearray()
         self._extents: Extents = []
@@ -121,16 +95,16 @@ class Buffer:
             waiting, self._waiting = self._waiting, bytearray()
             self._extents.append(self._spool.put(memoryview(waiting)))
 
-    def piece(self) -> Piece:
+    def payload(self) -> Payload:
         """All of it, to be sent; nothing is written any more."""
-        digest = Digest(self._checksum)
+        digest = Checksummer(self._checksum)
         for block in self.blocks():
             digest.add(block)
         if not self._extents:
             whole = self._waiting
-            return Piece(lambda: whole, self.size, digest.value())
+            return Payload(lambda: whole, self.size, digest.value())
         spool, extents, size = self._spool, self._extents, self.size
-        return Piece(lambda: _Reader(spool, extents, size), size, digest.value())
+        return Payload(lambda: _SpoolReader(spool, extents, size), size, digest.value())
 
     def blocks(self) -> Iterator[bytes | bytearray]:
         """All of it, a block at a time; nothing is written any more."""
@@ -143,10 +117,10 @@ class Buffer:
                 yield self._spool.read(offset, min(_READ_BYTES, start + size - offset))
 
 
-class _Reader(io.RawIOBase):
+class _SpoolReader(io.RawIOBase):
     """A file to read from, put together from extents of a spool."""
 
-    def __init__(self, spool: Spool, extents: Extents, size: int) -> None:
+    def __init__(self, spool: TemporarySpool, extents: Extents, size: int) -> None:
         self._spool, self._extents, self._size = spool, extents, size
         self._at = 0
 

@@ -10,16 +10,9 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from botocore.awsrequest import (
-    AWSHTTPConnection,
-    AWSHTTPConnectionPool,
-    AWSHTTPSConnection,
-    AWSHTTPSConnectionPool,
-)
-
 import muxly
 from muxly_routers._http import egress
-from muxly_routers.s3.retries import PatientSocket, PatientTlsSocket, connecting_seconds
+from muxly_routers.s3.retries import StoppableSocket, StoppableTlsSocket, connecting_seconds
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -43,7 +36,7 @@ def guard(client: S3Client, guarding: egress.Guard) -> None:
     # Of proxies that the environment names too; a guarded client has none.
     session._pool_classes_by_scheme = session._manager.pool_classes_by_scheme = _pools(guarding)
     pool = session._manager.connection_from_url(client.meta.endpoint_url)
-    if not issubclass(pool.ConnectionCls, _Connection):
+    if not issubclass(pool.ConnectionCls, _CheckedConnection):
         raise muxly.PluginError(
             "this version of botocore makes its connections in a way that the router s3 does not know; "
             "install the one before"
@@ -61,27 +54,35 @@ def close(client: S3Client) -> None:
 
 
 def _pools(guarding: egress.Guard) -> dict[str, type]:
-    class Plain(_Connection, AWSHTTPConnection):  # type: ignore[misc]
+    # Here and not above: the SDK may not be installed, and this module is loaded where it is not needed yet.
+    from botocore.awsrequest import (
+        AWSHTTPConnection,
+        AWSHTTPConnectionPool,
+        AWSHTTPSConnection,
+        AWSHTTPSConnectionPool,
+    )
+
+    class PlainConnection(_CheckedConnection, AWSHTTPConnection):  # type: ignore[misc]
         egress_guard = guarding
 
-    class Tls(_Connection, AWSHTTPSConnection):  # type: ignore[misc]
+    class TlsConnection(_CheckedConnection, AWSHTTPSConnection):  # type: ignore[misc]
         egress_guard = guarding
 
         def connect(self) -> None:
             if self.ssl_context is not None:
-                self.ssl_context.sslsocket_class = PatientTlsSocket
+                self.ssl_context.sslsocket_class = StoppableTlsSocket
             super().connect()
 
     class PlainPool(AWSHTTPConnectionPool):
-        ConnectionCls = Plain
+        ConnectionCls = PlainConnection
 
     class TlsPool(AWSHTTPSConnectionPool):
-        ConnectionCls = Tls
+        ConnectionCls = TlsConnection
 
     return {"http": PlainPool, "https": TlsPool}
 
 
-class _Connection:
+class _CheckedConnection:
     """Resolves a name, checks all its addresses, and connects to one of those that were checked.
 
     TLS goes on with the name, so that the certificate is still checked against it.
@@ -105,8 +106,8 @@ class _Connection:
         raise muxly.RetryableError(f"no connection to {host}, port {port}: {problem}")
 
 
-def _connected(address: str, port: int, options: list[tuple[int, int, int]]) -> PatientSocket:
-    made = PatientSocket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+def _connected(address: str, port: int, options: list[tuple[int, int, int]]) -> StoppableSocket:
+    made = StoppableSocket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     try:
         for option in options:
             made.setsockopt(*option)

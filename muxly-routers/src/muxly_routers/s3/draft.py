@@ -8,24 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import muxly
 from muxly_routers.s3 import failures
-from muxly_routers.s3.buffers import Buffer
-from muxly_routers.s3.metadata import piece_of
+from muxly_routers.s3.buffers import ObjectBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from muxly_routers.s3.bucket import Bucket
-    from muxly_routers.s3.metadata import Notes
-    from muxly_routers.s3.upload_slots import Lanes
+    from muxly_routers.s3.metadata import RouteJournal
+    from muxly_routers.s3.upload_slots import UploadSlots
 
-__all__ = ["Draft", "is_ours"]
+__all__ = ["ObjectDraft"]
 
 _MOST_PARTS = 10_000
 
 Facts = dict[str, str]
 
 
-class Draft:
+class ObjectDraft:
     """An object that nobody sees before it is published; a sink for an encoder.
 
     Args:
@@ -33,17 +32,19 @@ class Draft:
         key: Its key.
         facts: Kept with it.
         buffer: Holds its bytes while they are few.
-        notes: Of uploads.
-        lanes: Send parts.
+        journal: Of uploads.
+        slots: Send parts.
     """
 
     closed = False
 
-    def __init__(self, bucket: Bucket, key: str, facts: Facts, buffer: Buffer, notes: Notes, lanes: Lanes) -> None:
+    def __init__(
+        self, bucket: Bucket, key: str, facts: Facts, buffer: ObjectBuffer, journal: RouteJournal, slots: UploadSlots
+    ) -> None:
         self._bucket, self.key, self._facts = bucket, key, facts
-        self._buffer, self._notes, self._lanes = buffer, notes, lanes
+        self._buffer, self._journal, self._slots = buffer, journal, slots
         self._size = 0
-        self._upload: _Upload | None = None
+        self._upload: _MultipartUpload | None = None
         self._discarded = False
 
     def write(self, buffer: Any, /) -> int:
@@ -56,7 +57,7 @@ class Draft:
             self._buffer.write(view)
             return len(view)
         if self._upload is None:
-            self._upload = _Upload(self._bucket, self.key, self._facts, self._notes, self._lanes)
+            self._upload = _MultipartUpload(self._bucket, self.key, self._facts, self._journal, self._slots)
             for block in self._buffer.blocks():
                 self._upload.write(memoryview(block))
         self._upload.write(view)
@@ -88,7 +89,7 @@ class Draft:
             UnsupportedError: The store knows no conditions.
         """
         if self._upload is None:
-            self._bucket.put(self.key, self._buffer.piece(), self._facts, condition)
+            self._bucket.put(self.key, self._buffer.payload(), self._facts, condition)
         else:
             self._upload.end(condition)
 
@@ -99,16 +100,16 @@ class Draft:
             self._upload.abort()
 
 
-class _Upload:
+class _MultipartUpload:
     """An upload in parts, a few of which are on their way while the next are made."""
 
-    def __init__(self, bucket: Bucket, key: str, facts: Facts, notes: Notes, lanes: Lanes) -> None:
-        self._bucket, self._key, self._facts, self._notes, self._lanes = bucket, key, facts, notes, lanes
+    def __init__(self, bucket: Bucket, key: str, facts: Facts, journal: RouteJournal, slots: UploadSlots) -> None:
+        self._bucket, self._key, self._facts, self._journal, self._slots = bucket, key, facts, journal, slots
         self._waiting = bytearray()
         self._sending: list[Future[dict[str, Any]]] = []
         self._failure: Exception | None = None
         self._open = True
-        notes.upload_begins(key)
+        journal.upload_begins(key)
         self._id = bucket.begin_upload(key, facts)
 
     def write(self, view: memoryview) -> None:
@@ -126,15 +127,15 @@ class _Upload:
         number = len(self._sending) + 1
         if number > _MOST_PARTS:
             raise muxly.RouteError(
-                f"{self._bucket.place(self._key)} would have more than {_MOST_PARTS} parts; raise part_bytes, "
+                f"{self._bucket.uri(self._key)} would have more than {_MOST_PARTS} parts; raise part_bytes, "
                 "or make the route's batch smaller"
             )
         content, self._waiting = self._waiting, bytearray()
-        self._sending.append(self._lanes.send(self._put, number, content))
+        self._sending.append(self._slots.send(self._put, number, content))
 
     def _put(self, number: int, content: bytearray) -> dict[str, Any]:
         try:
-            return self._bucket.put_part(self._key, self._id, number, piece_of(self._bucket, content))
+            return self._bucket.put_part(self._key, self._id, number, self._bucket.payload(content))
         except failures.AbsentError as error:
             self._failure = muxly.RetryableError(f"the upload was aborted by somebody else: {error}")
             raise self._failure from error
@@ -157,10 +158,10 @@ class _Upload:
         except (failures.AbsentError, muxly.RetryableError) as error:
             # The store may have done it, and only its answer was lost.
             found = self._bucket.head(self._key)
-            if found is None or not is_ours(found.facts, self._facts):
+            if found is None or not found.has_facts(self._facts):
                 raise muxly.RetryableError(f"not all of an upload was accepted: {error}") from error
         self._open = False
-        self._notes.upload_ended(self._key)
+        self._journal.upload_ended(self._key)
 
     def abort(self) -> None:
         """Give the upload up, unless it was ended; its note stays where that fails, for a later run."""
@@ -169,9 +170,4 @@ class _Upload:
             self._open = False
             with contextlib.suppress(muxly.MuxlyError):
                 self._bucket.abort_upload(self._key, self._id)
-                self._notes.upload_ended(self._key)
-
-
-def is_ours(found: Mapping[str, str], facts: Mapping[str, str]) -> bool:
-    """Whether what is kept with an object says that it is this delivery's, with this content."""
-    return all(found.get(name) == value for name, value in facts.items())
+                self._journal.upload_ended(self._key)

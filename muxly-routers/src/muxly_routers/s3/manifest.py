@@ -14,15 +14,14 @@ from attrs import field, frozen
 
 import muxly
 from muxly_routers.s3 import failures
-from muxly_routers.s3.metadata import piece_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from muxly_routers.s3.bucket import Bucket, Found
-    from muxly_routers.s3.publish import Publishing
+    from muxly_routers.s3.bucket import Bucket, StoredObject
+    from muxly_routers.s3.publish import Publisher
 
-__all__ = ["NAME", "Generations", "Manifest"]
+__all__ = ["NAME", "S3Generations", "Manifest"]
 
 NAME = "_manifest.json"
 _FOLDER = "generation-"
@@ -76,18 +75,18 @@ class Manifest:
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-class Generations:
+class S3Generations:
     """The generations of one stream.
 
     Args:
         bucket: Where they lie.
-        publishing: Of that bucket.
+        publisher: Of that bucket.
         folder: What the keys of the stream begin with, up to a slash.
         stream: The stream's name.
     """
 
-    def __init__(self, bucket: Bucket, publishing: Publishing, folder: str, stream: str) -> None:
-        self._bucket, self._publishing, self._folder = bucket, publishing, folder
+    def __init__(self, bucket: Bucket, publisher: Publisher, folder: str, stream: str) -> None:
+        self._bucket, self._publisher, self._folder = bucket, publisher, folder
         self._key = f"{folder}{NAME}"
         self._none = Manifest(pipeline=bucket.run.pipeline, stream=stream)
 
@@ -116,14 +115,14 @@ class Generations:
         self._refuse_older(manifest, generation)
         if manifest.newest != generation:
             raise muxly.RouteError(
-                f"{self._bucket.place(self._key)}, in which generation {generation} was begun, is not as it was; "
+                f"{self._bucket.uri(self._key)}, in which generation {generation} was begun, is not as it was; "
                 "read the stream anew with --full-refresh"
             )
 
     def complete(self, generation: int) -> None:
         """Show a generation in place of the one before, and delete the objects of all older ones."""
         self.check_begun(generation)
-        objects = tuple((one.key, one.size) for one in self._bucket.below(self.folder(generation)))
+        objects = tuple((one.key, one.size) for one in self._bucket.list_below(self.folder(generation)))
 
         def completed(manifest: Manifest) -> Manifest:
             self._refuse_older(manifest, generation)
@@ -135,9 +134,9 @@ class Generations:
     def _refuse_older(self, manifest: Manifest, generation: int) -> None:
         if manifest.newest > generation:
             raise muxly.ConflictError(
-                f"{self._bucket.place(self._key)} knows generation {manifest.newest}, and generation {generation} is "
+                f"{self._bucket.uri(self._key)} knows generation {manifest.newest}, and generation {generation} is "
                 "older; if the store was restored from a copy, delete the objects below "
-                f"{self._bucket.place(self._folder)}"
+                f"{self._bucket.uri(self._folder)}"
             )
 
     def _read(self) -> tuple[Manifest, str | None]:
@@ -148,12 +147,12 @@ class Generations:
             manifest = Manifest.from_bytes(found[0])
         except ValueError as error:
             raise muxly.RouteError(
-                f"{self._bucket.place(self._key)} is not a manifest of this router ({error}); move it away, or give "
+                f"{self._bucket.uri(self._key)} is not a manifest of this router ({error}); move it away, or give "
                 "the route another prefix"
             ) from error
         if manifest.pipeline != self._none.pipeline or manifest.stream != self._none.stream:
             raise muxly.RouteError(
-                f"{self._bucket.place(self._key)} belongs to the stream {manifest.stream!r} of the pipeline "
+                f"{self._bucket.uri(self._key)} belongs to the stream {manifest.stream!r} of the pipeline "
                 f"{manifest.pipeline!r}; give the route another prefix or folder"
             )
         return manifest, found[1]
@@ -167,17 +166,17 @@ class Generations:
                 return after
             condition = {"IfMatch": etag} if etag is not None else {"IfNoneMatch": "*"}
             try:
-                self._put(after, condition if self._publishing.conditional() else {})
+                self._put(after, condition if self._publisher.conditional() else {})
             except failures.ChangedError:
                 continue
             return after
-        raise muxly.RetryableError(f"{self._bucket.place(self._key)} was changed by somebody else again and again")
+        raise muxly.RetryableError(f"{self._bucket.uri(self._key)} was changed by somebody else again and again")
 
     def _put(self, manifest: Manifest, condition: dict[str, str]) -> None:
-        self._bucket.put(self._key, piece_of(self._bucket, manifest.to_bytes()), {}, condition)
+        self._bucket.put(self._key, self._bucket.payload(manifest.to_bytes()), {}, condition)
 
     def _delete(self, unwanted: Callable[[int], bool]) -> None:
-        found: list[Found] = list(self._bucket.below(f"{self._folder}{_FOLDER}"))
+        found: list[StoredObject] = list(self._bucket.list_below(f"{self._folder}{_FOLDER}"))
         self._bucket.delete_all([one.key for one in found if unwanted(self._number(one.key))])
 
     def _number(self, key: str) -> int:

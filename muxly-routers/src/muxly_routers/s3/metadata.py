@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 import muxly
 from muxly_routers._files import layout
 from muxly_routers.s3 import failures
-from muxly_routers.s3.bucket import Piece
-from muxly_routers.s3.buffers import Digest
 
 if TYPE_CHECKING:
     from muxly_routers.s3.bucket import Bucket
 
-__all__ = ["WORK", "Notes", "piece_of"]
+__all__ = ["WORK", "RouteJournal"]
 
 WORK = ".muxly/"
 _CREATE = {"IfNoneMatch": "*"}
 
 
-class Notes:
+class RouteJournal:
     """The notes of one route.
 
     Args:
@@ -38,7 +36,7 @@ class Notes:
     def sweep(self) -> None:
         """Abort the uploads that older runs began and did not end."""
         try:
-            for note in list(self._bucket.below(f"{self._folder}uploads/")):
+            for note in list(self._bucket.list_below(f"{self._folder}uploads/")):
                 token = note.key.rpartition("/")[2].partition("-")[0]
                 if token.isdecimal() and int(token) < self._run.token:
                     self._abort_noted(note.key)
@@ -74,7 +72,7 @@ class Notes:
     def _upload(self, key: str) -> str:
         return f"{self._folder}uploads/{self._run.token:012d}-{layout.text_hash(key, size=12)}"
 
-    def remember(self, stream: str, delivery: muxly.Delivery) -> bool:
+    def record_delivery(self, stream: str, delivery: muxly.Delivery) -> bool:
         """Note which delivery of a stream begins; the one before is forgotten.
 
         A delivery may have objects in any folder, so that one with another content under the same id
@@ -104,11 +102,4 @@ class Notes:
         return id, digest
 
     def _put(self, key: str, text: str, *, conditional: bool) -> None:
-        self._bucket.put(key, piece_of(self._bucket, text.encode()), {}, _CREATE if conditional else {})
-
-
-def piece_of(bucket: Bucket, content: bytes | bytearray) -> Piece:
-    """Bytes to be sent to a bucket."""
-    digest = Digest(bucket.settings.checksum)
-    digest.add(content)
-    return Piece(lambda: content, len(content), digest.value())
+        self._bucket.put(key, self._bucket.payload(text.encode()), {}, _CREATE if conditional else {})

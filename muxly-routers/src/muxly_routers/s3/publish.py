@@ -7,28 +7,27 @@ from typing import TYPE_CHECKING
 
 import muxly
 from muxly_routers.s3 import failures
-from muxly_routers.s3.draft import is_ours
-from muxly_routers.s3.metadata import WORK, piece_of
+from muxly_routers.s3.metadata import WORK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from muxly_routers.s3.bucket import Bucket, Found
+    from muxly_routers.s3.bucket import Bucket, StoredObject
 
-__all__ = ["Conditions", "Publishing"]
+__all__ = ["ConditionalSupport", "Publisher"]
 
 _CREATE = {"IfNoneMatch": "*"}
 
 
-class Conditions:
+class ConditionalSupport:
     """What is known about a store's conditional requests; thread-safe."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.kept: bool | None = None
+        self.supported: bool | None = None
 
 
-class Publishing:
+class Publisher:
     """Publishes objects in a bucket.
 
     Args:
@@ -36,7 +35,7 @@ class Publishing:
         conditions: What is known about its store.
     """
 
-    def __init__(self, bucket: Bucket, conditions: Conditions) -> None:
+    def __init__(self, bucket: Bucket, conditions: ConditionalSupport) -> None:
         self._bucket, self._conditions = bucket, conditions
 
     def create(self, key: str, facts: Mapping[str, str], send: Callable[[Mapping[str, str]], None]) -> None:
@@ -54,7 +53,7 @@ class Publishing:
             try:
                 send(_CREATE)
             except failures.ChangedError:
-                self._check_ours(self._bucket.head(key), key, facts)
+                self._check_content(self._bucket.head(key), key, facts)
             except failures.UnsupportedError:
                 self._note_unconditional()
                 self._create_unconditionally(key, facts, send)
@@ -64,15 +63,15 @@ class Publishing:
     def _create_unconditionally(
         self, key: str, facts: Mapping[str, str], send: Callable[[Mapping[str, str]], None]
     ) -> None:
-        if not self.is_there(key, facts):
+        if not self.is_published(key, facts):
             send({})
 
     def has(self, key: str, facts: Mapping[str, str]) -> bool:
         """Whether an object is there with our content, and not another or none."""
         found = self._bucket.head(key)
-        return found is not None and is_ours(found.facts, facts)
+        return found is not None and found.has_facts(facts)
 
-    def is_there(self, key: str, facts: Mapping[str, str]) -> bool:
+    def is_published(self, key: str, facts: Mapping[str, str]) -> bool:
         """Whether an object is there with our content.
 
         Raises:
@@ -80,15 +79,15 @@ class Publishing:
         """
         found = self._bucket.head(key)
         if found is not None:
-            self._check_ours(found, key, facts)
+            self._check_content(found, key, facts)
         return found is not None
 
-    def _check_ours(self, found: Found | None, key: str, facts: Mapping[str, str]) -> None:
+    def _check_content(self, found: StoredObject | None, key: str, facts: Mapping[str, str]) -> None:
         if found is None:
-            raise muxly.RetryableError(f"{self._bucket.place(key)} was there, and is gone again")
-        if not is_ours(found.facts, facts):
+            raise muxly.RetryableError(f"{self._bucket.uri(key)} was there, and is gone again")
+        if not found.has_facts(facts):
             raise muxly.ConflictError(
-                f"{self._bucket.place(key)} is there already with other content, and is not overwritten; move it "
+                f"{self._bucket.uri(key)} is there already with other content, and is not overwritten; move it "
                 "away, or give the route another prefix"
             )
 
@@ -99,7 +98,7 @@ class Publishing:
             RetryableError: Something else came there meanwhile.
         """
         found = self._bucket.head(key)
-        if found is not None and is_ours(found.facts, facts):
+        if found is not None and found.has_facts(facts):
             return
         if not self.conditional():
             send({})
@@ -108,7 +107,7 @@ class Publishing:
             send({"IfMatch": found.etag} if found is not None else _CREATE)
         except failures.ChangedError as error:
             if not self.has(key, facts):
-                raise muxly.RetryableError(f"somebody else wrote {self._bucket.place(key)} meanwhile") from error
+                raise muxly.RetryableError(f"somebody else wrote {self._bucket.uri(key)} meanwhile") from error
         except failures.UnsupportedError:
             self._note_unconditional()
             send({})
@@ -116,18 +115,18 @@ class Publishing:
     def conditional(self) -> bool:
         """Whether the store keeps conditions; a store that may not is tried once in a process."""
         with self._conditions.lock:
-            if self._conditions.kept is None:
-                self._conditions.kept = self._bucket.is_of_aws or self._probe()
-                if not self._conditions.kept:
-                    self._tell()
-            return self._conditions.kept
+            if self._conditions.supported is None:
+                self._conditions.supported = self._bucket.is_of_aws or self._probe()
+                if not self._conditions.supported:
+                    self._notify()
+            return self._conditions.supported
 
     def _probe(self) -> bool:
         """Ask for an object not to be overwritten; a store that ignores conditions does so without a word."""
         key = f"{self._bucket.settings.prefix}{WORK}probe"
         try:
             for _ in range(2):
-                self._bucket.put(key, piece_of(self._bucket, b"may be deleted\n"), {}, _CREATE)
+                self._bucket.put(key, self._bucket.payload(b"may be deleted\n"), {}, _CREATE)
         except failures.ChangedError:
             return True
         except failures.UnsupportedError:
@@ -136,11 +135,11 @@ class Publishing:
 
     def _note_unconditional(self) -> None:
         with self._conditions.lock:
-            if self._conditions.kept:
-                self._conditions.kept = False
-                self._tell()
+            if self._conditions.supported:
+                self._conditions.supported = False
+                self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._bucket.run.notice(
             muxly.Notice(
                 "no_conditional_writes",

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Patience", "PatientSocket", "PatientTlsSocket", "connecting_seconds"]
+__all__ = ["StopGrace", "StoppableSocket", "StoppableTlsSocket", "connecting_seconds"]
 
 _STEP_SECONDS = 0.25
 _GRACE_SECONDS = 5.0
 
 # The connections are the process's, the requests are a run's: who asks is known by the thread.
-_asking = threading.local()
+_thread = threading.local()
 
 
-class Patience:
+class StopGrace:
     """How long the requests of a run are waited for; thread-safe.
 
     Args:
@@ -37,32 +37,32 @@ class Patience:
     @contextmanager
     def request(self) -> Iterator[None]:
         """Whatever this thread waits for inside, it waits for with this patience."""
-        _asking.patience = self
+        _thread.grace = self
         try:
             yield
         finally:
-            _asking.patience = _ENDLESS
+            _thread.grace = _NEVER_STOPPING
 
-    def lose(self) -> None:
+    def use_up(self) -> None:
         """An answer did not come in the time that was left."""
         self.grace_seconds = 0.0
 
 
-_ENDLESS = Patience(lambda: False)
+_NEVER_STOPPING = StopGrace(lambda: False)
 
 
-def _current() -> Patience:
-    patience: Patience = getattr(_asking, "patience", _ENDLESS)
-    return patience
+def _current() -> StopGrace:
+    grace: StopGrace = getattr(_thread, "patience", _NEVER_STOPPING)
+    return grace
 
 
 def connecting_seconds(usual: float) -> float:
     """How long a connection may take; less where the run that wants it is stopping."""
-    patience = _current()
-    return min(usual, max(_STEP_SECONDS, patience.grace_seconds)) if patience.stopping() else usual
+    grace = _current()
+    return min(usual, max(_STEP_SECONDS, grace.grace_seconds)) if grace.stopping() else usual
 
 
-class _Steps(socket.socket):
+class _StoppableOperations(socket.socket):
     """What HTTP does with a socket, in steps; a timeout stays what it is, and is one for the whole operation."""
 
     __slots__ = ()
@@ -92,25 +92,25 @@ class _Steps(socket.socket):
 
 
 def _repeated(step: Callable[[], int], until: float) -> int:
-    patience, stopped = _current(), False
+    grace, stopped = _current(), False
     while True:
         try:
             return step()
         except TimeoutError:
             now = time.monotonic()
-            if not stopped and patience.stopping():
-                stopped, until = True, min(until, now + patience.grace_seconds)
+            if not stopped and grace.stopping():
+                stopped, until = True, min(until, now + grace.grace_seconds)
             if now >= until:
                 if stopped:
-                    patience.lose()
+                    grace.use_up()
                 raise
 
 
-class PatientSocket(_Steps):
+class StoppableSocket(_StoppableOperations):
     """A connection without TLS."""
 
 
-class PatientTlsSocket(_Steps, ssl.SSLSocket):
+class StoppableTlsSocket(_StoppableOperations, ssl.SSLSocket):
     """A connection with TLS."""
 
     # A record: TLS tells of what it has sent when it has sent all that it was given.

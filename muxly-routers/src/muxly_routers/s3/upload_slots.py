@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Lanes"]
+__all__ = ["UploadSlots"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Lanes:
+class UploadSlots:
     """Threads that send; who has more to send than there are waits, and so keeps no more in memory.
 
     Args:
@@ -27,7 +27,7 @@ class Lanes:
         self._threads = ThreadPoolExecutor(count, "muxly-s3")
 
     def send(self, request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Make a request as soon as there is a free lane; returns when it begins."""
+        """Make a request as soon as there is a free slot; returns when it begins."""
         self._free.acquire()
         sending = self._threads.submit(request, *args, **kwargs)
         sending.add_done_callback(lambda _: self._free.release())

@@ -10,22 +10,22 @@ from attrs import define, field
 
 import muxly
 from muxly_routers._files import layout
-from muxly_routers._files.sorting import Sorting
-from muxly_routers.s3.buffers import Buffer, Spool
-from muxly_routers.s3.draft import Draft
+from muxly_routers._files.sorting import PartitionEncoder
+from muxly_routers.s3.buffers import ObjectBuffer, TemporarySpool
+from muxly_routers.s3.draft import ObjectDraft
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from muxly_routers._files.partitions import Folders
-    from muxly_routers._files.sorting import Shape
-    from muxly_routers._nonfinite import Nonfinite
+    from muxly_routers._files.partitions import FolderPath
+    from muxly_routers._files.sorting import FileShape
+    from muxly_routers._nonfinite import NonfiniteNotices
     from muxly_routers.s3.bucket import Bucket
-    from muxly_routers.s3.metadata import Notes
-    from muxly_routers.s3.publish import Publishing
-    from muxly_routers.s3.upload_slots import Lanes
+    from muxly_routers.s3.metadata import RouteJournal
+    from muxly_routers.s3.publish import Publisher
+    from muxly_routers.s3.upload_slots import UploadSlots
 
-__all__ = ["Writing"]
+__all__ = ["S3DeliveryWriter"]
 
 _LONGEST_KEY_BYTES = 1024
 _MEMORY_BYTES = 16 * 1024 * 1024
@@ -33,14 +33,14 @@ _FOLDER_MEMORY_BYTES = 256 * 1024
 
 
 @define(eq=False)
-class Writing:
+class S3DeliveryWriter:
     """Writes one delivery below one folder; a context manager that leaves nothing half done behind.
 
     Args:
         bucket: Where the objects go.
-        publishing: Of that bucket.
-        notes: Of that route.
-        lanes: Send several objects and parts at a time.
+        publisher: Of that bucket.
+        journal: Of that route.
+        slots: Send several objects and parts at a time.
         nonfinite: Is told what became null.
         shape: What the objects look like.
         delivery: The records.
@@ -49,17 +49,17 @@ class Writing:
     """
 
     bucket: Bucket
-    publishing: Publishing
-    notes: Notes
-    lanes: Lanes
-    nonfinite: Nonfinite
-    shape: Shape
+    publisher: Publisher
+    journal: RouteJournal
+    slots: UploadSlots
+    nonfinite: NonfiniteNotices
+    shape: FileShape
     delivery: muxly.Delivery
     folder: str
     replacing: bool = False
-    _spool: Spool = field(factory=Spool, init=False)
-    _drafts: dict[Folders, Draft] = field(factory=dict, init=False)
-    _there: set[Folders] = field(factory=set, init=False)
+    _spool: TemporarySpool = field(factory=TemporarySpool, init=False)
+    _drafts: dict[FolderPath, ObjectDraft] = field(factory=dict, init=False)
+    _there: set[FolderPath] = field(factory=set, init=False)
     _begun_before: bool = field(default=False, init=False)
     _nonfinite_count: int = field(default=0, init=False)
 
@@ -81,7 +81,7 @@ class Writing:
             self.publish()
 
     @property
-    def folders(self) -> set[Folders]:
+    def folders(self) -> set[FolderPath]:
         """The folders that hold records of the delivery."""
         return {*self._drafts, *self._there}
 
@@ -93,7 +93,7 @@ class Writing:
             "muxly-digest": layout.slug(self.delivery.digest),
         }
 
-    def key(self, folders: Folders) -> str:
+    def key(self, folders: FolderPath) -> str:
         """The key of the object of some folders.
 
         Raises:
@@ -111,10 +111,10 @@ class Writing:
         """Encode all records; nobody sees any of them yet."""
         schema = self.shape.partitions.schema(self.delivery.schema)
         if self.shape.partitions.keys:
-            self._begun_before = self.notes.remember(self.delivery.stream.name, self.delivery)
-        sorting: Sorting[Draft] = Sorting(self.shape, self.delivery, self)
+            self._begun_before = self.journal.record_delivery(self.delivery.stream.name, self.delivery)
+        sorting: PartitionEncoder[ObjectDraft] = PartitionEncoder(self.shape, self.delivery, self)
         sorting.run(schema)
-        self._there = sorting.there
+        self._there = sorting.published
         self.nonfinite.tell(self.delivery.stream.name, self._nonfinite_count)
 
     def publish(self) -> None:
@@ -123,33 +123,35 @@ class Writing:
             for draft in self._drafts.values():
                 self._publish(draft)
             return
-        sending = [self.lanes.send(self._publish, draft) for draft in self._drafts.values()]
+        sending = [self.slots.send(self._publish, draft) for draft in self._drafts.values()]
         wait(sending)
         for one in sending:
             one.result()
 
-    def _publish(self, draft: Draft) -> None:
-        publish = self.publishing.replace if self.replacing else self.publishing.create
+    def _publish(self, draft: ObjectDraft) -> None:
+        publish = self.publisher.replace if self.replacing else self.publisher.create
         publish(draft.key, self.facts, draft.publish)
 
-    def draft(self, folders: Folders) -> Draft:
+    def draft(self, folders: FolderPath) -> ObjectDraft:
         """A new draft for an object."""
         memory = _FOLDER_MEMORY_BYTES if self.shape.partitions.keys else _MEMORY_BYTES
-        buffer = Buffer(self._spool, memory, self.bucket.settings.checksum)
-        self._drafts[folders] = Draft(self.bucket, self.key(folders), self.facts, buffer, self.notes, self.lanes)
+        buffer = ObjectBuffer(self._spool, memory, self.bucket.settings.checksum)
+        self._drafts[folders] = ObjectDraft(
+            self.bucket, self.key(folders), self.facts, buffer, self.journal, self.slots
+        )
         return self._drafts[folders]
 
-    def settle(self, folders: Folders, draft: Draft, nonfinite: int) -> None:
+    def settle(self, folders: FolderPath, draft: ObjectDraft, nonfinite: int) -> None:
         """Take back a whole draft; it is published with the others."""
         self._nonfinite_count += nonfinite
         draft.settle()
 
-    def is_there(self, folders: Folders) -> bool:
+    def is_published(self, folders: FolderPath) -> bool:
         """Whether an earlier attempt has published this object.
 
         A delivery that was not begun before is not looked for: its request to publish finds out.
         """
         if not self._begun_before:
             return False
-        is_there = self.publishing.has if self.replacing else self.publishing.is_there
-        return is_there(self.key(folders), self.facts)
+        is_published = self.publisher.has if self.replacing else self.publisher.is_published
+        return is_published(self.key(folders), self.facts)

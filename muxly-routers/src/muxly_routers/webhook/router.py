@@ -15,7 +15,7 @@ import muxly
 from muxly_routers._extras import needs
 from muxly_routers._http.egress import Guard
 from muxly_routers._http.tls import Tls
-from muxly_routers._nonfinite import Nonfinite
+from muxly_routers._nonfinite import NonfiniteNotices
 from muxly_routers._templates import Template
 from muxly_routers.webhook import credentials, options
 from muxly_routers.webhook import headers as header_rules
@@ -145,7 +145,7 @@ class Webhook(muxly.Router):
         self._run = run
         self._url = header_rules.url_template(self.url)
         self._signing, self._secret_headers = credentials.signing(self), credentials.headers(self)
-        self._nonfinite = Nonfinite(run, hint="")
+        self._nonfinite = NonfiniteNotices(run, hint="")
         self._client = Client(
             muxly.Secret(header_rules.filled_url(self._url, _ANY_NAMES)),
             limits=Limits(
