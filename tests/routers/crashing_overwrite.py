@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import muxly
-from muxly_routers.file import File, rename
+from muxly_routers.file import File
+from muxly_routers.file import folder as rename
 from muxly_testing import delivery
 
 STEPS = ("write", "fsync", "mkdir", "unlink", "rmdir", "link", "rename", "open")

@@ -314,16 +314,16 @@ def test_nonfinite_values_of_jsonl_are_told_once_and_counted(opened: Opened) -> 
 def test_routes_that_want_the_same_bytes_encode_them_once(
     opened: Opened, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from muxly_routers._formats import jsonl
+    from muxly_routers._formats import text
 
     calls: list[int] = []
-    real = jsonl.lines
+    real = text.jsonl_lines
 
     def lines(part: pa.RecordBatch) -> bytes:
         calls.append(part.num_rows)
         return real(part)
 
-    monkeypatch.setattr(jsonl, "lines", lines)
+    monkeypatch.setattr(text, "jsonl_lines", lines)
     active = muxly.Run("01B", "daily")
     one, two = orders(range(9), id="01A", digest="d"), orders(range(9), id="01B", digest="d")
     opened(active=active, path=root / "a", format="jsonl").deliver(one)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import muxly
-from muxly_routers._files.failures import check_folder, failures_at
+from muxly_routers._failures import check_folder, failures_at
 from muxly_routers.prometheus import files
 
 

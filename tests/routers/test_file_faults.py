@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import muxly
-from muxly_routers.file import rename
+from muxly_routers.file import folder as rename
 from muxly_routers.file.folder import Folder
 from muxly_routers.file.staging import WorkFolder
 from muxly_testing import delivery

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import muxly
-from muxly_routers._formats import Csv, Encoding, Parquet, resolve
+from muxly_routers._formats import Csv, Encoding, Parquet, open_encoder, read_digest, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def encoding(format: Any, compression: Any = "auto", level: int | None = None, *
 
 def encoded(how: Encoding, *batches: pa.RecordBatch) -> bytes:
     sink = Bytes()
-    encoder = how.open(batches[0].schema, sink, digest="d1")
+    encoder = open_encoder(how, batches[0].schema, sink, digest="d1")
     for batch in batches:
         encoder.write(batch)
     encoder.finish()
@@ -144,7 +144,7 @@ def test_columnar_formats_hold_each_type(name: str, format: str, tmp_path: Path)
     found = pq.ParquetFile(path).read() if format == "parquet" else pa.ipc.open_file(path.read_bytes()).read_all()
     assert [str(one) for one in found["c"].to_pylist()] == [str(one) for one in array.to_pylist()] * 2
     with path.open("rb") as file:
-        assert encoding(format).digest_in(file) == "d1"
+        assert read_digest(encoding(format), file) == "d1"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_csv_counts_only_the_nonfinite_numbers_that_become_null() -> None:
     nan = float("nan")
     batch = pa.record_batch({"a.b[]": [nan], "inside": [{"x": nan, "more": [nan, 1.0]}]})
     sink = Bytes()
-    encoder = encoding("csv", line_end="lf").open(batch.schema, sink, digest="d1")
+    encoder = open_encoder(encoding("csv", line_end="lf"), batch.schema, sink, digest="d1")
     encoder.write(batch)
     encoder.finish()
     assert bytes(sink.content).splitlines()[1:] == [b'NaN,"{""x"":null,""more"":[null,1.0]}"']
@@ -213,7 +213,7 @@ def test_jsonl_writes_nonfinite_numbers_as_null_and_counts_them() -> None:
     nan = float("nan")
     batch = pa.record_batch({"a": [1.0, nan, None], "b": [[nan], [float("inf"), 2.0], []]})
     sink = Bytes()
-    encoder = encoding("jsonl").open(batch.schema, sink, digest="d")
+    encoder = open_encoder(encoding("jsonl"), batch.schema, sink, digest="d")
     encoder.write(batch)
     encoder.finish()
     assert encoder.nonfinite == 3
@@ -361,5 +361,5 @@ def test_digest_of_a_broken_file_is_an_error() -> None:
     for format in ("parquet", "arrow"):
         whole = encoded(encoding(format), one_column([1]))
         with pytest.raises(ValueError, match=f"not a whole {format} file"):
-            encoding(format).digest_in(io.BytesIO(whole[:-9]))
-    assert encoding("csv").digest_in(io.BytesIO(b"")) is None
+            read_digest(encoding(format), io.BytesIO(whole[:-9]))
+    assert read_digest(encoding("csv"), io.BytesIO(b"")) is None

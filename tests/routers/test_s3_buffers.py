@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly_routers.s3.buffers import ObjectBuffer, TemporarySpool
+from muxly_routers.s3.drafts import ObjectBuffer, TemporarySpool
 
 MIB = 1024 * 1024
 

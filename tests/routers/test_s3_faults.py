@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly_routers.s3 import S3, retries
+from muxly_routers.s3 import S3, connections
 from muxly_routers.s3.client import Clients
 from muxly_testing import delivery
 from tests.fixtures_s3 import Store
@@ -441,7 +441,7 @@ def test_object_that_is_not_deleted_this_time_may_be_the_next(lake: Lake, proxy:
 def test_run_that_stops_waits_for_a_silent_store_no_longer_than_its_grace(
     lake: Lake, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retries, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "_GRACE_SECONDS", 0.5)
     stop = threading.Event()
     for options, silent in ((PARTS, PART), ({}, WRITING)):
         # The store stays silent until this test is over.

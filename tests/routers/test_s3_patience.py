@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from muxly_routers.s3.retries import StopGrace, StoppableSocket, StoppableTlsSocket, connecting_seconds
+from muxly_routers.s3.connections import StopGrace, StoppableSocket, StoppableTlsSocket, connecting_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ import httpx2
 from attrs import frozen
 
 import muxly
-from muxly_routers import _reaching
+from muxly_routers import _failures
 from muxly_routers._http import content
 from muxly_routers._http.answer import Answer
 from muxly_routers._http.egress import Guard, Lookup
@@ -194,4 +194,4 @@ def _failure(place: str, error: Exception, hidden: Hidden) -> muxly.MuxlyError:
     said = hidden.shown(str(error)) or type(error).__name__
     if isinstance(error, httpcore2.LocalProtocolError):
         return muxly.RouteError(f"{place}: the request cannot be sent: {said}")
-    return muxly.RetryableError(f"{place}: {_reaching.advised(said)}")
+    return muxly.RetryableError(f"{place}: {_failures.with_next_step(said)}")

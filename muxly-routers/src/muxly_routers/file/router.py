@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import muxly
-from muxly_routers._files.failures import check_folder
-from muxly_routers._files.options import FileOptions
+from muxly_routers._failures import check_folder
+from muxly_routers._files.layout import FileOptions
 from muxly_routers._formats import Csv, Parquet
 from muxly_routers._lazy_output import LazyOutputRouter
 

@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 import muxly
-from muxly_routers._files.failures import failures_at
+from muxly_routers._failures import failures_at
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

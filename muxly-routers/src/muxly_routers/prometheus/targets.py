@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers._http import authorization
 from muxly_routers.prometheus import names, operations
 from muxly_routers.prometheus.collect import Delivering, Outlet

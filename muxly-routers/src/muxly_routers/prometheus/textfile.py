@@ -8,8 +8,8 @@ from pathlib import Path
 from attrs import frozen
 
 import muxly
+from muxly_routers._failures import check_folder
 from muxly_routers._files import layout
-from muxly_routers._files.failures import check_folder
 from muxly_routers.prometheus import files
 from muxly_routers.prometheus.exposition import Exposed, render
 from muxly_routers.prometheus.settings import Unit

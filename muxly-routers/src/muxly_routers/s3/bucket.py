@@ -5,19 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 from urllib.parse import urlsplit
 
 from attrs import Factory, field, frozen
 
 import muxly
-from muxly_routers._files.options import FileLayout
+from muxly_routers._files.layout import FileLayout
 from muxly_routers.s3 import failures
-from muxly_routers.s3.retries import StopGrace
+from muxly_routers.s3.connections import StopGrace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from types_boto3_s3.client import S3Client
 
 __all__ = ["Bucket", "Checksum", "Checksummer", "Payload", "S3Settings", "StoredObject"]
@@ -205,8 +204,8 @@ class Bucket:
         more: dict[str, str] = {}
         while True:
             answer = self._ask("list", prefix, self._list, **more)
-            for one in answer.get("Contents", []):
-                yield StoredObject(one["Key"], one["Size"], one.get("ETag", ""))
+            for entry in answer.get("Contents", []):
+                yield StoredObject(entry["Key"], entry["Size"], entry.get("ETag", ""))
             if not answer.get("IsTruncated"):
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}
@@ -270,7 +269,7 @@ class Bucket:
         more: dict[str, str] = {}
         while True:
             answer = self._ask("list unfinished uploads of", key, self._uploads, **more)
-            found += [one["UploadId"] for one in answer.get("Uploads", []) if one["Key"] == key]
+            found += [upload["UploadId"] for upload in answer.get("Uploads", []) if upload["Key"] == key]
             if not answer.get("IsTruncated"):
                 return found
             more = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}

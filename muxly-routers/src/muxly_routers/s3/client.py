@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -83,7 +83,7 @@ class Clients:
         for client in clients:
             from muxly_routers.s3 import connections  # loads the SDK, as each of them did
 
-            connections.close(client)
+            connections.close_client(client)
 
 
 def _client(access: S3Access) -> S3Client:
@@ -134,7 +134,7 @@ def _create(access: S3Access) -> S3Client:
         config=config,
         **({} if access.role is not None else _keys(access)),
     )
-    connections.guard(client, Guard.of_machine(on=access.guarded))
+    connections.guard_client(client, Guard.of_machine(on=access.guarded))
     return client  # type: ignore[no-any-return]
 
 
@@ -148,7 +148,7 @@ def _loader(session: Session) -> Any:
     loader: Any = create_loader(session.get_config_variable("data_path"))
     # A folder for each service, which is all that is asked of this list; what is missing in one is found out later.
     folders = [Path(path) for path in loader.search_paths]
-    names = sorted({one.name for folder in folders if folder.is_dir() for one in folder.iterdir()})
+    names = sorted({service.name for folder in folders if folder.is_dir() for service in folder.iterdir()})
     loader.list_available_services = lambda type_name: names
     return loader
 

@@ -1,17 +1,16 @@
-"""What a store or the way to it says when a request fails, as errors of the route."""
+"""Failures of requests, in the store or on the way to it, as errors of the route."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import muxly
-from muxly_routers import _reaching
+from muxly_routers import _failures
 from muxly_routers._http import retry_after
 from muxly_routers._http.hidden import Hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from botocore.exceptions import ClientError
 
 __all__ = ["AbsentError", "ChangedError", "UnsupportedError", "error_of", "error_of_code"]
@@ -155,7 +154,7 @@ def _of_sdk(error: Exception, doing: str, uri: str) -> muxly.MuxlyError:
 
     if isinstance(error, exceptions.HTTPClientError) and isinstance(own := error.kwargs.get("error"), muxly.MuxlyError):
         # Raised where the connection is made, or where the bytes come from.
-        return type(own)(f"cannot {doing} {uri}: {_reaching.advised(str(own))}")
+        return type(own)(f"cannot {doing} {uri}: {_failures.with_next_step(str(own))}")
     message = f"cannot {doing} {uri}: {error}"
     if isinstance(error, exceptions.SSLError):
         return muxly.RouteError(f"{message}; set ca_bundle to the certificates that the store is to be trusted by")
@@ -167,7 +166,7 @@ def _of_sdk(error: Exception, doing: str, uri: str) -> muxly.MuxlyError:
         exceptions.MetadataRetrievalError,
     )
     if isinstance(error, passing):
-        return muxly.RetryableError(f"cannot {doing} {uri}: {_reaching.advised(str(error))}")
+        return muxly.RetryableError(f"cannot {doing} {uri}: {_failures.with_next_step(str(error))}")
     return muxly.RouteError(f"{message}; {_step(error)}")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import attrs
 
 import muxly
-from muxly_routers._files.options import FileOptions
+from muxly_routers._files.layout import FileOptions
 from muxly_routers._formats import Csv, Parquet
 from muxly_routers._http import egress
 from muxly_routers._lazy_output import LazyOutputRouter
@@ -174,7 +174,7 @@ class S3(FileOptions, LazyOutputRouter["S3Output"]):
     def _open_output(self) -> S3Output:
         # Loads pyarrow and the SDK, which a pipeline with another router does not need.
         from muxly_routers.s3.output import S3Output
-        from muxly_routers.s3.publish import ConditionalSupport
+        from muxly_routers.s3.publishing import ConditionalSupport
 
         store = f"{self.endpoint_url}/{self.bucket}"
         conditions = self._run.shared(f"muxly_routers.s3.conditions.{store}", ConditionalSupport)

@@ -12,7 +12,7 @@ from urllib.request import Request
 from attrs import evolve
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.slack import errors
 from muxly_routers.slack.checks import url_problem
 from muxly_routers.slack.client import Answer, ThreadGoneError, UnansweredError, Wire

@@ -16,7 +16,7 @@ from urllib.request import HTTPErrorProcessor, HTTPHandler, HTTPSHandler, Opener
 from attrs import define, field, frozen
 
 import muxly
-from muxly_routers import _reaching
+from muxly_routers import _failures
 from muxly_routers._http import egress
 from muxly_routers._http.hidden import Hidden
 
@@ -236,8 +236,8 @@ def _told(error: Exception, what: str, url: SplitResult, *, late: bool) -> muxly
         )
     if isinstance(cause, _NotSentError):
         place = f"{host}, port {url.port or (443 if url.scheme == 'https' else 80)}"
-        return muxly.RetryableError(f"{what}: no connection to {place}: {_reaching.advised(str(cause))}")
+        return muxly.RetryableError(f"{what}: no connection to {place}: {_failures.with_next_step(str(cause))}")
     if late or isinstance(cause, TimeoutError):
-        return UnansweredError(_reaching.advised(f"{what}: no whole answer from {host} in time"))
+        return UnansweredError(_failures.with_next_step(f"{what}: no whole answer from {host} in time"))
     reason = getattr(cause, "strerror", None) or type(cause).__name__  # its text may hold a part of the URL
     return UnansweredError(f"{what}: the connection to {host} ended before the answer ({reason})")

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import muxly
-from muxly_routers._formats import Csv, Encoding, Parquet, resolve
-from muxly_routers._rows import rows
-from muxly_routers._templates.streams import check_fields
+from muxly_routers._formats import Csv, Encoding, Parquet, open_encoder, resolve
+from muxly_routers._formats.columns import rows
+from muxly_routers._templates import check_fields
 from muxly_routers.slack.digest import DigestLook, Gathered, digest
 from muxly_routers.slack.observer import Rules, State, decide
 from muxly_routers.slack.report_messages import held_message, telling_message
@@ -94,7 +94,7 @@ def _gather(
     encoder = None
     for batch in _filled(delivery):
         if encoding is not None and encoder is None:
-            encoder = encoding.open(delivery.schema, file, digest=delivery.digest)
+            encoder = open_encoder(encoding, delivery.schema, file, digest=delivery.digest)
         if encoder is not None:
             encoder.write(batch)
         if len(first) < most:

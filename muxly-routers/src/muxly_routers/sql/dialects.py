@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import muxly
-from muxly_routers import _reaching
+from muxly_routers import _failures
 from muxly_routers.sql import error_kinds
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _error(fault: Fault, where: str, dialect: Dialect) -> Exception:
         return muxly.RouteError(f"{where}: {fault.message}; create it ({create}), or correct the name in url")
     column = f"column {fault.column!r}: " if fault.column else ""
     if fault.kind == "retry":
-        return muxly.RetryableError(f"{where}: {_reaching.advised(fault.message)}")
+        return muxly.RetryableError(f"{where}: {_failures.with_next_step(fault.message)}")
     if fault.kind == "value":
         return muxly.RejectedError(f"{column}{fault.message}")
     if fault.kind == "stale":

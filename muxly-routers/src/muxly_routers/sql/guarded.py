@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import muxly
-from muxly_routers import _reaching
+from muxly_routers import _failures
 from muxly_routers._http.egress import Guard, addresses
 
 if TYPE_CHECKING:
@@ -50,6 +50,6 @@ def allowed(url: URL, lookup: Lookup | None = None) -> URL:
     try:
         found = addresses(url.host, url.port or _PORTS[kind], Guard.of_machine(on=True), lookup)
     except OSError as error:
-        raise muxly.RetryableError(_reaching.advised(f"{url.host} has no address: {error}")) from error
+        raise muxly.RetryableError(_failures.with_next_step(f"{url.host} has no address: {error}")) from error
     # Connected to is what was checked; PostgreSQL keeps the name beside it, for the certificate.
     return url.update_query_dict({"hostaddr": found[0]}) if kind == "postgresql" else url.set(host=found[0])

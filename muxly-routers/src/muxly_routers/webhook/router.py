@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import attrs
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._deliveries import NonfiniteNotices
+from muxly_routers._failures import needs
 from muxly_routers._http.egress import Guard
 from muxly_routers._http.tls import Tls
-from muxly_routers._nonfinite import NonfiniteNotices
 from muxly_routers._templates import Template
 from muxly_routers.webhook import credentials, options
 from muxly_routers.webhook import headers as header_rules
@@ -198,7 +198,7 @@ class Webhook(muxly.Router):
             in_flight=self.max_in_flight,
         )
         rejected = sending.all(part for span in cut for part in after(span, delivery.delivered))
-        self._nonfinite.tell(delivery.stream.name, pieces.nonfinite)
+        self._nonfinite.report(delivery.stream.name, pieces.nonfinite)
         return muxly.Receipt(rejected)
 
     def close(self) -> None:
@@ -214,7 +214,7 @@ class Webhook(muxly.Router):
         return run.shared(f"webhook {self._site} {rate}", lambda: muxly.RateBucket(rate))
 
     def _pieces(self, delivery: muxly.Delivery) -> Pieces | TemplatePieces:
-        from muxly_routers._templates.streams import check_fields
+        from muxly_routers._templates import check_fields
         from muxly_routers.webhook.bodies import Pieces, TemplatePieces
 
         if self.template is None:

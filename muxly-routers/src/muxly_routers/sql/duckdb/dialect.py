@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.sql import files
 from muxly_routers.sql.dialect import Dialect
 from muxly_routers.sql.duckdb import types

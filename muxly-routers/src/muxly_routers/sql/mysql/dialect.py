@@ -6,7 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.sql.dialect import Dialect
 from muxly_routers.sql.mysql import errors, types
 from muxly_routers.sql.quoting import SEQUENCE, Column, Fault, Form, Merge, Place

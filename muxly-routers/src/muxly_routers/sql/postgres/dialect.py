@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.sql import error_kinds, values
 from muxly_routers.sql.dialect import Dialect
 from muxly_routers.sql.quoting import CHANGE_IT, SEQUENCE, Column, Fault, Form, Merge

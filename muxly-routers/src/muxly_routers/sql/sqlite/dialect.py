@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyarrow import types
 
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.sql import error_kinds, files, values
 from muxly_routers.sql.dialect import Dialect
 from muxly_routers.sql.quoting import SEQUENCE, Column, Fault, Form, Merge, Place

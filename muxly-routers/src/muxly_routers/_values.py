@@ -5,21 +5,35 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from muxly_routers._templates.places import is_date_format
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["Number", "as_json", "as_text", "decimal_text", "formatted", "number_json", "scalar_text"]
+__all__ = [
+    "Number",
+    "as_json",
+    "as_text",
+    "check_spec",
+    "decimal_text",
+    "formatted",
+    "is_date_format",
+    "number_json",
+    "scalar_text",
+]
 
 Number = Decimal | float
 """A number that JSON has no form for, or no exact one."""
 
 _LONGEST_NUMBER = 400
+# Python's own format specifications, without what depends on the locale of the machine.
+_NUMBER = re.compile(
+    r"(?:.?[<>=^])?[-+ ]?z?#?0?(?P<width>\d*)[,_]?(?:\.(?P<precision>\d+))?[bdeEfFgGosxX%]?", re.DOTALL
+)
+# The C library also knows widths such as %1000000000Y, which nothing would stop.
+_DATE = re.compile(r"(?:[^%]|%-?[aAbBcdfGHIjmMpSuUVwWxXyYzZ%])+")
+_WIDEST, _MOST_PRECISE, _LONGEST_SPEC = 200, 50, 100
 
 
 def formatted(value: Any, spec: str) -> str:
@@ -38,6 +52,26 @@ def formatted(value: Any, spec: str) -> str:
     except (ValueError, TypeError):
         pass
     raise ValueError(f"does not fit a value of type {type(value).__name__}")
+
+
+def check_spec(spec: str) -> None:
+    """Refuse a format that is none, or that would write a very long text.
+
+    Raises:
+        ValueError: It is one of these; the message says which.
+    """
+    if len(spec) > _LONGEST_SPEC:
+        raise ValueError(f"a format has at most {_LONGEST_SPEC} characters")
+    found = _NUMBER.fullmatch(spec)
+    if found is None and not is_date_format(spec):
+        raise ValueError(f"{spec!r} is no format; write one such as ,.2f for numbers or %Y-%m-%d for dates")
+    if found is not None and (int(found["width"] or 0) > _WIDEST or int(found["precision"] or 0) > _MOST_PRECISE):
+        raise ValueError(f"{spec!r} is wider than {_WIDEST} or more precise than {_MOST_PRECISE} digits")
+
+
+def is_date_format(spec: str) -> bool:
+    """Whether a format is one of dates and times, and not of numbers and texts."""
+    return "%" in spec and _NUMBER.fullmatch(spec) is None and _DATE.fullmatch(spec) is not None
 
 
 def as_text(value: Any) -> str:
@@ -65,9 +99,9 @@ def as_json(value: Any, *, text: Callable[[str], str], number: Callable[[Number]
     if isinstance(value, Decimal):
         return number(value)
     if isinstance(value, dict):
-        return {text(str(key)): as_json(one, text=text, number=number) for key, one in value.items()}
+        return {text(str(key)): as_json(item, text=text, number=number) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [as_json(one, text=text, number=number) for one in value]
+        return [as_json(item, text=text, number=number) for item in value]
     return text(scalar_text(value))
 
 

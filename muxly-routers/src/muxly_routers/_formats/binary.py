@@ -1,4 +1,4 @@
-"""Records as Parquet, with the encodings that measured best and that every reader knows."""
+"""Records as Parquet or as an Arrow IPC file, both with the digest of the delivery in their metadata."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import muxly
-from muxly_routers._formats import columns, digests
+from muxly_routers._formats import columns
+from muxly_routers._formats.encoding import Encoding, Sink
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-    from muxly_routers._formats.encoding import Encoding, Sink
 
-__all__ = ["ParquetEncoder"]
+__all__ = ["ArrowEncoder", "ParquetEncoder", "stored_digest", "with_digest"]
+
 
 # Encoding takes several times this much memory while it lasts.
 _ROW_GROUP_BYTES = 16 * 1024 * 1024
@@ -36,7 +37,7 @@ class ParquetEncoder:
     def __init__(self, encoding: Encoding, schema: pa.Schema, sink: Sink, digest: str) -> None:
         self._encoding = encoding
         self._conversion = columns.conversion(schema, "parquet")
-        self._schema = digests.marked(self._conversion.schema, digest)
+        self._schema = with_digest(self._conversion.schema, digest)
         self._sink = sink
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.RecordBatch] = []
@@ -146,3 +147,63 @@ def _encoding_of(kind: pa.DataType) -> str | None:
     if types.is_float32(kind) or types.is_float64(kind):
         return "BYTE_STREAM_SPLIT"
     return "DELTA_LENGTH_BYTE_ARRAY" if _is_bytes(kind) else None
+
+
+_KEY = b"muxly.digest"
+
+
+def with_digest(schema: pa.Schema, digest: str) -> pa.Schema:
+    """The schema with the digest in its metadata, where both Parquet and Arrow keep it."""
+    return schema.with_metadata({**(schema.metadata or {}), _KEY: digest.encode()})
+
+
+def stored_digest(format: str, file: Any) -> str | None:
+    """The digest that a file was written with.
+
+    Raises:
+        ValueError: The file is not whole, or not of that format.
+    """
+    try:
+        metadata = _parquet_metadata(file) if format == "parquet" else pa.ipc.open_file(file).schema.metadata
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"not a whole {format} file: {error}") from error
+    value = (metadata or {}).get(_KEY)
+    return None if value is None else value.decode()
+
+
+def _parquet_metadata(file: Any) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(file).metadata
+
+
+# Zstandard at level 1: half the time of Arrow's own choice for two percent more bytes.
+_CODECS = {"none": None, "lz4": "lz4", "zstd": pa.Codec("zstd", 1)}
+
+
+class ArrowEncoder:
+    """Writes each batch as it comes."""
+
+    nonfinite = 0
+    pending_bytes = 0
+
+    def __init__(self, encoding: Encoding, schema: pa.Schema, sink: Sink, digest: str) -> None:
+        self._conversion = columns.conversion(schema, "arrow")
+        self._schema = with_digest(self._conversion.schema, digest)
+        self._writer = pa.ipc.new_file(
+            pa.PythonFile(sink, "w"),
+            self._schema,
+            options=pa.ipc.IpcWriteOptions(compression=_CODECS[encoding.compression]),
+        )
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Write the batch."""
+        columns_ = self._conversion.apply(batch).columns
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns_, schema=self._schema))
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def finish(self) -> None:
+        """Write the footer."""
+        self._writer.close()

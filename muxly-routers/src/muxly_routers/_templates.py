@@ -1,21 +1,31 @@
-"""Templates: texts, or lists and dicts of texts, that are filled with the values of a record."""
+"""Texts and JSON documents with placeholders for the values of a record; no code, no attributes, no items.
+
+A placeholder is ``{field}``. Inside the braces stand, in this order: the field's name as it is, also with
+dots and spaces, or ``"quoted"`` where it holds one of ``:|{}``; a format after a colon,
+``{amount:,.2f}`` or ``{day:%d %b}``; and after a bar the text for null, ``{name|nobody}``. Where no
+field is called ``a.b``, ``{a.b}`` is the field ``b`` of the record in ``a``. ``{{`` and ``}}`` are
+braces.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from muxly_routers._templates import values
-from muxly_routers._templates.places import Placeholder, split_text
-from muxly_routers._templates.values import Number, number_json
+import muxly
+from muxly.suggest import suggest
+from muxly_routers import _values
+from muxly_routers._values import Number, check_spec, number_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import pyarrow as pa
 
-__all__ = ["Escape", "Template", "UnknownFieldError"]
+
+__all__ = ["Escape", "Placeholder", "Template", "UnknownFieldError", "check_fields", "split_text"]
+
 
 Escape = Callable[[str, str], str]
 """What becomes of a text that a value brings in; it is also given what stands before it in the same text."""
@@ -33,8 +43,8 @@ class UnknownFieldError(ValueError):
 
     def __init__(self, field: str, known: tuple[str, ...]) -> None:
         self.field, self.known = field, known
-        near = difflib.get_close_matches(field, known, n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else f"; there are {', '.join(sorted(known)[:20]) or 'none'}"
+        near = suggest(field, known)
+        hint = f'; did you mean "{near}"?' if near else f"; there are {', '.join(sorted(known)[:20]) or 'none'}"
         super().__init__(f'the records have no field "{field}"{hint}')
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -110,9 +120,9 @@ def _parsed(source: Any, where: str, depth: int = 0) -> Any:
     if isinstance(source, str):
         return _TextNode(split_text(source, where))
     if isinstance(source, list | tuple):
-        return [_parsed(one, f"{where}[{number}]", depth + 1) for number, one in enumerate(source)]
+        return [_parsed(child, f"{where}[{number}]", depth + 1) for number, child in enumerate(source)]
     if isinstance(source, dict):
-        return {key: _parsed(one, f"{where}.{key}".lstrip("."), depth + 1) for key, one in source.items()}
+        return {key: _parsed(child, f"{where}.{key}".lstrip("."), depth + 1) for key, child in source.items()}
     return source
 
 
@@ -120,17 +130,17 @@ def _placeholders(node: Any) -> Iterator[Placeholder]:
     if isinstance(node, _TextNode):
         yield from (piece for piece in node.split_text if isinstance(piece, Placeholder))
     elif isinstance(node, list | dict):
-        for one in node.values() if isinstance(node, dict) else node:
-            yield from _placeholders(one)
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from _placeholders(child)
 
 
 def _rendered(node: Any, record: Mapping[str, Any], writing: _Rendering) -> Any:
     if isinstance(node, _TextNode):
         return _filled(node.split_text, record, writing)
     if isinstance(node, list):
-        return [_rendered(one, record, writing) for one in node]
+        return [_rendered(child, record, writing) for child in node]
     if isinstance(node, dict):
-        return {key: _rendered(one, record, writing) for key, one in node.items()}
+        return {key: _rendered(child, record, writing) for key, child in node.items()}
     return node
 
 
@@ -139,7 +149,7 @@ def _filled(found: tuple[str | Placeholder, ...], record: Mapping[str, Any], wri
         value = _value(place, record)
         if value is None:
             return place.fallback
-        return values.as_json(value, text=lambda text: writing.escape(text, ""), number=writing.number)
+        return _values.as_json(value, text=lambda text: writing.escape(text, ""), number=writing.number)
     written = ""
     for piece in found:
         written += piece if isinstance(piece, str) else _as_text(piece, record, writing, written)
@@ -150,12 +160,12 @@ def _as_text(place: Placeholder, record: Mapping[str, Any], writing: _Rendering,
     value = _value(place, record)
     if value is None:
         return place.fallback or ""
-    return writing.escape(_formatted(place, value) if place.spec else values.as_text(value), before)
+    return writing.escape(_formatted(place, value) if place.spec else _values.as_text(value), before)
 
 
 def _formatted(place: Placeholder, value: Any) -> str:
     try:
-        return values.formatted(value, place.spec)
+        return _values.formatted(value, place.spec)
     except ValueError as error:
         raise ValueError(f'the format {place.spec!r} of "{place.name}" {error}') from None
 
@@ -181,3 +191,93 @@ def _looked_up(name: str, record: Any) -> tuple[bool, Any]:
             if found:
                 return True, value
     return False, None
+
+
+_TOKEN = re.compile(r'\{\{|\}\}|\{(?P<inside>"(?:[^"]|""){1,1000}"[^{}]*|[^{}]*)\}|[{}]')
+_INSIDE = re.compile(r'(?P<name>"(?:[^"]|"")+"|[^:|]+)(?P<spec>:[^|]*)?(?P<fallback>\|.*)?', re.DOTALL)
+
+
+@frozen
+class Placeholder:
+    """One ``{...}``.
+
+    Args:
+        name: The field's.
+        spec: Its format; empty = none.
+        fallback: What stands for null; None = nothing.
+    """
+
+    name: str
+    spec: str = ""
+    fallback: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is the value itself where it is the whole text."""
+        return not self.spec
+
+
+def split_text(source: str, where: str) -> tuple[str | Placeholder, ...]:
+    """Texts and places, in their order.
+
+    Args:
+        source: The text.
+        where: Where it stands in the template, for errors; empty for a template that is a text.
+
+    Raises:
+        ValueError: It is no text of a template; the message says where and why.
+    """
+    found: list[str | Placeholder] = []
+    end = 0
+    for token in _TOKEN.finditer(source):
+        found.append(source[end : token.start()])
+        end = token.end()
+        try:
+            found.append(_parsed_token(token))
+        except ValueError as error:
+            place = f"{where}: " if where else ""
+            raise ValueError(f"{place}character {token.start() + 1}: {error}") from None
+    found.append(source[end:])
+    return tuple(piece for piece in found if piece != "")
+
+
+def _parsed_token(token: re.Match[str]) -> str | Placeholder:
+    text = token[0]
+    if text in ("{{", "}}"):
+        return text[0]
+    if text in ("{", "}"):
+        raise ValueError(f"a single {text}; write {text}{text} for a brace, or {{field}} for a value")
+    return _placeholder(token["inside"])
+
+
+def _placeholder(inside: str) -> Placeholder:
+    found = _INSIDE.fullmatch(inside)
+    if found is None or not (name := _name(found["name"])):
+        raise ValueError(f"{{{inside}}} names no field; write {{field}}, or {{{{ and }}}} for braces")
+    spec = (found["spec"] or "")[1:]
+    check_spec(spec)
+    fallback = found["fallback"]
+    return Placeholder(name, spec, None if fallback is None else fallback[1:])
+
+
+def _name(written: str) -> str:
+    return written[1:-1].replace('""', '"') if written[0] == '"' and written[-1] == '"' else written
+
+
+def check_fields(template: Template, schema: pa.Schema, stream: str) -> None:
+    """Look before the first record is sent.
+
+    Raises:
+        StreamError: The records lack a field.
+    """
+    try:
+        template.render({column.name: _nothing(column.type) for column in schema})
+    except ValueError as error:
+        raise muxly.StreamError(f"stream {stream!r}: the template does not fit: {error}") from error
+
+
+def _nothing(kind: pa.DataType) -> Any:
+    """A value with all fields of a type, all of them null."""
+    import pyarrow as pa  # templates are parsed where Arrow is not loaded
+
+    return {inner.name: _nothing(inner.type) for inner in kind} if pa.types.is_struct(kind) else None

@@ -1,19 +1,65 @@
-"""What the operating system says when a file cannot be used, as errors of the route."""
+"""Failures of packages, connections and files as errors of a router, each with the next step."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import muxly
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+__all__ = ["check_folder", "failures_at", "needs", "with_next_step"]
 
-__all__ = ["check_folder", "failures_at"]
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Import a vendor's library inside, so that one that is missing names the extra that brings it.
+
+    Args:
+        extra: A name of ``[project.optional-dependencies]`` of ``muxly-routers``.
+
+    Raises:
+        muxly.PluginError: A module is not installed; the message is the command that installs it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = f'needs the package {error.name}, which is not installed; run: pip install "muxly-routers[{extra}]"'
+        raise muxly.PluginError(missing) from error
+
+
+# In the words of systems, of drivers and of our own; the first that fits.
+_CONNECTION_STEPS = (
+    (
+        re.compile(r"has no address|resolve|name resolution|name of a host|translate host|not known"),
+        "is the name right, and can this machine look it up?",
+    ),
+    (
+        re.compile(
+            r"refused|unreachable|No route|Connection timed out|onnect timeout|onnection timeout|take the connection|"
+            r"timeout expired|cannot be reached|Could not connect"
+        ),
+        "is the server running there, and does a firewall let this machine through?",
+    ),
+    (
+        re.compile(r"in time\b|within total_seconds|timed out|[Rr]ead timeout"),
+        "is the server stuck or busy? If it needs longer, raise the limit of seconds in the route's options",
+    ),
+)
+
+
+def with_next_step(text: str) -> str:
+    """A message about a connection, followed by the next step where one is known.
+
+    Args:
+        text: By a system, a driver or a router, in a line.
+    """
+    step = next((step for pattern, step in _CONNECTION_STEPS if pattern.search(text)), None)
+    return text if step is None else f"{text}; {step}"
+
 
 _LEAST_FREE_BYTES = 64 * 1024 * 1024
 # These pass by themselves, or with another file descriptor, so that the same delivery is tried again.
@@ -76,7 +122,7 @@ def check_folder(path: Path) -> Iterator[muxly.Notice]:
     """Whether files can be put into a folder, or the folder be made; for ``Router.check``."""
     try:
         with failures_at(path, "look at"):
-            nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
+            nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
             problem, found = _unwritable(nearest), os.statvfs(nearest)
     except muxly.MuxlyError as error:
         yield muxly.Notice("not_writable", str(error), level="error")
