@@ -165,7 +165,7 @@ _NEVER_STOPPING = StopGrace(lambda: False)
 
 
 def _current() -> StopGrace:
-    grace: StopGrace = getattr(_thread, "patience", _NEVER_STOPPING)
+    grace: StopGrace = getattr(_thread, "grace", _NEVER_STOPPING)
     return grace
 
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 from attrs import frozen
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 _EXACT_FLOAT = 2**53
 _MOST_DIGITS = 76
 
 
-class Kind:
+class JsonKind:
     """The type of a JSON value; ``join`` finds the one that holds two kinds, or None."""
 
 
 @frozen
-class Plain(Kind):
+class ScalarKind(JsonKind):
     """``null``, ``bool``, ``string``, ``float``, or an integer by what holds it.
 
     ``int`` fits a float exactly, ``long`` only 64 bits, ``wide`` and ``huge`` only a decimal.
@@ -31,46 +29,46 @@ class Plain(Kind):
 
 
 @frozen
-class Listed(Kind):
+class ListKind(JsonKind):
     """A list, with the kind of its items."""
 
-    item: Kind
+    item: JsonKind
 
 
 @frozen
-class Keyed(Kind):
+class ObjectKind(JsonKind):
     """An object, with the kinds of its values by key."""
 
-    keys: tuple[tuple[str, Kind], ...]
+    keys: tuple[tuple[str, JsonKind], ...]
 
 
-NULL = Plain("null")
+NULL = ScalarKind("null")
 _INTEGERS = ("int", "long", "wide", "huge")
 
 
-def join(one: Kind, other: Kind) -> Kind | None:
+def join(one: JsonKind, other: JsonKind) -> JsonKind | None:
     """The kind that holds values of both exactly; None if no Arrow type does."""
     if NULL in (one, other):
         return other if one == NULL else one
     if one == other:
         return one
-    if isinstance(one, Plain) and isinstance(other, Plain):
+    if isinstance(one, ScalarKind) and isinstance(other, ScalarKind):
         return _join_plain(one.name, other.name)
-    if isinstance(one, Listed) and isinstance(other, Listed):
+    if isinstance(one, ListKind) and isinstance(other, ListKind):
         return _listed(join(one.item, other.item))
-    if isinstance(one, Keyed) and isinstance(other, Keyed):
+    if isinstance(one, ObjectKind) and isinstance(other, ObjectKind):
         return join_keyed(one, other)
     return None
 
 
-def _join_plain(one: str, other: str) -> Plain | None:
+def _join_plain(one: str, other: str) -> ScalarKind | None:
     names = {one, other}
     if names <= set(_INTEGERS):
-        return Plain(max(names, key=_INTEGERS.index))
-    return Plain("float") if names == {"int", "float"} else None
+        return ScalarKind(max(names, key=_INTEGERS.index))
+    return ScalarKind("float") if names == {"int", "float"} else None
 
 
-def join_keyed(one: Keyed, other: Keyed) -> Keyed | None:
+def join_keyed(one: ObjectKind, other: ObjectKind) -> ObjectKind | None:
     """The object kind that has the keys of both."""
     keys = dict(one.keys)
     for key, kind in other.keys:
@@ -78,32 +76,32 @@ def join_keyed(one: Keyed, other: Keyed) -> Keyed | None:
         if joined is None:
             return None
         keys[key] = joined
-    return Keyed(tuple(keys.items()))
+    return ObjectKind(tuple(keys.items()))
 
 
-def kind_of(value: Any) -> Kind | None:
+def kind_of(value: Any) -> JsonKind | None:
     """The kind of one value; None if its parts do not go together, such as ``[1, "a"]``."""
     if value is None:
         return NULL
     if isinstance(value, dict):
         kinds = {key: kind_of(part) for key, part in value.items()}
-        return None if None in kinds.values() else Keyed(tuple(kinds.items()))  # type: ignore[arg-type]
+        return None if None in kinds.values() else ObjectKind(tuple(kinds.items()))  # type: ignore[arg-type]
     if isinstance(value, list):
         return _listed(_kind_of_all(value))
     if isinstance(value, bool):
-        return Plain("bool")
+        return ScalarKind("bool")
     if isinstance(value, int):
-        return Plain(_integer(value))
-    return Plain("float" if isinstance(value, float) else "string")
+        return ScalarKind(_integer(value))
+    return ScalarKind("float" if isinstance(value, float) else "string")
 
 
-def _listed(item: Kind | None) -> Kind | None:
-    return None if item is None else Listed(item)
+def _listed(item: JsonKind | None) -> JsonKind | None:
+    return None if item is None else ListKind(item)
 
 
-def _kind_of_all(values: list[Any]) -> Kind | None:
+def _kind_of_all(values: list[Any]) -> JsonKind | None:
     """The kind that holds all items of a list."""
-    common: Kind = NULL
+    common: JsonKind = NULL
     for value in values:
         kind = kind_of(value)
         joined = None if kind is None else join(common, kind)
@@ -121,13 +119,13 @@ def _integer(value: int) -> str:
     return "wide" if abs(value) < 10**38 else "huge"
 
 
-def arrow_type(kind: Kind) -> pa.DataType:
+def arrow_type(kind: JsonKind) -> pa.DataType:
     """The Arrow type for a kind."""
-    if isinstance(kind, Listed):
+    if isinstance(kind, ListKind):
         return pa.list_(arrow_type(kind.item))
-    if isinstance(kind, Keyed):
+    if isinstance(kind, ObjectKind):
         return pa.struct([pa.field(key, arrow_type(part)) for key, part in kind.keys])
-    assert isinstance(kind, Plain)
+    assert isinstance(kind, ScalarKind)
     return {
         "null": pa.null(),
         "bool": pa.bool_(),
@@ -180,8 +178,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _float(text: str) -> Number:
-    value = Number(text)
+def _float(text: str) -> WrittenFloat:
+    value = WrittenFloat(text)
     if math.isinf(value):
         raise ValueError(f"the number {text[:40]} is too large")
     value.text = text
@@ -197,14 +195,14 @@ def _int(text: str) -> int:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_float, parse_int=_int)
 
 
-class Number(float):
+class WrittenFloat(float):
     """A float that remembers how it was written, for columns whose given type is a decimal."""
 
     __slots__ = ("text",)
     text: str
 
 
-def runs(records: Sequence[Mapping[str, Any]], most: int) -> list[tuple[Keyed, list[Mapping[str, Any]]]]:
+def runs(records: Sequence[Mapping[str, Any]], most: int) -> list[tuple[ObjectKind, list[Mapping[str, Any]]]]:
     """Consecutive records whose columns go together, with their kinds.
 
     Where there would be more than ``most`` parts, columns whose values do not go together
@@ -215,15 +213,15 @@ def runs(records: Sequence[Mapping[str, Any]], most: int) -> list[tuple[Keyed, l
     if len(found) <= most:
         return found
     mixed = _mixed(records)
-    texts = [{key: as_text(value) if key in mixed else value for key, value in one.items()} for one in records]
+    texts = [{key: as_text(value) if key in mixed else value for key, value in record.items()} for record in records]
     return _runs(texts)
 
 
-def _runs(records: Sequence[Mapping[str, Any]]) -> list[tuple[Keyed, list[Mapping[str, Any]]]]:
-    found: list[tuple[Keyed, list[Mapping[str, Any]]]] = []
+def _runs(records: Sequence[Mapping[str, Any]]) -> list[tuple[ObjectKind, list[Mapping[str, Any]]]]:
+    found: list[tuple[ObjectKind, list[Mapping[str, Any]]]] = []
     for record in records:
         kind = kind_of(record)
-        assert isinstance(kind, Keyed)
+        assert isinstance(kind, ObjectKind)
         joined = join_keyed(found[-1][0], kind) if found else None
         if joined is None:
             found.append((kind, [record]))
@@ -241,7 +239,7 @@ def _plain(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _mixed(records: Sequence[Mapping[str, Any]]) -> set[str]:
     """Columns whose values do not go together."""
-    kinds: dict[str, Kind | None] = {}
+    kinds: dict[str, JsonKind | None] = {}
     for record in records:
         for key, value in record.items():
             known = kinds.get(key, NULL)
@@ -254,6 +252,6 @@ def as_text(value: Any) -> str | None:
     """A value as text: strings and null as they are, everything else as JSON."""
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, Number):
+    if isinstance(value, WrittenFloat):
         return value.text
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
