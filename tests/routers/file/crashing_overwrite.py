@@ -1,4 +1,4 @@
-"""A program that replaces a value's records, and dies before every second of its steps; run by ``test_file_crashes``.
+"""A program that replaces a value's records, and dies before every second of its steps; run by ``test_crashes``.
 
 Each attempt is a child of its own. It prints what a reader sees after the death, and after the repeat.
 """

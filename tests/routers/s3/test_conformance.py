@@ -14,7 +14,7 @@ import muxly
 from muxly_routers.s3 import S3, bucket
 from muxly_routers.s3.client import Clients
 from muxly_testing import RouterConformance
-from tests.routers.s3_proxy import Fault, Proxy
+from tests.routers.s3.proxy import Fault, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

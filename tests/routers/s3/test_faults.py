@@ -22,8 +22,8 @@ from muxly_routers.s3 import S3, connections
 from muxly_routers.s3.client import Clients
 from muxly_testing import delivery
 from tests.fixtures_s3 import Store
-from tests.routers.s3_deliveries import Lake, numbered
-from tests.routers.s3_proxy import Fault, Proxy
+from tests.routers.s3.deliveries import Lake, numbered
+from tests.routers.s3.proxy import Fault, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -312,7 +312,7 @@ import muxly
 router, delivery = pickle.load(sys.stdin.buffer)
 router.open(muxly.Run("01A", "daily", route="lake", token=1))
 sys.path.insert(0, {root!r})
-from tests.routers.test_s3_faults import large
+from tests.routers.s3.test_faults import large
 router.deliver(large(id=delivery))
 """
 

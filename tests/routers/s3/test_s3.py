@@ -17,8 +17,8 @@ from muxly_routers.s3 import S3, AssumeRole
 from muxly_routers.s3.client import Clients
 from muxly_testing import delivery
 from tests.fixtures_s3 import KEY, SECRET, Store
-from tests.routers.s3_deliveries import Lake, numbered
-from tests.routers.s3_proxy import Fault, Proxy
+from tests.routers.s3.deliveries import Lake, numbered
+from tests.routers.s3.proxy import Fault, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -135,7 +135,7 @@ _thread = threading.local()
 
 
 class StopGrace:
-    """How long the requests of a run are waited for; thread-safe.
+    """How long answers are waited for once the run has been asked to stop; thread-safe.
 
     Args:
         stopping: Whether the run has been asked to stop.
@@ -149,7 +149,7 @@ class StopGrace:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Whatever this thread waits for inside, it waits for with this patience."""
+        """Apply this grace to all that the thread waits for inside."""
         _thread.grace = self
         try:
             yield
