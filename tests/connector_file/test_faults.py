@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly_connector_file import _local, _text
-from muxly_connector_file._records import last_line_end
+from muxly_connector_file import _storage, _text
+from muxly_connector_file._text import last_line_end
 from tests.connector_file.reading import opened, read_all
 
 
@@ -146,7 +146,7 @@ def test_a_file_deleted_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> N
     assert len(records) == 100
 
 
-class Refusing(_local.LocalFiles):
+class Refusing(_storage.LocalFiles):
     """Files that cannot be opened, for a reason of the operating system."""
 
     def __init__(self, number: int) -> None:
@@ -234,7 +234,7 @@ def test_blocks_depend_on_nothing_but_where_they_start(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(content)
 
-    def from_(at: int, line: int) -> list[_text.Block | _text.Overlong]:
+    def from_(at: int, line: int) -> list[_text.TextBlock | _text.OverlongRecord]:
         with path.open("rb") as raw:
             stream = _text.open_text(raw, "a.txt", "auto", "utf-8")
             return list(
@@ -242,6 +242,6 @@ def test_blocks_depend_on_nothing_but_where_they_start(tmp_path: Path) -> None:
             )
 
     whole = from_(0, 1)
-    assert b"".join(one.data for one in whole if isinstance(one, _text.Block)) == content
+    assert b"".join(one.data for one in whole if isinstance(one, _text.TextBlock)) == content
     for index, one in enumerate(whole):
         assert from_(one.end, one.next_line) == whole[index + 1 :]

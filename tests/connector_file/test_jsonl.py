@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from muxly_connector_file import _jsonl, _values
+from muxly_connector_file import _json_values, _jsonl
 from tests.connector_file.reading import read_all, resumed
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def test_what_polars_and_duckdb_write_comes_back(tmp_path: Path) -> None:
 
 
 def test_kinds_join_only_where_nothing_is_lost() -> None:
-    kind = _values.kind_of
+    kind = _json_values.kind_of
     for one, other, joined in [
         (1, 1.5, 0.5),
         (2**60, 1, 2**60),
@@ -264,7 +264,7 @@ def test_kinds_join_only_where_nothing_is_lost() -> None:
         first, second = kind(one), kind(other)
         assert first is not None
         assert second is not None
-        assert _values.join(first, second) == expected
+        assert _json_values.join(first, second) == expected
 
 
 PIECES = st.sampled_from(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from muxly_connector_file import _pattern
+from muxly_connector_file import _storage
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from muxly_connector_file import _pattern
     ],
 )
 def test_the_folder_before_the_first_wildcard_is_the_base(path: str, base: str, pattern: str) -> None:
-    assert _pattern.split(path) == (base, pattern)
+    assert _storage.split_pattern(path) == (base, pattern)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_the_folder_before_the_first_wildcard_is_the_base(path: str, base: str, 
     ],
 )
 def test_a_pattern_matches_whole_paths(pattern: str, match: list[str], no_match: list[str]) -> None:
-    expression = _pattern.compile_pattern(pattern)
+    expression = _storage.compile_pattern(pattern)
     assert all(expression.match(one) for one in match)
     assert not any(expression.match(one) for one in no_match)
 
@@ -44,8 +44,8 @@ def test_a_pattern_matches_whole_paths(pattern: str, match: list[str], no_match:
 @pytest.mark.parametrize("pattern", ["[a", "{a,b", "[z-a]"])
 def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="is not a path pattern"):
-        _pattern.compile_pattern(pattern)
+        _storage.compile_pattern(pattern)
 
 
 def test_depth_is_how_far_a_pattern_reaches_down() -> None:
-    assert [_pattern.depth(one) for one in ("*.csv", "*/*.csv", "**/*.csv")] == [0, 1, None]
+    assert [_storage.pattern_depth(one) for one in ("*.csv", "*/*.csv", "**/*.csv")] == [0, 1, None]

@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly_connector_file import _seen
-from muxly_connector_file._seen import FoundFile
+from muxly_connector_file import _layout
+from muxly_connector_file._storage import FoundFile
 
 
 def file(id: str, size: int = 1, version: int | str = 1) -> FoundFile:
@@ -21,19 +21,19 @@ FILES = st.lists(
 @given(FILES, FILES)
 def test_unread_are_exactly_the_new_and_the_changed(before: list[FoundFile], now: list[FoundFile]) -> None:
     expected = sorted((one for one in now if one not in before), key=lambda one: one.id)
-    cursor = json.loads(json.dumps(_seen.cursor_of(before)))
-    assert _seen.unread(now, cursor) == expected
+    cursor = json.loads(json.dumps(_layout.cursor_of(before)))
+    assert _layout.unread(now, cursor) == expected
 
 
 def test_without_a_cursor_everything_is_unread() -> None:
-    assert _seen.unread([file("b"), file("a")], None) == [file("a"), file("b")]
+    assert _layout.unread([file("b"), file("a")], None) == [file("a"), file("b")]
 
 
 def test_the_cursor_of_many_files_stays_small() -> None:
     many = [file(f"some/long/folder/name/day={n:06}.parquet", n, n) for n in range(100_000)]
-    cursor = _seen.cursor_of(many)
+    cursor = _layout.cursor_of(many)
     assert len(json.dumps(cursor)) < 17 * len(many)
-    assert _seen.unread(many, cursor) == []
+    assert _layout.unread(many, cursor) == []
     changed = [*many[1:], file(many[0].id, 5, 5)]
-    assert [one.id for one in _seen.unread(changed, cursor)] == [many[0].id]
-    assert [one.id for one in _seen.unread([*many[:5], file("new")], cursor)] == ["new"]
+    assert [one.id for one in _layout.unread(changed, cursor)] == [many[0].id]
+    assert [one.id for one in _layout.unread([*many[:5], file("new")], cursor)] == ["new"]

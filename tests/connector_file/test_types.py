@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxly_connector_file import _type_names, _types
+from muxly_connector_file import _source, _types
 
 UTC = datetime.UTC
 
@@ -128,4 +128,4 @@ def test_names_of_types(name: str) -> None:
 )
 def test_unknown_types_are_refused(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _type_names.parse(name)
+        _source.parse_type(name)

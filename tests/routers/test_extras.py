@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.s3 import S3
 from muxly_routers.sql import Sql
 

@@ -1,17 +1,23 @@
 """Muxly connector for CSV, JSON Lines, Parquet and Arrow files."""
 
-from collections.abc import Iterable, Iterator
+import errno
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from attrs.validators import ge, optional
 
 import muxly
-from muxly_connector_file import _checks, _layout, _read, _seen, _type_names
+from muxly_connector_file import _layout, _source, _storage
+from muxly_connector_file._source import CsvDialect, FileSource
+from muxly_connector_file._storage import FileStore, FoundFile
 
 __all__ = ["Csv", "File", "muxly_connector"]
 
 _MIB = 1 << 20
+_DENIED = {errno.EACCES, errno.EPERM}
+# These pass by themselves, so that the same partition is read again.
+_TRANSIENT = {errno.EAGAIN, errno.EIO, errno.ENETDOWN, errno.ENETUNREACH, errno.ESTALE, errno.ETIMEDOUT}
 
 
 class Csv(muxly.Options):
@@ -20,12 +26,12 @@ class Csv(muxly.Options):
     delimiter: str | None = muxly.option(
         "What stands between cells; default a comma, in .tsv files a tab.",
         default=None,
-        validator=optional(_checks.one_letter),
+        validator=optional(_source.one_letter),
     )
     quote: str = muxly.option(
         "What a quoted cell begins and ends with, doubled inside it; empty = cells are never quoted.",
         default='"',
-        validator=_checks.one_letter_or_none,
+        validator=_source.one_letter_or_none,
     )
     header: bool = muxly.option("Whether the first record names the columns.", default=True)
     columns: list[str] = muxly.option("Names of the columns, in place of those of the header.", factory=list)
@@ -51,7 +57,7 @@ class File(muxly.Connector):
         "Compression of CSV and JSON Lines files; auto = by their first bytes.", default="auto"
     )
     encoding: str = muxly.option(
-        "Encoding of CSV and JSON Lines files.", default="utf-8", validator=_checks.known_encoding
+        "Encoding of CSV and JSON Lines files.", default="utf-8", validator=_source.known_encoding
     )
     stream: str | None = muxly.option(
         "One stream of this name for all files; default one for each folder, or the single file's name.",
@@ -63,9 +69,9 @@ class File(muxly.Connector):
     primary_key: list[str] = muxly.option("Columns whose values name one record.", factory=list)
     cursor_field: str | None = muxly.option("Column that grows with changes; decides upserts.", default=None)
     types: dict[str, str] = muxly.option(
-        f"Types of columns, in place of inferred ones: {_type_names.EXAMPLES}.",
+        f"Types of columns, in place of inferred ones: {_source.EXAMPLES}.",
         factory=dict,
-        validator=_type_names.validate,
+        validator=_source.known_types,
     )
     csv: Csv = muxly.option("How CSV files are written.", factory=Csv)
     damaged: Literal["stop", "reject"] = muxly.option(
@@ -89,17 +95,17 @@ class File(muxly.Connector):
     def open(self, run: muxly.Run) -> None:
         """Find out where the files are."""
         self._run: muxly.Run = run
-        self._files: _layout.Files = _layout.place_of(str(self.path), self.storage)
+        self._files: FileStore = _storage.store_of(str(self.path), self.storage)
         self._parts()
 
-    def _parts(self) -> dict[str, _layout.Part]:
+    def _parts(self) -> dict[str, _layout.StreamFiles]:
         return _layout.parts(self._files, str(self.path), self.stream, self.files)
 
     def streams(self) -> Iterable[muxly.Stream]:
         """One stream for each folder, pattern or file; see the options ``stream`` and ``files``."""
         parts = self._parts()
         if not parts:
-            self._run.notice(muxly.Notice("no_files", _layout.nothing(str(self.path), self._files)))
+            self._run.notice(muxly.Notice("no_files", _layout.no_files_message(str(self.path), self._files)))
         return [muxly.Stream(name, self.primary_key, cursor_field=self.cursor_field, sorted=True) for name in parts]
 
     def plan(self, stream: muxly.Stream, cursor: muxly.Cursor) -> muxly.Plan:
@@ -107,34 +113,86 @@ class File(muxly.Connector):
         part = self._parts().get(stream.name)
         found = part.find(self._files) if part else []
         if not found:
-            message = _layout.nothing(part.shown if part else str(self.path), self._files)
+            message = _layout.no_files_message(part.shown if part else str(self.path), self._files)
             if part and self._files.kind(part.base) == "missing":
                 # A pattern may match later; a path that somebody wrote out is wrong, or its file was lost.
                 raise (muxly.StreamError if part.is_local_file(self._files) else muxly.StreamUnavailableError)(message)
             # Nothing at all is rather a folder that is away than one that was emptied.
             self._run.notice(muxly.Notice("no_files", message, stream=stream.name))
             return muxly.Plan((), cursor)
-        for one in found:
-            self._format(one.path)
-        return muxly.Plan(map(_partition, _seen.unread(found, cursor)), _seen.cursor_of(found))
+        for file in found:
+            self._format(file.path)
+        return muxly.Plan(map(_partition, _layout.unread(found, cursor)), _layout.cursor_of(found))
 
     def read(self, stream: muxly.Stream, partition: muxly.Partition, cursor: muxly.Cursor) -> Iterator[muxly.Batch]:
         """The records of one file; a bad line becomes a dead letter that names file and line."""
-        path = partition.payload["path"]
-        planned = _seen.FoundFile(id=partition.id, **partition.payload)
-        yield from _read.read(self, self._files, self._run, planned, self._format(path), stream.columns, cursor)
+        planned = FoundFile(id=partition.id, **partition.payload)
+        try:
+            if self._is_as_planned(planned):
+                read = _reader(self._format(planned.path))
+                yield from read(self._source(planned, stream.columns), cursor)
+        except FileNotFoundError:
+            reason = "the file vanished before all of it was read; if it comes back, it is read as a new one"
+            yield muxly.Batch(rejected=[muxly.Rejected(reason, place=planned.id)])
+        except OSError as error:
+            raise _os_error(planned, error) from error
+        except muxly.StreamError as error:
+            if self.damaged == "stop":
+                raise
+            yield muxly.Batch(rejected=[muxly.Rejected(error.message, place=planned.id)])
+
+    def _is_as_planned(self, planned: FoundFile) -> bool:
+        """Whether the file is still the planned one; a changed one is left to the next plan.
+
+        A cursor in the middle of the old content says nothing about the new one, and the next plan,
+        which the runner makes right after this one, reads the new content as a whole.
+        """
+        now = self._files.look(planned.path, planned.id)
+        if now is None:
+            raise FileNotFoundError(errno.ENOENT, "gone", planned.path)
+        if (now.size, now.version) == (planned.size, planned.version):
+            return True
+        message = f"{planned.path} changed after it was planned; it is read by the next plan"
+        self._run.notice(muxly.Notice("file_changed", message))
+        return False
+
+    def _source(self, planned: FoundFile, columns: tuple[str, ...] | None) -> FileSource:
+        from muxly_connector_file._types import arrow_type
+
+        csv = self.csv
+        delimiter = csv.delimiter or ("\t" if ".tsv" in planned.id.lower() else ",")
+        return FileSource(
+            name=planned.id,
+            path=planned.path,
+            files=self._files,
+            types={name: arrow_type(kind) for name, kind in self.types.items()},
+            columns=columns,
+            compression=self.compression,
+            encoding=self.encoding,
+            block_bytes=self.block_bytes,
+            record_bytes=max(self.record_bytes, self.block_bytes),
+            batch_records=self.batch_records,
+            dialect=CsvDialect(
+                delimiter=delimiter.encode(),
+                quote=csv.quote.encode(),
+                header=csv.header,
+                columns=tuple(csv.columns),
+                null_values=tuple(csv.null_values),
+            ),
+            notice=self._run.notice,
+        )
 
     def check(self) -> Iterator[muxly.Notice]:
         """Whether there are files, of known formats, that can be opened; how many and how large."""
         for name, part in self._parts().items():
             found = part.find(self._files)
             if not found:
-                message = _layout.nothing(part.shown, self._files)
+                message = _layout.no_files_message(part.shown, self._files)
                 level: Any = "error" if self._files.kind(part.base) == "missing" else "warning"
                 yield muxly.Notice("no_files", message, level=level, stream=name)
                 continue
-            yield from _checks.unreadable(self._files, found, name)
-            size = sum(one.size for one in found)
+            yield from _layout.unreadable(self._files, found, name)
+            size = sum(file.size for file in found)
             yield muxly.Notice(
                 "files",
                 f"{name}: {len(found):,} {'file' if len(found) == 1 else 'files'}, {size:,} bytes",
@@ -143,7 +201,7 @@ class File(muxly.Connector):
                 facts={"files": len(found), "bytes": size},
             )
 
-    def _format(self, path: str) -> _read.Format:
+    def _format(self, path: str) -> _layout.Format:
         if self.format != "auto":
             return self.format
         found = _layout.format_of(path)
@@ -155,7 +213,30 @@ class File(muxly.Connector):
         return found
 
 
-def _partition(file: _seen.FoundFile) -> muxly.Partition:
+def _reader(format: _layout.Format) -> Callable[[FileSource, Any], Iterator[muxly.Batch]]:
+    # Each of them loads Arrow, which `import muxly_connector_file` must not.
+    if format == "csv":
+        from muxly_connector_file._csv import read_csv
+
+        return read_csv
+    if format == "jsonl":
+        from muxly_connector_file._jsonl import read_jsonl
+
+        return read_jsonl
+    from muxly_connector_file._columnar import read_arrow, read_parquet
+
+    return read_parquet if format == "parquet" else read_arrow
+
+
+def _os_error(planned: FoundFile, error: OSError) -> muxly.StreamError | muxly.RetryableError:
+    why = error.strerror or " ".join(str(error).split())
+    if error.errno in _TRANSIENT:
+        return muxly.RetryableError(f"{planned.path} cannot be read just now: {why}")
+    step = "grant read access to it" if error.errno in _DENIED else "check the disk or share it is on"
+    return muxly.StreamError(f"{planned.path} cannot be read: {why}; {step}")
+
+
+def _partition(file: FoundFile) -> muxly.Partition:
     payload = {"path": file.path, "size": file.size, "version": file.version}
     return muxly.Partition(file.id, payload=payload)
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 from attrs import frozen
 
+from muxly.batch import Batch, Rejected
 from muxly.component import Notice
 from muxly.errors import StreamError
-from muxly_connector_file import _records, _types
-from muxly_connector_file._format import Decoded, Source
-from muxly_connector_file._text import Block, Overlong, blocks, open_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from muxly.batch import Batch, Rejected
+from muxly_connector_file import _text, _types
+from muxly_connector_file._source import FileSource
+from muxly_connector_file._text import DecodedBlock, OverlongRecord, TextBlock, is_utf8, last_record_end, read_blocks
 
 _MOST_RUNS = 32
 _MOST_COLUMNS = 65_536
@@ -30,7 +27,7 @@ _DELIMITERS = {";": ";", "\t": "\\t", "|": "|", ",": ","}
 
 
 @frozen
-class Head:
+class CsvHead:
     """What the beginning of a file tells: the columns, their types, and where records begin.
 
     The types depend on nothing else, so that reading that resumes gives the same batches.
@@ -42,7 +39,7 @@ class Head:
     line: int
 
 
-def read(source: Source, cursor: Any) -> Iterator[Batch]:
+def read_csv(source: FileSource, cursor: Any) -> Iterator[Batch]:
     """The records of a CSV file from a cursor on: ``{"byte": ..., "line": ...}``."""
     head = _head(source)
     if head is None:
@@ -50,58 +47,46 @@ def read(source: Source, cursor: Any) -> Iterator[Batch]:
         return
     at, line = (cursor["byte"], cursor["line"]) if cursor else (head.at, head.line)
     for found in _blocks(source, at, line):
-        decoded = _overlong(source, found) if isinstance(found, Overlong) else decode(source, head, found)
+        decoded = (
+            DecodedBlock.overlong(source, found) if isinstance(found, OverlongRecord) else decode(source, head, found)
+        )
         yield from decoded.batches({"byte": found.end, "line": found.next_line}, source.columns)
 
 
-def _blocks(source: Source, at: int = 0, line: int = 1) -> Iterator[Block | Overlong]:
+def _blocks(source: FileSource, at: int = 0, line: int = 1) -> Iterator[TextBlock | OverlongRecord]:
     dialect = source.dialect
-    cut = partial(_records.last_record_end, delimiter=dialect.delimiter, quote=dialect.quote)
-    with source.open() as raw:
-        stream = open_text(raw, source.name, source.compression, source.encoding)
-        yield from blocks(
-            stream,
-            cut,
-            block_bytes=source.block_bytes,
-            record_bytes=max(source.record_bytes, source.block_bytes),
-            at=at,
-            line=line,
-            lone_cr=True,
-        )
+    cut = partial(last_record_end, delimiter=dialect.delimiter, quote=dialect.quote)
+    return read_blocks(source, cut, at, line, lone_cr=True)
 
 
-def _overlong(source: Source, found: Overlong) -> Decoded:
-    return Decoded((), (source.rejected(found.reason, found.start, found.line),))
-
-
-def _head(source: Source) -> Head | None:
+def _head(source: FileSource) -> CsvHead | None:
     dialect = source.dialect
     first = next(_blocks(source), None)
     if first is None:
         return None
-    if isinstance(first, Overlong):
+    if isinstance(first, OverlongRecord):
         raise StreamError(f"{source.place(1)}: {first.reason}; is this a CSV file? It has no header")
     at, skipped = 0, 0
     names = list(dialect.columns)
     if dialect.header or not names:
         record = _first_record(source, first.data)
         cells = _cells(source, first.data[record.start : record.end])
-        _tell_of_delimiter(source, cells)
+        _warn_of_delimiter(source, cells)
         names = names or (cells if dialect.header else [f"column_{n + 1}" for n in range(len(cells))])
         if dialect.header:
             at, skipped = _after(first.data, record.end), _lines(first.data, record.end)
     names = _unique(source, names)
-    body = Block(first.data[at:], 1 + skipped, first.end, first.next_line)
-    return Head(tuple(names), tuple(_kinds(source, names, body)), at, body.line)
+    body = TextBlock(first.data[at:], 1 + skipped, first.end, first.next_line)
+    return CsvHead(tuple(names), tuple(_kinds(source, names, body)), at, body.line)
 
 
-def _first_record(source: Source, block: bytes) -> _records.Span:
+def _first_record(source: FileSource, block: bytes) -> _text.RecordSpan:
     dialect = source.dialect
     start = len(block) - len(block.lstrip(b"\r\n"))
-    found = _records.spans(block[start:], dialect.delimiter, dialect.quote, blank_lines=False, most=1)
+    found = _text.spans(block[start:], dialect.delimiter, dialect.quote, blank_lines=False, most=1)
     if not found:
         raise StreamError(f"{source.name} has only empty lines; a CSV file starts with a header")
-    return _records.Span(start + found[0].start, start + found[0].end, 0)
+    return _text.RecordSpan(start + found[0].start, start + found[0].end, 0)
 
 
 def _after(block: bytes, end: int) -> int:
@@ -109,10 +94,10 @@ def _after(block: bytes, end: int) -> int:
 
 
 def _lines(block: bytes, end: int) -> int:
-    return _records.lines_in(block[: _after(block, end)])
+    return _text.lines_in(block[: _after(block, end)])
 
 
-def _cells(source: Source, record: bytes) -> list[str]:
+def _cells(source: FileSource, record: bytes) -> list[str]:
     """The cells of one record, as text."""
     try:
         record.decode()
@@ -138,7 +123,7 @@ def _cells(source: Source, record: bytes) -> list[str]:
     return [column[0].as_py() for column in table.columns]
 
 
-def _tell_of_delimiter(source: Source, cells: Sequence[str]) -> None:
+def _warn_of_delimiter(source: FileSource, cells: Sequence[str]) -> None:
     """Warn of a first record of one cell that looks as if another letter stood between its cells."""
     count, letter = max((cells[0].count(letter), letter) for letter in _DELIMITERS) if len(cells) == 1 else (0, "")
     if not count or letter == source.dialect.delimiter.decode():
@@ -148,9 +133,9 @@ def _tell_of_delimiter(source: Source, cells: Sequence[str]) -> None:
     source.notice(Notice("delimiter", message, facts={"file": source.name, "delimiter": letter}))
 
 
-def _unique(source: Source, names: Sequence[str]) -> list[str]:
+def _unique(source: FileSource, names: Sequence[str]) -> list[str]:
     """Names that differ: an empty one is numbered, a repeated one gets a number behind it."""
-    made: list[str] = []
+    unique: list[str] = []
     taken = set(names)
     seen: Counter[str] = Counter()
     for number, name in enumerate(names, 1):
@@ -159,16 +144,16 @@ def _unique(source: Source, names: Sequence[str]) -> list[str]:
         while (seen[name] > 1 or not name) and new in taken:
             new, seen[name] = f"{name or 'column'}_{seen[name]}", seen[name] + 1
         taken.add(new)
-        made.append(new)
-    changed = {new: name for new, name in zip(made, names, strict=True) if new != name}
+        unique.append(new)
+    changed = {new: name for new, name in zip(unique, names, strict=True) if new != name}
     if changed:
         shown = ", ".join(f"{name!r} as {new!r}" for new, name in list(changed.items())[:5])
         message = f"{source.name} names columns twice or not at all; they are read under new names: {shown}"
         source.notice(Notice("columns_renamed", message, facts={"columns": changed}))
-    return made
+    return unique
 
 
-def _parse_options(source: Source, *, one_column: bool, on_row: Any = None) -> pa.csv.ParseOptions:
+def _parse_options(source: FileSource, *, one_column: bool, on_row: Any = None) -> pa.csv.ParseOptions:
     dialect = source.dialect
     return pa.csv.ParseOptions(
         delimiter=dialect.delimiter.decode(),
@@ -180,15 +165,15 @@ def _parse_options(source: Source, *, one_column: bool, on_row: Any = None) -> p
     )
 
 
-def _kinds(source: Source, names: Sequence[str], body: Block) -> Iterator[pa.DataType]:
-    table = _Rows.of(source, names, body).table
+def _kinds(source: FileSource, names: Sequence[str], body: TextBlock) -> Iterator[pa.DataType]:
+    table = _CsvRows.of(source, names, body).table
     for name, column in zip(names, table.columns, strict=True):
         yield source.types.get(name) or _types.infer(column.combine_chunks())
 
 
-def decode(source: Source, head: Head, block: Block) -> Decoded:
+def decode(source: FileSource, head: CsvHead, block: TextBlock) -> DecodedBlock:
     """One block of records as typed tables."""
-    rows = _Rows.of(source, head.names, block)
+    rows = _CsvRows.of(source, head.names, block)
     made, misfits = {}, {}
     reasons: dict[int, str] = {}
     for name, kind, column in zip(head.names, head.kinds, rows.table.columns, strict=True):
@@ -204,14 +189,12 @@ def decode(source: Source, head: Head, block: Block) -> Decoded:
     keep = _keep(rows.table.num_rows, reasons)
     table = pa.table(made) if made else rows.table
     tables = _divided(rows.table, table, misfits, keep) if misfits else [table.filter(keep) if reasons else table]
-    return Decoded(tuple(tables), rows.set_aside(reasons))
+    return DecodedBlock(tuple(tables), rows.set_aside(reasons))
 
 
 def _explain(reasons: dict[int, str], name: str, kind: pa.DataType, text: pa.Array, misfits: pa.Array) -> None:
     for index in pc.indices_nonzero(misfits).to_pylist():
-        value = ascii(text[index].as_py())
-        shown = value if len(value) <= 60 else f"{value[:57]}..."
-        reasons.setdefault(index, f"column {name!r}: {shown} is no {kind}")
+        reasons.setdefault(index, _types.misfit_reason(name, text[index].as_py(), kind))
 
 
 def _keep(length: int, reasons: dict[int, str]) -> pa.BooleanArray:
@@ -256,7 +239,7 @@ def _edges(misfits: dict[str, pa.Array]) -> list[int]:
 
 
 @frozen(eq=False)
-class _Rows:
+class _CsvRows:
     """The cells of a block as columns of text, with a way back to the lines.
 
     Args:
@@ -269,19 +252,19 @@ class _Rows:
     """
 
     table: pa.Table
-    source: Source
-    block: Block
+    source: FileSource
+    block: TextBlock
     ragged: dict[int, int]
     width: int
     records: tuple[tuple[bytes, int], ...] | None
     rejected: tuple[tuple[int, Rejected], ...]
 
     @classmethod
-    def of(cls, source: Source, names: Sequence[str], block: Block) -> _Rows:
+    def of(cls, source: FileSource, names: Sequence[str], block: TextBlock) -> _CsvRows:
         data = block.data
         records: tuple[tuple[bytes, int], ...] | None = None
         rejected: tuple[tuple[int, Rejected], ...] = ()
-        if not _is_utf8(data):
+        if not is_utf8(data):
             records, rejected = _apart(source, block, one_column=len(names) == 1)
             data = b"\n".join(record for record, _line in records) + b"\n" if records else b""
         ragged: dict[int, int] = {}
@@ -300,17 +283,17 @@ class _Rows:
             reasons: Why, by row of the table.
         """
         if not self.ragged and not reasons:
-            return tuple(one for _line, one in self.rejected)
+            return tuple(record for _line, record in self.rejected)
         records = self.records or _all_records(self.source, self.block, one_column=self.width == 1)
         kept = (number for number in range(len(records)) if number not in self.ragged)
         why = {number: reasons[row] for row, number in enumerate(kept) if row in reasons}
         for number, cells in self.ragged.items():
             why[number] = f"{cells:,} {'cell' if cells == 1 else 'cells'} where {self.width:,} columns are expected"
         found = [(records[number][1], self.source.rejected(why[number], *records[number])) for number in sorted(why)]
-        return tuple(one for _line, one in sorted((*self.rejected, *found), key=lambda each: each[0]))
+        return tuple(record for _line, record in sorted((*self.rejected, *found), key=lambda each: each[0]))
 
 
-def _parsed(source: Source, names: Sequence[str], data: bytes, on_row: Any) -> pa.Table:
+def _parsed(source: FileSource, names: Sequence[str], data: bytes, on_row: Any) -> pa.Table:
     if not data:
         return pa.table({name: pa.array([], pa.string()) for name in names})
     return pa.csv.read_csv(
@@ -327,30 +310,20 @@ def _parsed(source: Source, names: Sequence[str], data: bytes, on_row: Any) -> p
     )
 
 
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _all_records(source: Source, block: Block, *, one_column: bool) -> tuple[tuple[bytes, int], ...]:
+def _all_records(source: FileSource, block: TextBlock, *, one_column: bool) -> tuple[tuple[bytes, int], ...]:
     dialect = source.dialect
-    found = _records.spans(block.data, dialect.delimiter, dialect.quote, blank_lines=one_column)
-    return tuple((block.data[one.start : one.end], block.line + one.line) for one in found)
+    found = _text.spans(block.data, dialect.delimiter, dialect.quote, blank_lines=one_column)
+    return tuple((block.data[span.start : span.end], block.line + span.line) for span in found)
 
 
 def _apart(
-    source: Source, block: Block, *, one_column: bool
+    source: FileSource, block: TextBlock, *, one_column: bool
 ) -> tuple[tuple[tuple[bytes, int], ...], tuple[tuple[int, Rejected], ...]]:
     """The records that are UTF-8, and those that are not, each with its line."""
     good, bad = [], []
     why = f"not {source.encoding} text; set encoding to the one the file is written in"
     for record, line in _all_records(source, block, one_column=one_column):
-        if _is_utf8(record):
+        if is_utf8(record):
             good.append((record, line))
         else:
             bad.append((line, source.rejected(why, record, line)))

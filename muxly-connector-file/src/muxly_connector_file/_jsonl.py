@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 from attrs import frozen
 
-from muxly_connector_file import _types, _values
-from muxly_connector_file._format import Decoded, Source
-from muxly_connector_file._text import Block, Overlong, blocks, open_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from muxly.batch import Batch, Rejected
+from muxly.batch import Batch, Rejected
+from muxly_connector_file import _json_values, _types
+from muxly_connector_file._source import FileSource
+from muxly_connector_file._text import DecodedBlock, OverlongRecord, TextBlock, read_blocks
 
 DEPTH = 50
 """Brackets within brackets: Arrow files hold 64 levels, and Arrow's own parser crashes on many thousand."""
@@ -26,28 +23,17 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[{\n"))
 _REFUSED = (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError)
 
 
-def read(source: Source, cursor: Any) -> Iterator[Batch]:
+def read_jsonl(source: FileSource, cursor: Any) -> Iterator[Batch]:
     """The records of a JSON Lines file from a cursor on: ``{"byte": ..., "line": ...}``."""
     at, line = (cursor["byte"], cursor["line"]) if cursor else (0, 1)
     head: pa.Schema | None = None
-    for found in _blocks(source, at, line):
+    for found in read_blocks(source, _last_line_end, at, line):
         if head is None:
             head = _head(source, found)
-        decoded = _overlong(source, found) if isinstance(found, Overlong) else decode(source, head, found)
-        yield from decoded.batches({"byte": found.end, "line": found.next_line}, source.columns)
-
-
-def _blocks(source: Source, at: int, line: int) -> Iterator[Block | Overlong]:
-    with source.open() as raw:
-        stream = open_text(raw, source.name, source.compression, source.encoding)
-        yield from blocks(
-            stream,
-            _last_line_end,
-            block_bytes=source.block_bytes,
-            record_bytes=max(source.record_bytes, source.block_bytes),
-            at=at,
-            line=line,
+        decoded = (
+            DecodedBlock.overlong(source, found) if isinstance(found, OverlongRecord) else decode(source, head, found)
         )
+        yield from decoded.batches({"byte": found.end, "line": found.next_line}, source.columns)
 
 
 def _last_line_end(block: bytes) -> int:
@@ -55,23 +41,19 @@ def _last_line_end(block: bytes) -> int:
     return block.rfind(b"\n") + 1 or -1
 
 
-def _overlong(source: Source, found: Overlong) -> Decoded:
-    return Decoded((), (source.rejected(found.reason, found.start, found.line),))
-
-
-def _head(source: Source, first: Block | Overlong) -> pa.Schema:
+def _head(source: FileSource, first: TextBlock | OverlongRecord) -> pa.Schema:
     """The types of the file's first block, by which the later ones are read.
 
     They depend on the file's beginning alone, so that reading that resumes gives the same batches.
     """
     if first.line > 1:
-        again = next(_blocks(source, 0, 1), None)
+        again = next(read_blocks(source, _last_line_end), None)
         first = again if again is not None else first
     expected = pa.schema([pa.field(name, _native(kind)) for name, kind in source.types.items()])
-    table = None if isinstance(first, Overlong) else _fast(first.data, expected)
+    table = None if isinstance(first, OverlongRecord) else _fast(first.data, expected)
     if table is None:
         return expected
-    return pa.schema([one for one in table.schema if not _has_null(one.type)])
+    return pa.schema([column for column in table.schema if not _has_null(column.type)])
 
 
 def _native(kind: pa.DataType) -> pa.DataType:
@@ -85,21 +67,21 @@ def _has_null(kind: pa.DataType) -> bool:
     return pa.types.is_null(kind) or any(_has_null(kind.field(n).type) for n in range(kind.num_fields))
 
 
-def decode(source: Source, head: pa.Schema, block: Block) -> Decoded:
+def decode(source: FileSource, head: pa.Schema, block: TextBlock) -> DecodedBlock:
     """One block of lines as tables.
 
     First as the head of the file was; then with the types that this block suggests; then
     line by line, so that only the bad ones are set aside.
     """
-    given = pa.schema([one for one in head if one.name in source.types])
+    given = pa.schema([column for column in head if column.name in source.types])
     table = _fast(block.data, head)
     if table is None and len(head) > len(given):
         table = _fast(block.data, given)
     if table is not None:
         typed, bad = _given(source, table)
         if not bad:
-            return Decoded((typed,))
-    return _Slow(source, block).decoded()
+            return DecodedBlock((typed,))
+    return _LineByLine(source, block).decoded()
 
 
 def _fast(data: bytes, expected: pa.Schema) -> pa.Table | None:
@@ -110,7 +92,7 @@ def _fast(data: bytes, expected: pa.Schema) -> pa.Table | None:
         return None
     try:
         table = _parsed(data, expected)
-        dated = pa.schema([one.with_type(_untimed(one.type)) for one in table.schema])
+        dated = pa.schema([column.with_type(_untimed(column.type)) for column in table.schema])
         if dated != table.schema:
             table = _parsed(data, dated)
         # Arrow lets text through that is not UTF-8, and makes broken lists of nulls.
@@ -176,7 +158,7 @@ def _untimed(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(kind):
         return pa.string()
     if pa.types.is_struct(kind):
-        return pa.struct([one.with_type(_untimed(one.type)) for one in kind])
+        return pa.struct([field.with_type(_untimed(field.type)) for field in kind])
     return pa.list_(_untimed(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
@@ -192,7 +174,7 @@ def _inexact(column: pa.ChunkedArray | pa.Array) -> bool:
     return any(map(_inexact, parts))
 
 
-def _given(source: Source, table: pa.Table) -> tuple[pa.Table, dict[int, str]]:
+def _given(source: FileSource, table: pa.Table) -> tuple[pa.Table, dict[int, str]]:
     """Convert columns with a given type; also says which records do not fit, and why."""
     bad: dict[int, str] = {}
     for name, kind in source.types.items():
@@ -201,37 +183,32 @@ def _given(source: Source, table: pa.Table) -> tuple[pa.Table, dict[int, str]]:
             continue
         column = table.column(index).combine_chunks()
         if pa.types.is_floating(kind):
-            converted = _types.Converted(column.cast(kind, safe=False))
+            converted = _types.ConvertedColumn(column.cast(kind, safe=False))
         else:
             converted = _types.convert(column.cast(pa.string()), kind, given=True)
         if converted.misfits is not None:
             for row in pc.indices_nonzero(converted.misfits).to_pylist():
-                bad.setdefault(row, f"column {name!r}: {_shown(column[row].as_py())} is no {kind}")
+                bad.setdefault(row, _types.misfit_reason(name, column[row].as_py(), kind))
         table = table.set_column(index, name, converted.values)
     return table, bad
 
 
-def _shown(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 @frozen(eq=False)
-class _Slow:
+class _LineByLine:
     """A block line by line."""
 
-    source: Source
-    block: Block
+    source: FileSource
+    block: TextBlock
 
-    def decoded(self) -> Decoded:
+    def decoded(self) -> DecodedBlock:
         """All good lines as tables, in order, and all bad lines."""
         records, lines, rejected = self._parsed()
         tables: list[pa.Table] = []
         first = 0
-        for kind, part in _values.runs([self._texts(one) for one in records], _MOST_RUNS):
+        for kind, part in _json_values.runs([self._texts(record) for record in records], _MOST_RUNS):
             arrays = {
-                key: pa.array([one.get(key) for one in part], _values.arrow_type(one_kind))
-                for key, one_kind in kind.keys
+                key: pa.array([record.get(key) for record in part], _json_values.arrow_type(key_kind))
+                for key, key_kind in kind.keys
             }
             table = pa.table(arrays) if arrays else pa.table({"_": pa.nulls(len(part))}).select([])
             typed, bad = _given(self.source, table)
@@ -240,7 +217,7 @@ class _Slow:
                 rejected += [(lines[first + row], why) for row, why in bad.items()]
             tables.append(typed)
             first += len(part)
-        return Decoded(tuple(tables), self._set_aside(rejected))
+        return DecodedBlock(tuple(tables), self._set_aside(rejected))
 
     def _parsed(self) -> tuple[list[dict[str, Any]], list[int], list[tuple[int, str]]]:
         records, lines, rejected = [], [], []
@@ -250,7 +227,7 @@ class _Slow:
             try:
                 if depth_of(line) > DEPTH:
                     raise ValueError(f"more than {DEPTH} brackets within brackets")  # noqa: TRY301
-                records.append(_values.parse(line))
+                records.append(_json_values.parse(line))
                 lines.append(number)
             except ValueError as error:
                 rejected.append((number, str(error)))
@@ -260,7 +237,9 @@ class _Slow:
         """Values of columns with a given type as text, so that their kinds go together."""
         if not self.source.types:
             return record
-        return {key: _values.as_text(one) if key in self.source.types else one for key, one in record.items()}
+        return {
+            key: _json_values.as_text(value) if key in self.source.types else value for key, value in record.items()
+        }
 
     def _set_aside(self, rejected: list[tuple[int, str]]) -> tuple[Rejected, ...]:
         if not rejected:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from attrs import frozen
 
-from muxly_connector_file import _type_names
+from muxly_connector_file import _source
 
 _MISFIT = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
 _EXACT_FLOAT = 2.0**53
@@ -38,7 +38,7 @@ CANDIDATES: tuple[pa.DataType, ...] = (
 
 def arrow_type(name: str) -> pa.DataType:
     """The Arrow type of a name in the ``types`` option."""
-    parts = _type_names.parse(name)
+    parts = _source.parse_type(name)
     if parts[0] == "decimal":
         return (pa.decimal128 if parts[1] <= 38 else pa.decimal256)(*parts[1:])
     if parts[0] == "timestamp":
@@ -48,7 +48,7 @@ def arrow_type(name: str) -> pa.DataType:
 
 
 @frozen
-class Converted:
+class ConvertedColumn:
     """A column after conversion.
 
     Args:
@@ -58,6 +58,13 @@ class Converted:
 
     values: pa.Array
     misfits: pa.BooleanArray | None = None
+
+
+def misfit_reason(column: str, value: Any, kind: pa.DataType) -> str:
+    """Why a record is set aside: a value of it that does not fit the type that was given."""
+    text = ascii(value)
+    shown = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"column {column!r}: {shown} is no {kind}"
 
 
 def infer(text: pa.StringArray) -> pa.DataType:
@@ -72,7 +79,7 @@ def infer(text: pa.StringArray) -> pa.DataType:
     return pa.string()
 
 
-def convert(text: pa.StringArray, kind: pa.DataType, *, given: bool) -> Converted:
+def convert(text: pa.StringArray, kind: pa.DataType, *, given: bool) -> ConvertedColumn:
     """A column of text as another type.
 
     Args:
@@ -84,13 +91,13 @@ def convert(text: pa.StringArray, kind: pa.DataType, *, given: bool) -> Converte
     """
     if pa.types.is_null(kind):
         misfits = text.is_valid()
-        return Converted(pa.nulls(len(text)), misfits if misfits.true_count else None)
+        return ConvertedColumn(pa.nulls(len(text)), misfits if misfits.true_count else None)
     if given:
         text = _tidy(text, kind)
     if (values := _fitting(text, kind, given=given)) is not None:
-        return Converted(values)
+        return ConvertedColumn(values)
     misfits = _misfits(text, kind, given=given)
-    return Converted(_cast(_without(text, misfits), kind), misfits)
+    return ConvertedColumn(_cast(_without(text, misfits), kind), misfits)
 
 
 def _tidy(text: pa.StringArray, kind: pa.DataType) -> pa.StringArray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import muxly
 from muxly.pipeline import RouteResult
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import muxly
 from muxly import Secret
 from muxly.component import Run
-from muxly_routers._ulids import made_at_ms
+from muxly_routers._deliveries import ulid_time_ms
 from muxly_routers.prometheus import Metric, Prometheus, remote_write
 from muxly_testing import delivery
 from muxly_testing._expectations import WatchedRun
@@ -114,7 +114,7 @@ def test_request_of_a_slice_is_that_slice() -> None:
 
 def test_time_of_a_delivery_is_that_of_its_id() -> None:
     # The example of the ULID specification.
-    assert made_at_ms("01ARZ3NDEKTSV4RRFFQ69G5FAV") == 1_469_922_850_259
+    assert ulid_time_ms("01ARZ3NDEKTSV4RRFFQ69G5FAV") == 1_469_922_850_259
 
 
 _times = itertools.count(int(datetime.now(UTC).timestamp() * 1000))
@@ -252,7 +252,7 @@ def test_deliveries_of_one_millisecond_and_of_a_clock_set_back_arrive(
     total, newest = f"{new_name()}_total", new_name()
     metrics = {total: Metric(column="n", labels=["k"], type="counter"), newest: Metric(column="n", labels=["k"])}
     one = sending(prometheus_server.write_url, metrics)
-    start = made_at_ms(id_of_now())
+    start = ulid_time_ms(id_of_now())
     for number, late in enumerate((0, 0, 0, 5)):
         id = f"{ulid(start - late)[:10]}{number:016d}"
         one.deliver(delivery([{"k": "a", "n": number}], "orders", id=id, state=one.state))

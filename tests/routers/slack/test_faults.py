@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import muxly
-from muxly_routers._ulids import made_at_ms
+from muxly_routers._deliveries import ulid_time_ms
 from muxly_routers.slack import QuietHours, RunEvents, Slack
 from muxly_routers.slack import client as refusals
 from muxly_routers.slack.client import UnansweredError
@@ -471,14 +471,14 @@ def test_secrets_are_in_no_error(attempt: Try, caplog: pytest.LogCaptureFixture)
 
 def test_only_a_delivery_of_this_run_is_known_to_be_new() -> None:
     made = "01M84H56N00TVV5H4RD6DG0JHT"
-    at = made_at_ms(made) / 1000
+    at = ulid_time_ms(made) / 1000
     assert datetime.fromtimestamp(at, UTC).year == 2026
     assert is_new(made, at - 1, at + 1)
     assert not is_new(made, at + 1, at + 2), "an earlier run made it"
     assert not is_new(made, at - 2, at - 1), "the clock was moved back"
     assert not is_new("not a ULID", 0.5, at)
-    assert made_at_ms("01M84H56N0") == 0
-    assert made_at_ms("01M84H56N00TVV5H4RD6DG0JHU") == 0, "a ULID has no U"
+    assert ulid_time_ms("01M84H56N0") == 0
+    assert ulid_time_ms("01M84H56N00TVV5H4RD6DG0JHU") == 0, "a ULID has no U"
 
 
 def test_new_delivery_is_not_looked_up(attempt: Try) -> None:

@@ -1,4 +1,4 @@
-"""Names of folders and files, made from the names of streams and the values of records.
+"""Names of folders and files, made from names of streams and values of records, and the options that decide them.
 
 Whatever a name is made from, it stays one harmless component of a path: letters, digits and
 ``._=-%~``, never a leading dot or dash, never more than 200 bytes, never a name that Windows reserves.
@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Literal, cast, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, cast, get_args
 from urllib.parse import quote
 
+import attrs
 from attrs import frozen
+
+import muxly
+from muxly_routers._formats import Compression, Csv, Encoding, Format, Parquet, resolve
+from muxly_routers._formats.encoding import check_compression, check_level
 
 __all__ = [
     "DatePart",
+    "FileLayout",
+    "FileOptions",
     "PartitionKey",
     "folder_name",
     "rendered",
@@ -23,6 +31,7 @@ __all__ = [
     "template_problem",
     "text_hash",
 ]
+
 
 DatePart = Literal["year", "month", "day", "hour"]
 
@@ -67,9 +76,9 @@ def template_problem(template: str, needed: str, allowed: tuple[str, ...]) -> st
     placeholders = _PLACEHOLDER.findall(template)
     if needed not in placeholders:
         return f"{{{needed}}} must be in {template!r}, or files of different origin would be mixed"
-    unknown = [one for one in placeholders if one not in allowed]
+    unknown = [name for name in placeholders if name not in allowed]
     if unknown:
-        return f"{{{unknown[0]}}} is not known; there are {', '.join(f'{{{one}}}' for one in allowed)}"
+        return f"{{{unknown[0]}}} is not known; there are {', '.join(f'{{{name}}}' for name in allowed)}"
     for part in template.split("/"):
         text = _PLACEHOLDER.sub("", part)
         if not part or part.startswith((".", "-")) or part.endswith(".") or not _LITERAL.fullmatch(text):
@@ -80,7 +89,7 @@ def template_problem(template: str, needed: str, allowed: tuple[str, ...]) -> st
     return None
 
 
-def rendered(template: str, values: dict[str, str]) -> str:
+def rendered(template: str, values: Mapping[str, str]) -> str:
     """The template with each placeholder replaced by the slug of its value."""
     return _PLACEHOLDER.sub(lambda found: slug(values[found[1]]), template)
 
@@ -115,7 +124,7 @@ class PartitionKey:
         found = _KEY.fullmatch(text.strip())
         if found is None:
             raise ValueError(
-                f"{text!r} is neither a column nor one of {', '.join(f'{one}(column)' for one in get_args(DatePart))}"
+                f"{text!r} is neither a column nor one of {', '.join(f'{part}(column)' for part in get_args(DatePart))}"
             )
         part, inner, plain, label = found.groups()
         column = (inner or plain).strip()
@@ -150,3 +159,97 @@ def _escaped_label(label: str) -> str:
     """The same, and not a hidden name or one that looks like an option of a command."""
     escaped = _escaped(label)
     return f"%{ord(label[0]):02X}{escaped[1:]}" if escaped[:1] in (".", "-") else escaped
+
+
+def _check_folder(instance: Any, attribute: Any, value: str) -> None:
+    if problem := template_problem(value, "stream", ("stream", "pipeline")):
+        raise ValueError(f"folder: {problem}")
+
+
+def _check_file_name(instance: Any, attribute: Any, value: str) -> None:
+    problem = template_problem(value, "delivery", ("delivery", "stream", "pipeline"))
+    if problem or "/" in value:
+        raise ValueError(f"file_name: {problem or f'{value!r} is a path; folders belong into folder'}")
+
+
+def _check_partition_by(instance: Any, attribute: Any, value: list[str]) -> None:
+    keys = [PartitionKey.parse(text) for text in value]
+    labels = [key.label for key in keys]
+    twice = [label for label in labels if labels.count(label) > 1]
+    if twice:
+        raise ValueError(f"partition_by has two folders {twice[0]!r}; name one with 'as', as in 'day(at) as at_day'")
+
+
+@frozen(kw_only=True)
+class FileLayout:
+    """How the files of a route are called and written; equal options give equal layouts.
+
+    Args:
+        folder: Template of a stream's folder.
+        file_name: Template of a file's name, without its ending.
+        encoding: The format with its settings.
+        keys: The levels of partition folders, outermost first.
+        keep_columns: Whether the files keep the columns whose values name the folders.
+        most_folders: How many partition folders one delivery may touch.
+    """
+
+    folder: str
+    file_name: str
+    encoding: Encoding
+    keys: tuple[PartitionKey, ...]
+    keep_columns: bool
+    most_folders: int
+
+    def stream_folder(self, stream: str, pipeline: str) -> tuple[str, ...]:
+        """The folders of a stream, outermost first."""
+        return stream_folder(self.folder, stream, pipeline)
+
+
+class FileOptions(muxly.Options):
+    """How files are written, and what they are called."""
+
+    format: Format = muxly.option("Format of the files.", default="parquet")
+    compression: Compression = muxly.option(
+        "How the files are compressed; auto is zstd for parquet, lz4 for arrow, none for csv and jsonl.",
+        default="auto",
+        validator=check_compression,
+    )
+    compression_level: int | None = muxly.option(
+        "Level of gzip (1 to 9) or of parquet's zstd (1 to 22); higher is smaller and slower.",
+        default=None,
+        validator=check_level,
+    )
+    partition_by: list[str] = muxly.option(
+        "Folders by value, outermost first: a column, or year(c), month(c), day(c), hour(c) of a date or "
+        "time, in UTC; 'month(at) as at_month' names the folder.",
+        factory=list,
+        validator=_check_partition_by,
+    )
+    keep_partition_columns: bool = muxly.option(
+        "Whether the files keep the columns whose values name the folders.", default=True
+    )
+    max_folders: int = muxly.option(
+        "Most partition folders that one delivery may touch.", default=1000, validator=attrs.validators.ge(1)
+    )
+    folder: str = muxly.option(
+        "Folder of a stream, made of {stream} and {pipeline}.",
+        default="{stream}",
+        validator=_check_folder,
+    )
+    file_name: str = muxly.option(
+        "Name of a file without its ending, made of {delivery}, {stream} and {pipeline}.",
+        default="{delivery}",
+        validator=_check_file_name,
+    )
+    csv: Csv = muxly.option("How CSV is written.", factory=Csv)
+    parquet: Parquet = muxly.option("How Parquet is written.", factory=Parquet)
+
+    def _layout(self) -> FileLayout:
+        return FileLayout(
+            folder=self.folder,
+            file_name=self.file_name,
+            encoding=resolve(self.format, self.compression, self.compression_level, self.csv, self.parquet),
+            keys=tuple(PartitionKey.parse(text) for text in self.partition_by),
+            keep_columns=self.keep_partition_columns,
+            most_folders=self.max_folders,
+        )

@@ -1,25 +1,30 @@
-"""Records sorted into their partition folders, column by column."""
+"""Records sorted into their partition folders, and encoded folder by folder.
+
+Only so many folders are open at a time; the records of the others are read again in a further pass, so that the
+memory and descriptors of a delivery have a limit however many folders it touches.
+"""
 
 from __future__ import annotations
 
 import datetime
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from attrs import frozen
+from attrs import define, field, frozen
 
 import muxly
 from muxly_routers._files import layout
+from muxly_routers._files.layout import FileLayout, PartitionKey, rendered
+from muxly_routers._formats import Encoder, Encoding, Sink, open_encoder
 from muxly_routers._formats.columns import check_years, is_text
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+__all__ = ["DraftStore", "FileShape", "PartitionEncoder", "Partitions", "overwrite_keys", "value_folders"]
 
-__all__ = ["Partitions", "overwrite_keys", "value_folders"]
 
-Folders = tuple[str, ...]
+FolderPath = tuple[str, ...]
 
 _MOST_CODES = 1 << 62
 _CALL = re.compile(r"(\w+)\s*\((.*)\)", re.DOTALL)
@@ -62,9 +67,9 @@ class Partitions:
                     f"{key.column}_{key.part or 'folder'}'"
                 )
         dropped = self._dropped()
-        return pa.schema([one for one in schema if one.name not in dropped], metadata=schema.metadata)
+        return pa.schema([column for column in schema if column.name not in dropped], metadata=schema.metadata)
 
-    def split(self, batch: pa.RecordBatch) -> Iterator[tuple[Folders, pa.RecordBatch]]:
+    def split(self, batch: pa.RecordBatch) -> Iterator[tuple[FolderPath, pa.RecordBatch]]:
         """The records of each folder, in their order.
 
         Raises:
@@ -75,13 +80,13 @@ class Partitions:
             yield (), batch
             return
         dictionaries = [_texts(key, batch.column(key.column)) for key in self.keys]
-        codes = _codes([one.indices for one in dictionaries], [len(one.dictionary) for one in dictionaries])
+        codes = _codes([texts.indices for texts in dictionaries], [len(texts.dictionary) for texts in dictionaries])
         kept = batch.select([name for name in batch.schema.names if name not in self._dropped()])
         for rows, first in _runs(kept, codes):
-            values = [one.dictionary[one.indices[first].as_py()].as_py() for one in dictionaries]
+            values = [texts.dictionary[texts.indices[first].as_py()].as_py() for texts in dictionaries]
             yield self._folders(values), rows
 
-    def _folders(self, texts: Sequence[str | None]) -> Folders:
+    def _folders(self, texts: Sequence[str | None]) -> FolderPath:
         names = tuple(layout.folder_name(key.label, text) for key, text in zip(self.keys, texts, strict=True))
         for name in names if not self.keep else ():
             if layout.is_cut(name):
@@ -247,7 +252,7 @@ def overwrite_keys(stream: muxly.Stream, keys: tuple[layout.PartitionKey, ...]) 
     return first + tuple(key for key in keys if key not in first)
 
 
-def value_folders(values: Sequence[Any], keys: Sequence[layout.PartitionKey], schema: pa.Schema) -> Folders:
+def value_folders(values: Sequence[Any], keys: Sequence[layout.PartitionKey], schema: pa.Schema) -> FolderPath:
     """The folders of one value of the overwrite key, as ``split`` would name them.
 
     Args:
@@ -268,3 +273,138 @@ def _as_in_column(value: Any, column: str, schema: pa.Schema) -> Any:
         return pa.scalar(value).cast(kind.value_type if pa.types.is_dictionary(kind) else kind).as_py()
     except (pa.ArrowException, TypeError, ValueError):
         return value
+
+
+# Each open draft holds records that wait and perhaps a file; more folders are written in further passes.
+_OPEN_DRAFTS = 48
+_WAITING_BYTES = 16 * 1024 * 1024
+
+D = TypeVar("D", bound=Sink)
+
+
+@frozen
+class FileShape:
+    """What the files of a delivery look like.
+
+    Args:
+        encoding: The format with its settings.
+        partitions: How records are sorted into folders.
+        name: The name of each file in its folder.
+        most_folders: How many folders one delivery may have.
+    """
+
+    encoding: Encoding
+    partitions: Partitions
+    name: str
+    most_folders: int
+
+    @classmethod
+    def of(cls, files: FileLayout, keys: tuple[PartitionKey, ...], names: Mapping[str, str], ending: str = "") -> Self:
+        """The shape of one delivery's files.
+
+        Args:
+            files: The options of the route.
+            keys: The levels of folders, outermost first.
+            names: The delivery's id, stream and pipeline, by placeholder.
+            ending: Follows the usual ending of the name.
+        """
+        name = rendered(files.file_name, names) + files.encoding.suffix + ending
+        return cls(files.encoding, Partitions(keys, files.keep_columns), name, files.most_folders)
+
+
+class DraftStore(Protocol[D]):
+    """Where encoded bytes go, a draft for each folder; who gives drafts also discards them."""
+
+    def is_published(self, folders: FolderPath) -> bool:
+        """Whether an earlier attempt has published this folder's file; asked once for each."""
+
+    def draft(self, folders: FolderPath) -> D:
+        """A new, empty draft for a folder's file."""
+
+    def settle(self, folders: FolderPath, draft: D, nonfinite: int) -> None:
+        """Take back a draft that is whole; ``nonfinite`` of its values were written as null."""
+
+
+@frozen
+class _OpenDraft(Generic[D]):
+    draft: D
+    encoder: Encoder
+
+
+@define
+class PartitionEncoder(Generic[D]):
+    """Sorts records into folders, and encodes each folder's into its own draft.
+
+    Args:
+        shape: What the files look like.
+        delivery: The records.
+        drafts: Where the bytes go.
+    """
+
+    shape: FileShape
+    delivery: muxly.Delivery
+    drafts: DraftStore[D]
+    published: set[FolderPath] = field(factory=set, init=False)
+    settled: set[FolderPath] = field(factory=set, init=False)
+    _absent: set[FolderPath] = field(factory=set, init=False)
+    _open: dict[FolderPath, _OpenDraft[D]] = field(factory=dict, init=False)
+
+    def run(self, schema: pa.Schema) -> None:
+        """Encode everything, in as many passes as it takes.
+
+        Args:
+            schema: Of the files.
+        """
+        while self._one_pass(schema):
+            pass
+
+    def _one_pass(self, schema: pa.Schema) -> bool:
+        """Write as many folders as may be open; whether there are more."""
+        left_out = False
+        for batch in self.delivery.batches():
+            for folders, rows in self.shape.partitions.split(batch):
+                if not rows.num_rows or folders in self.settled or self.is_published(folders):
+                    continue
+                if folders not in self._open and len(self._open) >= _OPEN_DRAFTS:
+                    left_out = True
+                    continue
+                self.write(folders, rows, schema)
+        for folders in list(self._open):
+            self.finish(folders)
+        return left_out
+
+    def is_published(self, folders: FolderPath) -> bool:
+        """Whether the file of these folders was published before."""
+        if folders in self.published:
+            return True
+        if folders in self._absent:
+            return False
+        published = self.drafts.is_published(folders)
+        (self.published if published else self._absent).add(folders)
+        return published
+
+    def write(self, folders: FolderPath, batch: pa.RecordBatch, schema: pa.Schema) -> None:
+        """Encode records into the draft of their folders."""
+        if folders not in self._open:
+            self._check_count()
+            draft = self.drafts.draft(folders)
+            encoder = open_encoder(self.shape.encoding, schema, draft, digest=self.delivery.digest)
+            self._open[folders] = _OpenDraft(draft, encoder)
+        self._open[folders].encoder.write(batch)
+        if sum(opened.encoder.pending_bytes for opened in self._open.values()) > _WAITING_BYTES:
+            max(self._open.values(), key=lambda opened: opened.encoder.pending_bytes).encoder.flush()
+
+    def _check_count(self) -> None:
+        if len(self._open) + len(self.settled) + len(self.published) >= self.shape.most_folders:
+            raise muxly.RouteError(
+                f"partition_by makes more than {self.shape.most_folders} folders of one delivery; "
+                "choose a coarser key, such as month(column), or raise max_folders"
+            )
+
+    def finish(self, folders: FolderPath) -> None:
+        """End the file of these folders, and give its draft back."""
+        opened = self._open[folders]
+        opened.encoder.finish()
+        self.drafts.settle(folders, opened.draft, opened.encoder.nonfinite)
+        del self._open[folders]
+        self.settled.add(folders)

@@ -1,21 +1,19 @@
-"""Which Arrow types each format can hold, and what the others become first."""
+"""Arrow types that each format can hold, conversions of the others, and records as Python values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from attrs import frozen
 
 import muxly
+from muxly_routers._formats.encoding import Format
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["Conversion", "check_years", "conversion", "is_text", "leaves", "rows"]
 
-    from muxly_routers._formats.encoding import Format
-
-__all__ = ["Conversion", "check_years", "conversion", "is_text", "leaves"]
 
 _UTC = {"UTC", "Etc/UTC", "+00:00", "Z"}
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -137,7 +135,7 @@ def _rebuilt(kind: pa.DataType, format: Format, place: str) -> pa.DataType:
     """The nested type with the targets of what it holds; a flat type as it is."""
     types = pa.types
     if types.is_struct(kind):
-        fields = [one.with_type(_target(one.type, format, f"{place}.{one.name}")) for one in kind]
+        fields = [field.with_type(_target(field.type, format, f"{place}.{field.name}")) for field in kind]
         return pa.struct(fields)
     if types.is_map(kind):
         key, item = kind.key_field, kind.item_field
@@ -192,3 +190,25 @@ def check_years(place: str, leaf: pa.Array) -> None:
     ends = pc.min_max(numbers).as_py()
     if ends["min"] is not None and (ends["min"] < first or ends["max"] > last):
         raise muxly.RejectedError(f"column {place!r}: a {kind} outside the years 1 to 9999 has no text form")
+
+
+def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The records of a batch.
+
+    Raises:
+        RejectedError: A value of one of them has no form in Python.
+    """
+    try:
+        records: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        raise muxly.RejectedError(_explanation(batch, error)) from error
+    return records
+
+
+def _explanation(batch: pa.RecordBatch, error: Exception) -> str:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.to_pylist()
+        except (ValueError, OverflowError, pa.ArrowException) as of_column:
+            return f"column {name!r}: a value of type {column.type} has no form as a single value: {of_column}"
+    return f"a record has no form as single values: {error}"

@@ -11,7 +11,7 @@ import httpx2
 from attrs import frozen
 
 import muxly
-from muxly_routers import _reaching
+from muxly_routers import _failures
 from muxly_routers._http.credentials import Tls, tls_context
 from muxly_routers._http.egress import Guard, Lookup
 from muxly_routers._http.messages import HttpRequest, HttpResponse, Redaction
@@ -224,7 +224,7 @@ def _failure(server: str, error: Exception, redaction: Redaction) -> muxly.Muxly
     reason = redaction.shown(str(error)) or type(error).__name__
     if isinstance(error, httpcore2.LocalProtocolError):
         return muxly.RouteError(f"{server}: the request cannot be sent: {reason}")
-    return muxly.RetryableError(f"{server}: {_reaching.advised(reason)}")
+    return muxly.RetryableError(f"{server}: {_failures.with_next_step(reason)}")
 
 
 _PIECE = 64 * 1024

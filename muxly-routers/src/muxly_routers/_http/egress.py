@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 import muxly
-from muxly_routers import _reaching
+from muxly_routers import _failures
 
 __all__ = ["ALLOW_VARIABLE", "IPAddress", "Guard", "Lookup", "addresses", "check_url", "forbidden"]
 
@@ -150,7 +150,7 @@ def check_url(url: str, guard: Guard, lookup: Lookup | None = None) -> None:
     try:
         addresses(host, port or (443 if parts.scheme == "https" else 80), guard, lookup)
     except OSError as error:
-        raise muxly.RetryableError(_reaching.advised(f"{host} has no address: {error}")) from error
+        raise muxly.RetryableError(_failures.with_next_step(f"{host} has no address: {error}")) from error
 
 
 def system_lookup(host: str, port: int) -> list[str]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 import muxly
 from muxly_routers import run_metrics
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers._http import credentials
 from muxly_routers.prometheus import options
 from muxly_routers.prometheus.endpoint import EndpointOutlet, ListenAddress, ScrapeEndpoint

@@ -18,8 +18,8 @@ from typing import Any
 from attrs import field, frozen
 
 import muxly
+from muxly_routers._failures import check_folder, failures_at
 from muxly_routers._files import layout
-from muxly_routers._files.failures import check_folder, failures_at
 from muxly_routers.prometheus.exposition import MetricFamily, render
 from muxly_routers.prometheus.options import StreamKey
 from muxly_routers.prometheus.series import StreamSeries

@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 from attrs import define, evolve, frozen
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._deliveries import ulid_time_ms
+from muxly_routers._failures import needs
 from muxly_routers._http.messages import HttpRequest, HttpResponse
-from muxly_routers._ulids import made_at_ms
 from muxly_routers.prometheus.exposition import joined_bytes
 from muxly_routers.prometheus.merging import MergeResult, merge, report_omissions
 from muxly_routers.prometheus.options import MetricDefinition, PrometheusSettings, StreamKey
@@ -72,7 +72,7 @@ def sample_time(delivery: str, before: int) -> int:
         delivery: Its id.
         before: The time of the samples before; an hour and more ahead it is that of a clock that was wrong.
     """
-    made = made_at_ms(delivery)
+    made = ulid_time_ms(delivery)
     return made if before - made >= _HOUR else max(made, before + 1)
 
 

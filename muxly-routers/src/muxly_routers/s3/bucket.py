@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any, TypeGuard
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 from urllib.parse import urlsplit
 
 from attrs import Factory, field, frozen
 
 import muxly
+from muxly_routers._files.layout import FileLayout
 from muxly_routers.s3 import failures
-from muxly_routers.s3.retries import Patience
+from muxly_routers.s3.connections import StopGrace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from types_boto3_s3.client import S3Client
 
-    from muxly_routers.s3.settings import Settings
+__all__ = ["Bucket", "Checksum", "Checksummer", "Payload", "S3Settings", "StoredObject"]
 
-__all__ = ["Bucket", "Found", "Piece"]
+Checksum = Literal["crc32", "sha256"]
 
 # A part or a small object is quickly sent again; longer waits are the runner's, which tells people.
 _AT_ONCE = muxly.Backoff(first_seconds=0.1, limit_seconds=1.0, attempts=3)
@@ -27,8 +29,33 @@ _LONGEST_WAIT_SECONDS = 2.0
 _DELETED_AT_ONCE = 1000
 
 
+@frozen(kw_only=True)
+class S3Settings:
+    """How and where the objects of a route are written; equal options give equal settings.
+
+    Args:
+        bucket: Its name, or the ARN of an access point.
+        prefix: What all keys begin with; empty, or ending in a slash.
+        files: Folders, names and encoding of the objects.
+        single_put_bytes: Objects up to this size are sent in one request.
+        part_bytes: Size of a part of a larger one.
+        uploads: How many requests are made at a time for each stream.
+        checksum: Which checksum the store verifies.
+        object_options: Sent with each new object as they are: encryption, storage class.
+    """
+
+    bucket: str
+    prefix: str
+    files: FileLayout
+    single_put_bytes: int
+    part_bytes: int
+    uploads: int
+    checksum: Checksum
+    object_options: tuple[tuple[str, str | bool], ...]
+
+
 @frozen
-class Found:
+class StoredObject:
     """What the store says about an object."""
 
     key: str
@@ -36,9 +63,13 @@ class Found:
     etag: str
     facts: Mapping[str, str] = field(factory=dict, hash=False)
 
+    def has_facts(self, facts: Mapping[str, str]) -> bool:
+        """Whether what is kept with the object says that it is this delivery's, with this content."""
+        return all(self.facts.get(name) == value for name, value in facts.items())
+
 
 @frozen
-class Piece:
+class Payload:
     """Bytes to be sent, as often as it takes.
 
     Args:
@@ -50,6 +81,29 @@ class Piece:
     body: Callable[[], Any]
     size: int
     digest: bytes
+
+
+class Checksummer:
+    """A checksum that grows with the bytes.
+
+    Args:
+        kind: Which one.
+    """
+
+    def __init__(self, kind: Checksum) -> None:
+        self._sha256 = hashlib.sha256() if kind == "sha256" else None
+        self._crc32 = 0
+
+    def add(self, view: Any) -> None:
+        """Take more bytes."""
+        if self._sha256 is not None:
+            self._sha256.update(view)
+        else:
+            self._crc32 = zlib.crc32(view, self._crc32)
+
+    def value(self) -> bytes:
+        """The checksum of all bytes so far, as it is sent."""
+        return self._sha256.digest() if self._sha256 is not None else self._crc32.to_bytes(4, "big")
 
 
 @frozen
@@ -64,23 +118,23 @@ class Bucket:
     """
 
     client: S3Client
-    settings: Settings
+    settings: S3Settings
     run: muxly.Run
     renew: Callable[[], None] | None = None
-    _patience: Patience = field(
-        default=Factory(lambda self: Patience(lambda: self.run.stopping), takes_self=True), init=False, eq=False
+    _stop_grace: StopGrace = field(
+        default=Factory(lambda self: StopGrace(lambda: self.run.stopping), takes_self=True), init=False, eq=False
     )
 
-    def place(self, key: str) -> str:
+    def uri(self, key: str) -> str:
         """An object as people write it."""
         return f"s3://{self.settings.bucket}/{key}"
 
-    def put(self, key: str, piece: Piece, facts: Mapping[str, str], condition: Mapping[str, str]) -> None:
+    def put(self, key: str, payload: Payload, facts: Mapping[str, str], condition: Mapping[str, str]) -> None:
         """Write a whole object.
 
         Args:
             key: Its key.
-            piece: Its bytes.
+            payload: Its bytes.
             facts: Kept with it.
             condition: ``{"IfNoneMatch": "*"}``, ``{"IfMatch": etag}`` or nothing.
 
@@ -92,21 +146,21 @@ class Bucket:
             "write",
             key,
             self.client.put_object,
-            Body=piece.body,
-            ContentLength=piece.size,
+            Body=payload.body,
+            ContentLength=payload.size,
             Metadata=dict(facts),
-            **self._checksum(piece),
+            **self._checksum(payload),
             **dict(self.settings.object_options),
             **condition,
         )
 
-    def head(self, key: str) -> Found | None:
+    def head(self, key: str) -> StoredObject | None:
         """What is there under a key; None if nothing is."""
         try:
             answer = self._ask("look at", key, self.client.head_object)
         except failures.AbsentError:
             return None
-        return Found(key, answer["ContentLength"], answer["ETag"], answer.get("Metadata", {}))
+        return StoredObject(key, answer["ContentLength"], answer["ETag"], answer.get("Metadata", {}))
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         """A small object and its ETag; None if it is not there."""
@@ -142,16 +196,16 @@ class Bucket:
                 Delete={"Objects": [{"Key": key} for key in some], "Quiet": True},
             )
             for problem in answer.get("Errors", [])[:1]:
-                place = self.place(problem.get("Key", ""))
-                raise failures.error_of_code(problem.get("Code", ""), problem.get("Message", ""), "delete", place)
+                uri = self.uri(problem.get("Key", ""))
+                raise failures.error_of_code(problem.get("Code", ""), problem.get("Message", ""), "delete", uri)
 
-    def below(self, prefix: str) -> Iterator[Found]:
+    def list_below(self, prefix: str) -> Iterator[StoredObject]:
         """All objects whose keys begin so, in the order of their keys."""
         more: dict[str, str] = {}
         while True:
             answer = self._ask("list", prefix, self._list, **more)
-            for one in answer.get("Contents", []):
-                yield Found(one["Key"], one["Size"], one.get("ETag", ""))
+            for entry in answer.get("Contents", []):
+                yield StoredObject(entry["Key"], entry["Size"], entry.get("ETag", ""))
             if not answer.get("IsTruncated"):
                 return
             more = {"ContinuationToken": answer["NextContinuationToken"]}
@@ -171,15 +225,15 @@ class Bucket:
         )
         return str(answer["UploadId"])
 
-    def put_part(self, key: str, upload: str, number: int, piece: Piece) -> dict[str, Any]:
+    def put_part(self, key: str, upload: str, number: int, payload: Payload) -> dict[str, Any]:
         """Send a part; what names it at the end."""
-        checksum = self._checksum(piece)
+        checksum = self._checksum(payload)
         answer = self._ask(
             f"write part {number} of",
             key,
             self.client.upload_part,
-            Body=piece.body,
-            ContentLength=piece.size,
+            Body=payload.body,
+            ContentLength=payload.size,
             UploadId=upload,
             PartNumber=number,
             **checksum,
@@ -215,7 +269,7 @@ class Bucket:
         more: dict[str, str] = {}
         while True:
             answer = self._ask("list unfinished uploads of", key, self._uploads, **more)
-            found += [one["UploadId"] for one in answer.get("Uploads", []) if one["Key"] == key]
+            found += [upload["UploadId"] for upload in answer.get("Uploads", []) if upload["Key"] == key]
             if not answer.get("IsTruncated"):
                 return found
             more = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
@@ -223,7 +277,7 @@ class Bucket:
     def _uploads(self, Key: str, **params: Any) -> Any:  # noqa: N803
         return self.client.list_multipart_uploads(Prefix=Key, **params)
 
-    def look(self) -> None:
+    def check_access(self) -> None:
         """Make sure that the bucket is there and may be used."""
         try:
             self._ask("look at", "", lambda Key, **params: self.client.head_bucket(**params))  # noqa: N803
@@ -236,8 +290,14 @@ class Bucket:
         host = urlsplit(self.client.meta.endpoint_url).hostname or ""
         return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
-    def _checksum(self, piece: Piece) -> dict[str, str]:
-        return {f"Checksum{self.settings.checksum.upper()}": base64.b64encode(piece.digest).decode()}
+    def payload(self, content: bytes | bytearray) -> Payload:
+        """Bytes to be sent to this bucket."""
+        checksum = Checksummer(self.settings.checksum)
+        checksum.add(content)
+        return Payload(lambda: content, len(content), checksum.value())
+
+    def _checksum(self, payload: Payload) -> dict[str, str]:
+        return {f"Checksum{self.settings.checksum.upper()}": base64.b64encode(payload.digest).decode()}
 
     def _ask(self, doing: str, key: str, operation: Callable[..., Any], **params: Any) -> Any:
         """Make a request, and again where it may work a moment later.
@@ -251,10 +311,10 @@ class Bucket:
         for attempt in range(1, _AT_ONCE.attempts + 1):
             body = {"Body": params["Body"]()} if "Body" in params else {}
             try:
-                with self._patience.request():
+                with self._stop_grace.request():
                     return operation(Bucket=self.settings.bucket, Key=key, **{**params, **body})
             except (BotoCoreError, ClientError, ResponseParserError) as error:
-                failure = failures.error_of(error, doing, self.place(key), self.renew)
+                failure = failures.error_of(error, doing, self.uri(key), self.renew)
                 if not _again(failure, attempt):
                     raise failure from error
                 wait = _AT_ONCE.wait(attempt, retry_after=failure.retry_after)

@@ -6,18 +6,49 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
+
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 
 if TYPE_CHECKING:
     from botocore.session import Session
     from types_boto3_s3.client import S3Client
 
-    from muxly_routers.s3.settings import Access, Role
-
-__all__ = ["Clients"]
+__all__ = ["Clients", "S3Access", "S3Role"]
 
 _CONNECTIONS = 32
+
+
+@frozen(kw_only=True)
+class S3Role:
+    """A role to assume."""
+
+    arn: str
+    external_id: muxly.Secret | None
+    session_name: str
+
+
+@frozen(kw_only=True)
+class S3Access:
+    """How the store is reached; equal ways share one client.
+
+    Args:
+        guarded: Whether somebody else than the operator says so.
+    """
+
+    region: str | None
+    endpoint_url: str | None
+    addressing_style: str
+    ca_bundle: Path | None
+    timeout_seconds: float
+    profile: str | None
+    access_key_id: str | None
+    secret_access_key: muxly.Secret | None
+    session_token: muxly.Secret | None
+    role: S3Role | None
+    anonymous: bool
+    guarded: bool
 
 
 class Clients:
@@ -25,9 +56,9 @@ class Clients:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._clients: dict[Access, S3Client] = {}
+        self._clients: dict[S3Access, S3Client] = {}
 
-    def get(self, access: Access) -> S3Client:
+    def get(self, access: S3Access) -> S3Client:
         """The client.
 
         Raises:
@@ -40,7 +71,7 @@ class Clients:
                 self._clients[access] = _client(access)
             return self._clients[access]
 
-    def forget(self, access: Access) -> None:
+    def forget(self, access: S3Access) -> None:
         """Make a new one next time, with credentials that are looked for anew."""
         with self._lock:
             self._clients.pop(access, None)
@@ -52,19 +83,19 @@ class Clients:
         for client in clients:
             from muxly_routers.s3 import connections  # loads the SDK, as each of them did
 
-            connections.close(client)
+            connections.close_client(client)
 
 
-def _client(access: Access) -> S3Client:
+def _client(access: S3Access) -> S3Client:
     with needs("s3"):
         import botocore.exceptions
     try:
-        return _made(access)
+        return _create(access)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise muxly.ConfigurationError(f"the options of the router s3 lead to no client: {error}") from error
 
 
-def _made(access: Access) -> S3Client:
+def _create(access: S3Access) -> S3Client:
     # boto3 and its transfers are not used: without them the import takes two thirds of the time.
     import botocore.config
     import botocore.session
@@ -103,7 +134,7 @@ def _made(access: Access) -> S3Client:
         config=config,
         **({} if access.role is not None else _keys(access)),
     )
-    connections.guard(client, Guard.of_machine(on=access.guarded))
+    connections.guard_client(client, Guard.of_machine(on=access.guarded))
     return client  # type: ignore[no-any-return]
 
 
@@ -117,12 +148,12 @@ def _loader(session: Session) -> Any:
     loader: Any = create_loader(session.get_config_variable("data_path"))
     # A folder for each service, which is all that is asked of this list; what is missing in one is found out later.
     folders = [Path(path) for path in loader.search_paths]
-    names = sorted({one.name for folder in folders if folder.is_dir() for one in folder.iterdir()})
+    names = sorted({service.name for folder in folders if folder.is_dir() for service in folder.iterdir()})
     loader.list_available_services = lambda type_name: names
     return loader
 
 
-def _keys(access: Access) -> dict[str, Any]:
+def _keys(access: S3Access) -> dict[str, Any]:
     if access.access_key_id is None or access.secret_access_key is None:
         return {}
     return {
@@ -132,7 +163,7 @@ def _keys(access: Access) -> dict[str, Any]:
     }
 
 
-def _assume(session: Session, role: Role, access: Access) -> None:
+def _assume(session: Session, role: S3Role, access: S3Access) -> None:
     """Let the session get the role's credentials, again before they expire."""
     from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 

@@ -1,17 +1,16 @@
-"""What a store or the way to it says when a request fails, as errors of the route."""
+"""Failures of requests, in the store or on the way to it, as errors of the route."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import muxly
-from muxly_routers import _reaching
+from muxly_routers import _failures
 from muxly_routers._http import messages
 from muxly_routers._http.messages import Redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from botocore.exceptions import ClientError
 
 __all__ = ["AbsentError", "ChangedError", "UnsupportedError", "error_of", "error_of_code"]
@@ -30,7 +29,7 @@ class UnsupportedError(muxly.RouteError):
 
 
 # With these codes the same request may succeed later (Amazon S3 API reference, "Error responses").
-_PASSING = {
+_TRANSIENT = {
     "BadDigest",
     "ConditionalRequestConflict",
     "IncompleteBody",
@@ -84,39 +83,39 @@ _EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
 _BY_STATUS = {400: "BadRequest", 403: "Forbidden", 404: "NotFound"}
 
 
-def error_of(error: Exception, doing: str, place: str, renew: Callable[[], None] | None = None) -> muxly.MuxlyError:
+def error_of(error: Exception, doing: str, uri: str, renew: Callable[[], None] | None = None) -> muxly.MuxlyError:
     """The error of the route behind an error of the SDK.
 
     Args:
         error: What the SDK raised.
         doing: Such as ``"write"``.
-        place: Such as ``"s3://bucket/key"``.
+        uri: Such as ``"s3://bucket/key"``.
         renew: Has expired credentials looked for anew by the next attempt, if they can be.
     """
     from botocore import exceptions, parsers
 
     if isinstance(error, exceptions.ClientError):
-        return _of_store(error, doing, place, renew)
+        return _of_store(error, doing, uri, renew)
     if isinstance(error, parsers.ResponseParserError):
         return muxly.RetryableError(
-            f"cannot {doing} {place}: the answer is not one of an S3 store: {_HARMLESS.shown(str(error))}"
+            f"cannot {doing} {uri}: the answer is not one of an S3 store: {_HARMLESS.shown(str(error))}"
         )
-    return _of_sdk(error, doing, place)
+    return _of_sdk(error, doing, uri)
 
 
-def error_of_code(code: str, text: str, doing: str, place: str) -> muxly.MuxlyError:
+def error_of_code(code: str, text: str, doing: str, uri: str) -> muxly.MuxlyError:
     """The error of the route behind a code in an answer that is about several objects."""
-    message = f"cannot {doing} {place}: {_said(text, code)}"
-    return muxly.RetryableError(message) if _passes(code, 0) else _lasting(message, code, 0)
+    message = f"cannot {doing} {uri}: {_answer_text(text, code)}"
+    return muxly.RetryableError(message) if _is_transient(code, 0) else _permanent(message, code, 0)
 
 
-def _of_store(error: ClientError, doing: str, place: str, renew: Callable[[], None] | None) -> muxly.MuxlyError:
+def _of_store(error: ClientError, doing: str, uri: str, renew: Callable[[], None] | None) -> muxly.MuxlyError:
     answer: Any = error.response
     facts = answer.get("ResponseMetadata", {})
     status = facts.get("HTTPStatusCode", 0)
     code = str(answer.get("Error", {}).get("Code", ""))
     code = _BY_STATUS.get(status, code) if code.isdecimal() else code
-    message = f"cannot {doing} {place}: {_said(answer.get('Error', {}).get('Message', ''), code, status)}"
+    message = f"cannot {doing} {uri}: {_answer_text(answer.get('Error', {}).get('Message', ''), code, status)}"
     if status == 412 or code == "PreconditionFailed":
         return ChangedError(message)
     if code in ("NoSuchKey", "NoSuchUpload", "NotFound"):
@@ -124,25 +123,25 @@ def _of_store(error: ClientError, doing: str, place: str, renew: Callable[[], No
     if code in _EXPIRED and renew is not None:
         renew()
         return muxly.RetryableError(f"{message}; {_NEXT_STEP[code]}", retry_after=_RENEWED_SECONDS)
-    if _passes(code, status):
+    if _is_transient(code, status):
         return muxly.RetryableError(message, retry_after=messages.parse_retry_after(_header(facts)))
     if status == 501 or code == "NotImplemented":
         return UnsupportedError(f"{message}; the store lacks something that this router needs")
-    return _lasting(message, code, status)
+    return _permanent(message, code, status)
 
 
-def _lasting(message: str, code: str, status: int) -> muxly.RouteError:
+def _permanent(message: str, code: str, status: int) -> muxly.RouteError:
     step = _NEXT_STEP.get(code) or ("see what the store means by that" if status != 403 else _RIGHTS)
     return muxly.RouteError(f"{message}; {step}")
 
 
-def _said(text: Any, code: str, status: int = 200) -> str:
+def _answer_text(text: Any, code: str, status: int = 200) -> str:
     said = _HARMLESS.shown(str(text)) or "the store refuses"
     return f"{said} ({_HARMLESS.shown(code) or 'no code'}, HTTP {status})"
 
 
-def _passes(code: str, status: int) -> bool:
-    return code in _PASSING or status in (408, 429) or (status >= 500 and status != 501)
+def _is_transient(code: str, status: int) -> bool:
+    return code in _TRANSIENT or status in (408, 429) or (status >= 500 and status != 501)
 
 
 def _header(facts: Any) -> str | None:
@@ -150,13 +149,13 @@ def _header(facts: Any) -> str | None:
     return headers.get("retry-after") if isinstance(headers, dict) else None
 
 
-def _of_sdk(error: Exception, doing: str, place: str) -> muxly.MuxlyError:
+def _of_sdk(error: Exception, doing: str, uri: str) -> muxly.MuxlyError:
     from botocore import exceptions
 
     if isinstance(error, exceptions.HTTPClientError) and isinstance(own := error.kwargs.get("error"), muxly.MuxlyError):
         # Raised where the connection is made, or where the bytes come from.
-        return type(own)(f"cannot {doing} {place}: {_reaching.advised(str(own))}")
-    message = f"cannot {doing} {place}: {error}"
+        return type(own)(f"cannot {doing} {uri}: {_failures.with_next_step(str(own))}")
+    message = f"cannot {doing} {uri}: {error}"
     if isinstance(error, exceptions.SSLError):
         return muxly.RouteError(f"{message}; set ca_bundle to the certificates that the store is to be trusted by")
     passing = (
@@ -167,7 +166,7 @@ def _of_sdk(error: Exception, doing: str, place: str) -> muxly.MuxlyError:
         exceptions.MetadataRetrievalError,
     )
     if isinstance(error, passing):
-        return muxly.RetryableError(f"cannot {doing} {place}: {_reaching.advised(str(error))}")
+        return muxly.RetryableError(f"cannot {doing} {uri}: {_failures.with_next_step(str(error))}")
     return muxly.RouteError(f"{message}; {_step(error)}")
 
 

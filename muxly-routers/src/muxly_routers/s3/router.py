@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import attrs
 
 import muxly
-from muxly_routers._files.options import FileOptions
+from muxly_routers._files.layout import FileOptions
 from muxly_routers._formats import Csv, Parquet
 from muxly_routers._http import egress
-from muxly_routers.s3.settings import Access, Checksum, Role, Settings
+from muxly_routers._lazy_output import LazyOutputRouter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from muxly_routers.s3.bucket import Bucket
-    from muxly_routers.s3.client import Clients
-    from muxly_routers.s3.output import Output
+    from muxly_routers.s3.bucket import Bucket, S3Settings
+    from muxly_routers.s3.client import Clients, S3Access
+    from muxly_routers.s3.output import S3Output
 
 __all__ = ["AssumeRole", "Csv", "Parquet", "S3"]
 
@@ -70,7 +70,7 @@ class AssumeRole(muxly.Options):
     session_name: str = muxly.option("Name of the session, as logs show it.", default="muxly")
 
 
-class S3(FileOptions, muxly.Router):
+class S3(FileOptions, LazyOutputRouter["S3Output"]):
     """Writes records as objects into a bucket of S3, or of a store that speaks its protocol."""
 
     modes: ClassVar[frozenset[str]] = frozenset({"append", "overwrite", "replace"})
@@ -102,7 +102,9 @@ class S3(FileOptions, muxly.Router):
     kms_key_id: str | None = muxly.option("Key for aws:kms; by default the account's own.", default=None)
     bucket_key: bool | None = muxly.option("Whether to use a bucket key, which saves calls of KMS.", default=None)
     storage_class: str | None = muxly.option("Storage class, such as STANDARD_IA.", default=None)
-    checksum: Checksum = muxly.option("Checksum that the store verifies of all that is sent.", default="crc32")
+    checksum: Literal["crc32", "sha256"] = muxly.option(
+        "Checksum that the store verifies of all that is sent.", default="crc32"
+    )
     single_put_bytes: int = muxly.option(
         "Objects up to this size are sent in one request, larger ones in parts.",
         default=64 * _MIB,
@@ -130,8 +132,7 @@ class S3(FileOptions, muxly.Router):
             ConfigurationError: Options contradict each other.
             RouteError: The endpoint may not be reached from a pipeline that the operator did not write.
         """
-        self._run = run
-        self._output: Output | None = None
+        super().open(run)
         self._check_credentials()
         if run.guarded and self.access_key_id is None and not self.anonymous:
             raise muxly.ConfigurationError(
@@ -166,38 +167,18 @@ class S3(FileOptions, muxly.Router):
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the bucket is there and may be used."""
         try:
-            self._bucket().look()
+            self._bucket().check_access()
         except muxly.MuxlyError as error:
             yield muxly.Notice("bucket_not_usable", str(error), level="error")
 
-    def deliver(self, delivery: muxly.Delivery) -> None:
-        """Write the delivery's objects; see the module for what holds after a crash."""
-        self._opened().deliver(delivery)
-
-    def begin(self, stream: muxly.Stream, generation: int) -> None:
-        """Make room for a generation that the manifest does not show yet."""
-        self._opened().begin(stream, generation)
-
-    def complete(self, stream: muxly.Stream, generation: int) -> None:
-        """Let the manifest show the generation in place of the one before, in one step."""
-        self._opened().complete(stream, generation)
-
-    def close(self) -> None:
-        """Wait for what is on its way; connections are kept for the process."""
-        output, self._output = getattr(self, "_output", None), None
-        if output is not None:
-            output.close()
-
-    def _opened(self) -> Output:
+    def _open_output(self) -> S3Output:
         # Loads pyarrow and the SDK, which a pipeline with another router does not need.
-        from muxly_routers.s3.output import Output
-        from muxly_routers.s3.publish import Conditions
+        from muxly_routers.s3.output import S3Output
+        from muxly_routers.s3.publishing import ConditionalSupport
 
-        if self._output is None:
-            place = f"{self.endpoint_url}/{self.bucket}"
-            conditions = self._run.shared(f"muxly_routers.s3.conditions.{place}", Conditions)
-            self._output = Output(self._bucket(), conditions)
-        return self._output
+        store = f"{self.endpoint_url}/{self.bucket}"
+        conditions = self._run.shared(f"muxly_routers.s3.conditions.{store}", ConditionalSupport)
+        return S3Output(self._bucket(), conditions)
 
     def _bucket(self) -> Bucket:
         from muxly_routers.s3.bucket import Bucket
@@ -212,11 +193,13 @@ class S3(FileOptions, muxly.Router):
             renew=None if self.access_key_id is not None else lambda: clients.forget(access),
         )
 
-    def _access(self) -> Access:
+    def _access(self) -> S3Access:
+        from muxly_routers.s3.client import S3Access, S3Role
+
         role = self.assume_role
         # A store of one's own mostly has no DNS names for buckets, whatever the SDK expects.
         style = "path" if self.addressing_style == "auto" and self.endpoint_url is not None else self.addressing_style
-        return Access(
+        return S3Access(
             region=self.region or ("us-east-1" if self.endpoint_url is not None else None),
             endpoint_url=self.endpoint_url,
             addressing_style=style,
@@ -228,13 +211,15 @@ class S3(FileOptions, muxly.Router):
             session_token=self.session_token,
             role=None
             if role is None
-            else Role(arn=role.role_arn, external_id=role.external_id, session_name=role.session_name),
+            else S3Role(arn=role.role_arn, external_id=role.external_id, session_name=role.session_name),
             anonymous=self.anonymous,
             # What leads to AWS itself, no option can lead elsewhere.
             guarded=self._run.guarded and self.endpoint_url is not None,
         )
 
-    def _settings(self) -> Settings:
+    def _settings(self) -> S3Settings:
+        from muxly_routers.s3.bucket import S3Settings
+
         prefix = self.prefix.strip("/")
         options = {
             "ServerSideEncryption": self.encryption,
@@ -242,15 +227,10 @@ class S3(FileOptions, muxly.Router):
             "BucketKeyEnabled": self.bucket_key,
             "StorageClass": self.storage_class,
         }
-        return Settings(
+        return S3Settings(
             bucket=self.bucket,
             prefix=f"{prefix}/" if prefix else "",
-            folder=self.folder,
-            file_name=self.file_name,
-            encoding=self._encoding(),
-            keys=self._keys(),
-            keep_columns=self.keep_partition_columns,
-            most_folders=self.max_folders,
+            files=self._layout(),
             single_put_bytes=self.single_put_bytes,
             part_bytes=self.part_bytes,
             uploads=self.uploads,

@@ -13,7 +13,7 @@ from urllib.request import Request
 from attrs import evolve
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers._http.messages import HttpResponse
 from muxly_routers.slack.client import SlackConnection, ThreadGoneError, UnansweredError, api_error
 from muxly_routers.slack.options import url_problem

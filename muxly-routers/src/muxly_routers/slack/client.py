@@ -11,8 +11,8 @@ from urllib.request import Request
 from attrs import define, field
 
 import muxly
-from muxly_routers import _reaching
-from muxly_routers._extras import needs
+from muxly_routers import _failures
+from muxly_routers._failures import needs
 from muxly_routers._http.egress import Guard
 from muxly_routers._http.messages import HttpRequest, HttpResponse, Redaction
 
@@ -142,9 +142,9 @@ def _failure(error: ExchangeError, what: str, url: SplitResult) -> muxly.MuxlyEr
     if not error.sent:
         unreachable = f"no connection to {host}, port {url.port or (443 if url.scheme == 'https' else 80)}"
         problem = "not in time" if late else str(cause).removeprefix(f"{unreachable}: ")
-        return muxly.RetryableError(f"{what}: {unreachable}: {_reaching.advised(problem)}")
+        return muxly.RetryableError(f"{what}: {unreachable}: {_failures.with_next_step(problem)}")
     if late:
-        return UnansweredError(_reaching.advised(f"{what}: no whole answer from {host} in time"))
+        return UnansweredError(_failures.with_next_step(f"{what}: no whole answer from {host} in time"))
     # What the protocol's errors say may quote the URL; what the system says of a connection does not.
     problem = str(cause) if isinstance(cause, httpcore2.NetworkError) and str(cause) else type(cause).__name__
     return UnansweredError(f"{what}: the connection to {host} ended before the answer ({problem})")

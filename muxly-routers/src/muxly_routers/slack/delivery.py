@@ -13,10 +13,9 @@ import pyarrow as pa
 from attrs import field, frozen
 
 import muxly
-from muxly_routers._formats import Csv, Encoding, Parquet, resolve
-from muxly_routers._rows import rows
-from muxly_routers._templates import Template
-from muxly_routers._templates.streams import check_fields
+from muxly_routers._formats import Csv, Encoding, Parquet, open_encoder, resolve
+from muxly_routers._formats.columns import rows
+from muxly_routers._templates import Template, check_fields
 from muxly_routers.slack.message import (
     COLUMNS_LIMIT,
     MessageTemplate,
@@ -119,7 +118,7 @@ def _gather(
     encoder = None
     for batch in _filled(delivery):
         if encoding is not None and encoder is None:
-            encoder = encoding.open(delivery.schema, file, digest=delivery.digest)
+            encoder = open_encoder(encoding, delivery.schema, file, digest=delivery.digest)
         if encoder is not None:
             encoder.write(batch)
         if len(first) < most:

@@ -19,7 +19,7 @@ from attrs import field, frozen
 
 import muxly
 from muxly.retry import RateBucket
-from muxly_routers._ulids import made_at_ms
+from muxly_routers._deliveries import ulid_time_ms
 from muxly_routers.slack.client import (
     RateLimitedError,
     SlackConnection,
@@ -166,7 +166,7 @@ class Outbox:
 
     def _look_up(self) -> PostedMessages:
         """Find what of the delivery is at Slack already."""
-        since = max(0.0, made_at_ms(self._delivery.id) / 1000 - _CLOCKS_SECONDS)
+        since = max(0.0, ulid_time_ms(self._delivery.id) / 1000 - _CLOCKS_SECONDS)
         threads, thread = self._rules.threads, self._thread or self._last_thread()
         seen = self._destination.seen(self._part(""), since=since, threads=threads, thread=thread)
         if isinstance(seen, str):
@@ -222,7 +222,7 @@ def is_new(delivery: str, run_started_at: float, now: float) -> bool:
         run_started_at: Unix time.
         now: Unix time; an id from the future tells nothing.
     """
-    return run_started_at <= made_at_ms(delivery) / 1000 <= now
+    return run_started_at <= ulid_time_ms(delivery) / 1000 <= now
 
 
 @frozen(kw_only=True)

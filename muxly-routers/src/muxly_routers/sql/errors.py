@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from attrs import frozen
 
 import muxly
-from muxly_routers import _reaching
+from muxly_routers import _failures
 
 __all__ = [
     "CHANGE_IT",
@@ -155,7 +155,7 @@ def _error(fault: DatabaseFault, where: str, dialect: FaultRules) -> Exception:
         return muxly.RouteError(f"{where}: {fault.message}; create it ({create}), or correct the name in url")
     column = f"column {fault.column!r}: " if fault.column else ""
     if fault.kind == "retry":
-        return muxly.RetryableError(f"{where}: {_reaching.advised(fault.message)}")
+        return muxly.RetryableError(f"{where}: {_failures.with_next_step(fault.message)}")
     if fault.kind == "value":
         return muxly.RejectedError(f"{column}{fault.message}")
     if fault.kind == "stale":

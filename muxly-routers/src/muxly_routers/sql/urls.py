@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import muxly
-from muxly_routers import _reaching
-from muxly_routers._extras import needs
+from muxly_routers import _failures
+from muxly_routers._failures import needs
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -100,7 +100,7 @@ def checked_url(url: URL, lookup: Lookup | None = None) -> URL:
     try:
         public = addresses(url.host, url.port or _GUARDED_PORTS[kind], Guard.of_machine(on=True), lookup)
     except OSError as error:
-        raise muxly.RetryableError(_reaching.advised(f"{url.host} has no address: {error}")) from error
+        raise muxly.RetryableError(_failures.with_next_step(f"{url.host} has no address: {error}")) from error
     # The connection goes to the address that was checked, not to the name, which may resolve to another one by
     # then. PostgreSQL keeps the name beside it, for the certificate.
     return url.update_query_dict({"hostaddr": public[0]}) if kind == "postgresql" else url.set(host=public[0])

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 import muxly
-from muxly_routers._formats import columns, jsonl
+from muxly_routers._formats import columns
+from muxly_routers._formats import text as jsonl
 
 __all__ = [
     "as_json",
@@ -222,7 +223,7 @@ def _json(array: pa.Array) -> pa.Array:
     schema = pa.schema([("v", array.type)])
     batch = columns.conversion(schema, "jsonl").apply(pa.RecordBatch.from_arrays([array], schema=schema))
     try:
-        lines = jsonl.lines(batch)
+        lines = jsonl.jsonl_lines(batch)
     except muxly.RejectedError as error:
         raise ValueError(str(error)) from error
     # Every line is {"v":...}, and JSON has no line end inside a value: cut there, without parsing any.

@@ -17,10 +17,11 @@ import pyarrow as pa
 from attrs import frozen
 
 import muxly
+from muxly_routers import _values
 from muxly_routers._formats import Encoding
+from muxly_routers._formats.columns import rows
 from muxly_routers._formats.text import TextEncoder
-from muxly_routers._rows import rows
-from muxly_routers._templates import Template, values
+from muxly_routers._templates import Template
 
 __all__ = [
     "BodyFormat",
@@ -141,9 +142,9 @@ def _is_by_hand(kind: pa.DataType, decimals: Decimals) -> bool:
 def _plain(value: Any, decimals: Decimals) -> Any:
     """A Python value with its bytes as base64, and decimals as text if that is wanted."""
     if isinstance(value, bytes):
-        return values.scalar_text(value)
+        return _values.scalar_text(value)
     if isinstance(value, Decimal) and decimals == "string":
-        return values.decimal_text(value)
+        return _values.decimal_text(value)
     if isinstance(value, dict):
         return {key: _plain(item, decimals) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -185,11 +186,11 @@ class TemplateEncoder:
             return Unencodable(str(error))
         return (found if self._as_text and isinstance(found, str) else _json(found)).encode()
 
-    def _number(self, value: values.Number) -> Any:
+    def _number(self, value: _values.Number) -> Any:
         if isinstance(value, float):
             self.nonfinite += 1
             return None
-        return value if self._decimals == "number" else values.decimal_text(value)
+        return value if self._decimals == "number" else _values.decimal_text(value)
 
 
 def _json(value: Any) -> str:

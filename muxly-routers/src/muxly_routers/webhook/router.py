@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import attrs
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._deliveries import NonfiniteNotices
+from muxly_routers._failures import needs
 from muxly_routers._http.credentials import Basic, Tls
 from muxly_routers._http.egress import Guard
-from muxly_routers._nonfinite import Nonfinite
 from muxly_routers._templates import Template
 from muxly_routers.webhook import options
 from muxly_routers.webhook.options import Hmac
@@ -149,7 +149,7 @@ class Webhook(muxly.Router):
             basic=self.basic,
         )
         self._signer, self._secret_headers = self._credentials.signer(), self._credentials.headers()
-        self._nonfinite = Nonfinite(run, hint="")
+        self._nonfinite = NonfiniteNotices(run, hint="")
         self._client = HttpClient(
             muxly.Secret(options.filled_url(self._url, _SAMPLE_NAMES)),
             limits=HttpLimits(
@@ -202,7 +202,7 @@ class Webhook(muxly.Router):
             in_flight=self.max_in_flight,
         )
         rejected = sender.send_all(part for span in cut for part in after(span, delivery.delivered))
-        self._nonfinite.tell(delivery.stream.name, encoder.nonfinite)
+        self._nonfinite.report(delivery.stream.name, encoder.nonfinite)
         return muxly.Receipt(rejected)
 
     def close(self) -> None:
@@ -218,7 +218,7 @@ class Webhook(muxly.Router):
         return run.shared(f"webhook {self._site} {rate}", lambda: muxly.RateBucket(rate))
 
     def _encoder(self, delivery: muxly.Delivery) -> RecordEncoder | TemplateEncoder:
-        from muxly_routers._templates.streams import check_fields
+        from muxly_routers._templates import check_fields
         from muxly_routers.webhook.bodies import RecordEncoder, TemplateEncoder
 
         if self.template is None:

@@ -30,7 +30,7 @@ from pyarrow import types
 from sqlalchemy import URL
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.sql import urls, values
 from muxly_routers.sql.dialect import ColumnType, FileDialect, SessionTimeouts, SqlSession
 from muxly_routers.sql.errors import DatabaseFault, FaultKind

@@ -15,7 +15,7 @@ import pyarrow as pa
 from sqlalchemy import URL
 
 import muxly
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.sql.dialect import (
     SEQUENCE,
     Column,

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 from sqlalchemy import URL
 
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.sql import values
 from muxly_routers.sql.dialect import (
     SEQUENCE,

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import types
 from sqlalchemy import URL
 
-from muxly_routers._extras import needs
+from muxly_routers._failures import needs
 from muxly_routers.sql import urls, values
 from muxly_routers.sql.dialect import Column, ColumnType, FileDialect, Merge, SessionTimeouts, SqlSession
 from muxly_routers.sql.errors import DatabaseFault, column_of_sqlite, kind_of_sqlite
