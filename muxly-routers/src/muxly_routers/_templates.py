@@ -23,9 +23,7 @@ from muxly_routers._values import Number, check_spec, number_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
 __all__ = ["Escape", "Placeholder", "Template", "UnknownFieldError", "check_fields", "split_text"]
-
 
 Escape = Callable[[str, str], str]
 """What becomes of a text that a value brings in; it is also given what stands before it in the same text."""

@@ -32,7 +32,6 @@ __all__ = [
     "text_hash",
 ]
 
-
 DatePart = Literal["year", "month", "day", "hour"]
 
 NULL_TEXT = "__HIVE_DEFAULT_PARTITION__"

@@ -23,7 +23,6 @@ from muxly_routers._failures import failures_at
 
 __all__ = ["FileDraft", "Folder", "exchange", "give_name", "same_bytes"]
 
-
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC
 

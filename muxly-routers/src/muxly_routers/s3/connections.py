@@ -23,9 +23,7 @@ from muxly_routers._http import egress
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
-
 __all__ = ["StopGrace", "StoppableSocket", "StoppableTlsSocket", "close_client", "connecting_seconds", "guard_client"]
-
 
 _CONNECT_SECONDS = 10.0
 

@@ -20,7 +20,6 @@ from muxly_routers.s3.publishing import RouteJournal
 
 __all__ = ["ObjectBuffer", "ObjectDraft", "TemporarySpool", "UploadSlots"]
 
-
 _MOST_PARTS = 10_000
 
 Facts = dict[str, str]
@@ -306,12 +305,12 @@ class _SpoolReader(io.RawIOBase):
         return b""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
+        """Go to a position."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def tell(self) -> int:
-        """The place of the next byte."""
+        """The position of the next byte."""
         return self._at
 
     def seekable(self) -> bool:

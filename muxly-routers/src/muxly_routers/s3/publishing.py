@@ -25,7 +25,6 @@ from muxly_routers.s3.bucket import Bucket, StoredObject
 
 __all__ = ["ConditionalSupport", "Manifest", "NAME", "Publisher", "RouteJournal", "S3Generations", "WORK"]
 
-
 WORK = ".muxly/"
 _CREATE = {"IfNoneMatch": "*"}
 
