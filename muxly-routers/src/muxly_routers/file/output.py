@@ -158,8 +158,8 @@ class FileOutput:
         """Make sure that the folder we hold is still the one that people find under its path."""
         path = self._path
         with failures_at(str(path)):
-            found, held = path.stat(), os.fstat(self._root.fd)
-        if not os.path.samestat(found, held):
+            current, held = path.stat(), os.fstat(self._root.fd)
+        if not os.path.samestat(current, held):
             raise muxly.RouteError(
                 f"{path} was replaced by another folder while it was written to; the next run uses the new one"
             )
@@ -189,13 +189,13 @@ class EncodedFile:
     @classmethod
     def of(cls, fd: int, nonfinite: int) -> EncodedFile:
         """The file as it is now."""
-        found = os.fstat(fd)
-        return cls(fd, found.st_size, found.st_mtime_ns, nonfinite)
+        status = os.fstat(fd)
+        return cls(fd, status.st_size, status.st_mtime_ns, nonfinite)
 
     def is_intact(self) -> bool:
         """Whether nobody has written to it since."""
-        found = os.fstat(self.fd)
-        return (found.st_size, found.st_mtime_ns) == (self.size, self.modified)
+        status = os.fstat(self.fd)
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
 
 
 class EncodedFiles:
@@ -373,11 +373,11 @@ def _has_digest(folder: Folder, shape: FileShape, digest: str) -> bool:
     fd = folder.open_file(shape.name)
     with os.fdopen(fd, "rb") as file, failures_at(path, "read"):
         try:
-            found = read_digest(shape.encoding, file)
+            stored = read_digest(shape.encoding, file)
         except ValueError as error:
             raise muxly.ConflictError(f"{path} is there already, {error}; move it away") from error
-    if found is not None and found != digest:
+    if stored is not None and stored != digest:
         raise muxly.ConflictError(
-            f"{path} is there already with other content (digest {found}, not {digest}) and is not overwritten"
+            f"{path} is there already with other content (digest {stored}, not {digest}) and is not overwritten"
         )
-    return found is not None
+    return stored is not None
