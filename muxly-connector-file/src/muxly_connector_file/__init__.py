@@ -111,8 +111,8 @@ class File(muxly.Connector):
     def plan(self, stream: muxly.Stream, cursor: muxly.Cursor) -> muxly.Plan:
         """One partition for each new or changed file; the cursor says what files there are now."""
         part = self._parts().get(stream.name)
-        found = part.find(self._files) if part else []
-        if not found:
+        files = part.find(self._files) if part else []
+        if not files:
             message = _layout.no_files_message(part.shown if part else str(self.path), self._files)
             if part and self._files.kind(part.base) == "missing":
                 # A pattern may match later; a path that somebody wrote out is wrong, or its file was lost.
@@ -120,9 +120,9 @@ class File(muxly.Connector):
             # Nothing at all is rather a folder that is away than one that was emptied.
             self._run.notice(muxly.Notice("no_files", message, stream=stream.name))
             return muxly.Plan((), cursor)
-        for file in found:
+        for file in files:
             self._format(file.path)
-        return muxly.Plan(map(_partition, _layout.unread(found, cursor)), _layout.cursor_of(found))
+        return muxly.Plan(map(_partition, _layout.unread(files, cursor)), _layout.cursor_of(files))
 
     def read(self, stream: muxly.Stream, partition: muxly.Partition, cursor: muxly.Cursor) -> Iterator[muxly.Batch]:
         """The records of one file; a bad line becomes a dead letter that names file and line."""
@@ -185,32 +185,32 @@ class File(muxly.Connector):
     def check(self) -> Iterator[muxly.Notice]:
         """Whether there are files, of known formats, that can be opened; how many and how large."""
         for name, part in self._parts().items():
-            found = part.find(self._files)
-            if not found:
+            files = part.find(self._files)
+            if not files:
                 message = _layout.no_files_message(part.shown, self._files)
                 level: Any = "error" if self._files.kind(part.base) == "missing" else "warning"
                 yield muxly.Notice("no_files", message, level=level, stream=name)
                 continue
-            yield from _layout.unreadable(self._files, found, name)
-            size = sum(file.size for file in found)
+            yield from _layout.unreadable(self._files, files, name)
+            size = sum(file.size for file in files)
             yield muxly.Notice(
                 "files",
-                f"{name}: {len(found):,} {'file' if len(found) == 1 else 'files'}, {size:,} bytes",
+                f"{name}: {len(files):,} {'file' if len(files) == 1 else 'files'}, {size:,} bytes",
                 level="info",
                 stream=name,
-                facts={"files": len(found), "bytes": size},
+                facts={"files": len(files), "bytes": size},
             )
 
     def _format(self, path: str) -> _layout.Format:
         if self.format != "auto":
             return self.format
-        found = _layout.format_of(path)
-        if found is None:
+        format = _layout.format_of(path)
+        if format is None:
             raise muxly.ConfigurationError(
                 f"the name of {path} does not tell its format; set format to csv, jsonl, parquet or arrow",
                 path=("format",),
             )
-        return found
+        return format
 
 
 def _reader(format: _layout.Format) -> Callable[[FileSource, Any], Iterator[muxly.Batch]]:

@@ -46,11 +46,11 @@ def read_csv(source: FileSource, cursor: Any) -> Iterator[Batch]:
         source.notice(Notice("empty_file", f"{source.name} is empty: it has not even a header", level="info"))
         return
     at, line = (cursor["byte"], cursor["line"]) if cursor else (head.at, head.line)
-    for found in _blocks(source, at, line):
+    for block in _blocks(source, at, line):
         decoded = (
-            DecodedBlock.overlong(source, found) if isinstance(found, OverlongRecord) else decode(source, head, found)
+            DecodedBlock.overlong(source, block) if isinstance(block, OverlongRecord) else decode(source, head, block)
         )
-        yield from decoded.batches({"byte": found.end, "line": found.next_line}, source.columns)
+        yield from decoded.batches({"byte": block.end, "line": block.next_line}, source.columns)
 
 
 def _blocks(source: FileSource, at: int = 0, line: int = 1) -> Iterator[TextBlock | OverlongRecord]:
@@ -83,10 +83,10 @@ def _head(source: FileSource) -> CsvHead | None:
 def _first_record(source: FileSource, block: bytes) -> _text.RecordSpan:
     dialect = source.dialect
     start = len(block) - len(block.lstrip(b"\r\n"))
-    found = _text.spans(block[start:], dialect.delimiter, dialect.quote, blank_lines=False, most=1)
-    if not found:
+    spans = _text.spans(block[start:], dialect.delimiter, dialect.quote, blank_lines=False, most=1)
+    if not spans:
         raise StreamError(f"{source.name} has only empty lines; a CSV file starts with a header")
-    return _text.RecordSpan(start + found[0].start, start + found[0].end, 0)
+    return _text.RecordSpan(start + spans[0].start, start + spans[0].end, 0)
 
 
 def _after(block: bytes, end: int) -> int:
@@ -128,8 +128,8 @@ def _warn_of_delimiter(source: FileSource, cells: Sequence[str]) -> None:
     count, letter = max((cells[0].count(letter), letter) for letter in _DELIMITERS) if len(cells) == 1 else (0, "")
     if not count or letter == source.dialect.delimiter.decode():
         return
-    told = f'csv: {{delimiter: "{_DELIMITERS[letter]}"}}'
-    message = f"{source.name} is read as one column, but looks as if {letter!r} parts its cells; if so, set {told}"
+    option = f'csv: {{delimiter: "{_DELIMITERS[letter]}"}}'
+    message = f"{source.name} is read as one column, but looks as if {letter!r} parts its cells; if so, set {option}"
     source.notice(Notice("delimiter", message, facts={"file": source.name, "delimiter": letter}))
 
 
@@ -174,20 +174,20 @@ def _kinds(source: FileSource, names: Sequence[str], body: TextBlock) -> Iterato
 def decode(source: FileSource, head: CsvHead, block: TextBlock) -> DecodedBlock:
     """One block of records as typed tables."""
     rows = _CsvRows.of(source, head.names, block)
-    made, misfits = {}, {}
+    columns, misfits = {}, {}
     reasons: dict[int, str] = {}
     for name, kind, column in zip(head.names, head.kinds, rows.table.columns, strict=True):
         text = column.combine_chunks()
         given = name in source.types
         unknown = pa.types.is_null(kind) and not given
         converted = _types.convert(text, _types.infer(text) if unknown else kind, given=given)
-        made[name] = converted.values
+        columns[name] = converted.values
         if converted.misfits is not None and given:
             _explain(reasons, name, kind, text, converted.misfits)
         elif converted.misfits is not None:
             misfits[name] = converted.misfits
     keep = _keep(rows.table.num_rows, reasons)
-    table = pa.table(made) if made else rows.table
+    table = pa.table(columns) if columns else rows.table
     tables = _divided(rows.table, table, misfits, keep) if misfits else [table.filter(keep) if reasons else table]
     return DecodedBlock(tuple(tables), rows.set_aside(reasons))
 
@@ -289,8 +289,8 @@ class _CsvRows:
         why = {number: reasons[row] for row, number in enumerate(kept) if row in reasons}
         for number, cells in self.ragged.items():
             why[number] = f"{cells:,} {'cell' if cells == 1 else 'cells'} where {self.width:,} columns are expected"
-        found = [(records[number][1], self.source.rejected(why[number], *records[number])) for number in sorted(why)]
-        return tuple(record for _line, record in sorted((*self.rejected, *found), key=lambda each: each[0]))
+        more = [(records[number][1], self.source.rejected(why[number], *records[number])) for number in sorted(why)]
+        return tuple(record for _line, record in sorted((*self.rejected, *more), key=lambda each: each[0]))
 
 
 def _parsed(source: FileSource, names: Sequence[str], data: bytes, on_row: Any) -> pa.Table:
@@ -312,8 +312,8 @@ def _parsed(source: FileSource, names: Sequence[str], data: bytes, on_row: Any) 
 
 def _all_records(source: FileSource, block: TextBlock, *, one_column: bool) -> tuple[tuple[bytes, int], ...]:
     dialect = source.dialect
-    found = _text.spans(block.data, dialect.delimiter, dialect.quote, blank_lines=one_column)
-    return tuple((block.data[span.start : span.end], block.line + span.line) for span in found)
+    spans = _text.spans(block.data, dialect.delimiter, dialect.quote, blank_lines=one_column)
+    return tuple((block.data[span.start : span.end], block.line + span.line) for span in spans)
 
 
 def _apart(

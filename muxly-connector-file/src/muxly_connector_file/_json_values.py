@@ -46,32 +46,32 @@ NULL = ScalarKind("null")
 _INTEGERS = ("int", "long", "wide", "huge")
 
 
-def join(one: JsonKind, other: JsonKind) -> JsonKind | None:
+def join(left: JsonKind, right: JsonKind) -> JsonKind | None:
     """The kind that holds values of both exactly; None if no Arrow type does."""
-    if NULL in (one, other):
-        return other if one == NULL else one
-    if one == other:
-        return one
-    if isinstance(one, ScalarKind) and isinstance(other, ScalarKind):
-        return _join_plain(one.name, other.name)
-    if isinstance(one, ListKind) and isinstance(other, ListKind):
-        return _listed(join(one.item, other.item))
-    if isinstance(one, ObjectKind) and isinstance(other, ObjectKind):
-        return join_keyed(one, other)
+    if NULL in (left, right):
+        return right if left == NULL else left
+    if left == right:
+        return left
+    if isinstance(left, ScalarKind) and isinstance(right, ScalarKind):
+        return _join_plain(left.name, right.name)
+    if isinstance(left, ListKind) and isinstance(right, ListKind):
+        return _listed(join(left.item, right.item))
+    if isinstance(left, ObjectKind) and isinstance(right, ObjectKind):
+        return join_keyed(left, right)
     return None
 
 
-def _join_plain(one: str, other: str) -> ScalarKind | None:
-    names = {one, other}
+def _join_plain(left: str, right: str) -> ScalarKind | None:
+    names = {left, right}
     if names <= set(_INTEGERS):
         return ScalarKind(max(names, key=_INTEGERS.index))
     return ScalarKind("float") if names == {"int", "float"} else None
 
 
-def join_keyed(one: ObjectKind, other: ObjectKind) -> ObjectKind | None:
+def join_keyed(left: ObjectKind, right: ObjectKind) -> ObjectKind | None:
     """The object kind that has the keys of both."""
-    keys = dict(one.keys)
-    for key, kind in other.keys:
+    keys = dict(left.keys)
+    for key, kind in right.keys:
         joined = join(keys.get(key, NULL), kind)
         if joined is None:
             return None
@@ -165,17 +165,17 @@ def _whole_letters(value: Any) -> None:
 
 
 def _word(value: Any) -> str:
-    words = {list: "list", str: "string", bool: "boolean", type(None): "null"}
-    return words.get(type(value), "number")
+    names = {list: "list", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         keys = [key for key, _value in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {ascii(twice)[:60]} stands twice in one object")
-    return made
+    return members
 
 
 def _float(text: str) -> WrittenFloat:
@@ -209,26 +209,26 @@ def runs(records: Sequence[Mapping[str, Any]], most: int) -> list[tuple[ObjectKi
     become JSON text in all records; so do values that fit no Arrow type, such as ``[1, "a"]``.
     """
     records = [_plain(record) for record in records]
-    found = _runs(records)
-    if len(found) <= most:
-        return found
+    groups = _runs(records)
+    if len(groups) <= most:
+        return groups
     mixed = _mixed(records)
     texts = [{key: as_text(value) if key in mixed else value for key, value in record.items()} for record in records]
     return _runs(texts)
 
 
 def _runs(records: Sequence[Mapping[str, Any]]) -> list[tuple[ObjectKind, list[Mapping[str, Any]]]]:
-    found: list[tuple[ObjectKind, list[Mapping[str, Any]]]] = []
+    groups: list[tuple[ObjectKind, list[Mapping[str, Any]]]] = []
     for record in records:
         kind = kind_of(record)
         assert isinstance(kind, ObjectKind)
-        joined = join_keyed(found[-1][0], kind) if found else None
+        joined = join_keyed(groups[-1][0], kind) if groups else None
         if joined is None:
-            found.append((kind, [record]))
+            groups.append((kind, [record]))
         else:
-            found[-1][1].append(record)
-            found[-1] = (joined, found[-1][1])
-    return found
+            groups[-1][1].append(record)
+            groups[-1] = (joined, groups[-1][1])
+    return groups
 
 
 def _plain(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -27,13 +27,13 @@ def read_jsonl(source: FileSource, cursor: Any) -> Iterator[Batch]:
     """The records of a JSON Lines file from a cursor on: ``{"byte": ..., "line": ...}``."""
     at, line = (cursor["byte"], cursor["line"]) if cursor else (0, 1)
     head: pa.Schema | None = None
-    for found in read_blocks(source, _last_line_end, at, line):
+    for block in read_blocks(source, _last_line_end, at, line):
         if head is None:
-            head = _head(source, found)
+            head = _head(source, block)
         decoded = (
-            DecodedBlock.overlong(source, found) if isinstance(found, OverlongRecord) else decode(source, head, found)
+            DecodedBlock.overlong(source, block) if isinstance(block, OverlongRecord) else decode(source, head, block)
         )
-        yield from decoded.batches({"byte": found.end, "line": found.next_line}, source.columns)
+        yield from decoded.batches({"byte": block.end, "line": block.next_line}, source.columns)
 
 
 def _last_line_end(block: bytes) -> int:

@@ -135,10 +135,10 @@ def _stem(path: str) -> str:
     return PurePosixPath(name).stem or name
 
 
-def unreadable(files: FileStore, found: Sequence[FoundFile], stream: str) -> Iterator[Notice]:
+def unreadable(files: FileStore, files_of_stream: Sequence[FoundFile], stream: str) -> Iterator[Notice]:
     """An error for each of the first files that cannot be opened."""
     shown = 0
-    for file in found:
+    for file in files_of_stream:
         try:
             files.open(file.path).close()
         except OSError as error:

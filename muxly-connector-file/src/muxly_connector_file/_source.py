@@ -137,13 +137,13 @@ def parse_type(name: str) -> tuple[Any, ...]:
     """
     if name in _PLAIN:
         return ("timestamp", "us", None) if name == "timestamp" else (name,)
-    if found := _DECIMAL.match(name):
-        digits, scale = int(found[1]), int(found[2] or 0)
+    if match := _DECIMAL.match(name):
+        digits, scale = int(match[1]), int(match[2] or 0)
         if digits <= 76 and scale <= digits:
             return ("decimal", digits, scale)
         raise ValueError(f"{name!r} is too wide: a decimal has at most 76 digits, and its scale is not more than these")
-    if found := _TIMESTAMP.match(name):
-        return ("timestamp", found[1], found[2])
+    if match := _TIMESTAMP.match(name):
+        return ("timestamp", match[1], match[2])
     near = suggest(name, [*_PLAIN, "decimal(12, 2)"])
     hint = f"; did you mean {near!r}?" if near else ""
     raise ValueError(f"there is no type {name!r}; use {EXAMPLES}{hint}")

@@ -72,8 +72,8 @@ class LocalFiles:
         matches = compile_pattern(pattern).match
         deepest = pattern_depth(pattern) if folder is None else 0
         for path, relative in self._walk(Path(base) / (folder or ""), folder or "", deepest):
-            if matches(relative) and (found := self._look(str(path), relative)):
-                yield found
+            if matches(relative) and (file := self._look(str(path), relative)):
+                yield file
 
     def look(self, path: str, id: str) -> FoundFile | None:
         """The file as it is now; None if it is not there."""
@@ -128,10 +128,10 @@ def split_pattern(path: str) -> tuple[str, str]:
 
     ``"a/b/*.csv"`` gives ``("a/b", "*.csv")``; ``"a/b.csv"`` gives ``("a/b.csv", "")``.
     """
-    found = _WILD.search(path)
-    if found is None:
+    wildcard = _WILD.search(path)
+    if wildcard is None:
         return path, ""
-    edge = path.rfind("/", 0, found.start()) + 1
+    edge = path.rfind("/", 0, wildcard.start()) + 1
     return (path[:edge].rstrip("/") or path[:edge] or "."), path[edge:]
 
 

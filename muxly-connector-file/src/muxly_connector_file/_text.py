@@ -138,9 +138,9 @@ def _compression(raw: BinaryIO, name: str) -> str:
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
             return kind
-    told = compression_of(name)
-    if told and any(magic.startswith(head) for magic, kind in _MAGIC.items() if kind == told):
-        raise StreamError(f"{name} is cut short: it has {len(head)} bytes and no {told} content; write it again")
+    expected = compression_of(name)
+    if expected and any(magic.startswith(head) for magic, kind in _MAGIC.items() if kind == expected):
+        raise StreamError(f"{name} is cut short: it has {len(head)} bytes and no {expected} content; write it again")
     return "none"
 
 
@@ -258,7 +258,7 @@ def blocks(
         if ended and end < len(buffer):
             end = _last_end(buffer, end, cut)
         if end > 0:
-            found: TextBlock | OverlongRecord = TextBlock(
+            block: TextBlock | OverlongRecord = TextBlock(
                 buffer[:end], line, source.at + end, line + (count(buffer[:end]) or 1)
             )
             source.drop(end)
@@ -266,9 +266,9 @@ def blocks(
             wanted = min(record_bytes, wanted * 4)
             continue
         else:
-            found = source.overlong(line, record_bytes, unclosed=ended or b"\n" in buffer)
-        yield found
-        line, wanted = found.next_line, block_bytes
+            block = source.overlong(line, record_bytes, unclosed=ended or b"\n" in buffer)
+        yield block
+        line, wanted = block.next_line, block_bytes
 
 
 def read_blocks(
@@ -335,8 +335,8 @@ class _ByteWindow:
         kept, size, end = b"", 0, 0
         while not end and self.fill(_STEP):
             start = self._buffer
-            found = self._line_end.search(start)
-            end = found.end() if found else 0
+            line_end = self._line_end.search(start)
+            end = line_end.end() if line_end else 0
             part = start[: end or len(start)]
             kept += part[: max(0, _SHOWN_BYTES - len(kept))]
             size += len(part)
@@ -458,16 +458,16 @@ def spans(
     """
     record = _record(delimiter, quote)
     newline = b"\n" if b"\n" in block else b"\r"
-    found: list[RecordSpan] = []
+    records: list[RecordSpan] = []
     start, line = 0, 0
-    while start < len(block) and len(found) < most:
+    while start < len(block) and len(records) < most:
         matched = record.match(block, start)
         assert matched is not None
         if matched.end(1) > start or blank_lines:
-            found.append(RecordSpan(start, matched.end(1), line))
+            records.append(RecordSpan(start, matched.end(1), line))
         line += block.count(newline, start, matched.end())
         start = matched.end()
-    return found
+    return records
 
 
 @lru_cache(maxsize=16)

@@ -9,7 +9,6 @@ import muxly
 
 __all__ = ["NonfiniteNotices", "ReplacementClaims", "ulid_time_ms"]
 
-
 _LETTERS = {letter: value for value, letter in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
 _LENGTH, _OF_TIME = 26, 10
 

@@ -123,13 +123,13 @@ def check_folder(path: Path) -> Iterator[muxly.Notice]:
     try:
         with failures_at(path, "look at"):
             nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-            problem, found = _unwritable(nearest), os.statvfs(nearest)
+            problem, space = _unwritable(nearest), os.statvfs(nearest)
     except muxly.MuxlyError as error:
         yield muxly.Notice("not_writable", str(error), level="error")
         return
     if problem:
         yield muxly.Notice("not_writable", f"cannot write {path}: {problem}", level="error")
-    elif found.f_bavail * found.f_frsize < _LEAST_FREE_BYTES:
+    elif space.f_bavail * space.f_frsize < _LEAST_FREE_BYTES:
         yield muxly.Notice("little_space", f"less than 64 MiB are free at {path}; make room there")
 
 

@@ -23,9 +23,7 @@ from muxly_routers._values import Number, check_spec, number_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
 __all__ = ["Escape", "Placeholder", "Template", "UnknownFieldError", "check_fields", "split_text"]
-
 
 Escape = Callable[[str, str], str]
 """What becomes of a text that a value brings in; it is also given what stands before it in the same text."""
@@ -73,7 +71,7 @@ class Template:
             ValueError: It is no template; the message says where and why.
         """
         node = _parsed(source, "")
-        return cls(node, frozenset(place.name for place in _placeholders(node)))
+        return cls(node, frozenset(placeholder.name for placeholder in _placeholders(node)))
 
     def render(
         self,
@@ -101,7 +99,7 @@ class Template:
 
 @frozen
 class _TextNode:
-    split_text: tuple[str | Placeholder, ...]
+    parts: tuple[str | Placeholder, ...]
 
 
 @frozen
@@ -128,7 +126,7 @@ def _parsed(source: Any, where: str, depth: int = 0) -> Any:
 
 def _placeholders(node: Any) -> Iterator[Placeholder]:
     if isinstance(node, _TextNode):
-        yield from (piece for piece in node.split_text if isinstance(piece, Placeholder))
+        yield from (part for part in node.parts if isinstance(part, Placeholder))
     elif isinstance(node, list | dict):
         for child in node.values() if isinstance(node, dict) else node:
             yield from _placeholders(child)
@@ -136,7 +134,7 @@ def _placeholders(node: Any) -> Iterator[Placeholder]:
 
 def _rendered(node: Any, record: Mapping[str, Any], writing: _Rendering) -> Any:
     if isinstance(node, _TextNode):
-        return _filled(node.split_text, record, writing)
+        return _filled(node.parts, record, writing)
     if isinstance(node, list):
         return [_rendered(child, record, writing) for child in node]
     if isinstance(node, dict):
@@ -144,36 +142,36 @@ def _rendered(node: Any, record: Mapping[str, Any], writing: _Rendering) -> Any:
     return node
 
 
-def _filled(found: tuple[str | Placeholder, ...], record: Mapping[str, Any], writing: _Rendering) -> Any:
-    if len(found) == 1 and isinstance(place := found[0], Placeholder) and place.alone:
-        value = _value(place, record)
+def _filled(parts: tuple[str | Placeholder, ...], record: Mapping[str, Any], writing: _Rendering) -> Any:
+    if len(parts) == 1 and isinstance(placeholder := parts[0], Placeholder) and placeholder.alone:
+        value = _value(placeholder, record)
         if value is None:
-            return place.fallback
+            return placeholder.fallback
         return _values.as_json(value, text=lambda text: writing.escape(text, ""), number=writing.number)
     written = ""
-    for piece in found:
-        written += piece if isinstance(piece, str) else _as_text(piece, record, writing, written)
+    for part in parts:
+        written += part if isinstance(part, str) else _as_text(part, record, writing, written)
     return written
 
 
-def _as_text(place: Placeholder, record: Mapping[str, Any], writing: _Rendering, before: str) -> str:
-    value = _value(place, record)
+def _as_text(placeholder: Placeholder, record: Mapping[str, Any], writing: _Rendering, before: str) -> str:
+    value = _value(placeholder, record)
     if value is None:
-        return place.fallback or ""
-    return writing.escape(_formatted(place, value) if place.spec else _values.as_text(value), before)
+        return placeholder.fallback or ""
+    return writing.escape(_formatted(placeholder, value) if placeholder.spec else _values.as_text(value), before)
 
 
-def _formatted(place: Placeholder, value: Any) -> str:
+def _formatted(placeholder: Placeholder, value: Any) -> str:
     try:
-        return _values.formatted(value, place.spec)
+        return _values.formatted(value, placeholder.spec)
     except ValueError as error:
-        raise ValueError(f'the format {place.spec!r} of "{place.name}" {error}') from None
+        raise ValueError(f'the format {placeholder.spec!r} of "{placeholder.name}" {error}') from None
 
 
-def _value(place: Placeholder, record: Mapping[str, Any]) -> Any:
-    found, value = _looked_up(place.name, record)
+def _value(placeholder: Placeholder, record: Mapping[str, Any]) -> Any:
+    found, value = _looked_up(placeholder.name, record)
     if not found:
-        raise UnknownFieldError(place.name, tuple(str(name) for name in record))
+        raise UnknownFieldError(placeholder.name, tuple(str(name) for name in record))
     return value
 
 
@@ -227,18 +225,18 @@ def split_text(source: str, where: str) -> tuple[str | Placeholder, ...]:
     Raises:
         ValueError: It is no text of a template; the message says where and why.
     """
-    found: list[str | Placeholder] = []
+    parts: list[str | Placeholder] = []
     end = 0
     for token in _TOKEN.finditer(source):
-        found.append(source[end : token.start()])
+        parts.append(source[end : token.start()])
         end = token.end()
         try:
-            found.append(_parsed_token(token))
+            parts.append(_parsed_token(token))
         except ValueError as error:
             place = f"{where}: " if where else ""
             raise ValueError(f"{place}character {token.start() + 1}: {error}") from None
-    found.append(source[end:])
-    return tuple(piece for piece in found if piece != "")
+    parts.append(source[end:])
+    return tuple(part for part in parts if part != "")
 
 
 def _parsed_token(token: re.Match[str]) -> str | Placeholder:
@@ -251,12 +249,12 @@ def _parsed_token(token: re.Match[str]) -> str | Placeholder:
 
 
 def _placeholder(inside: str) -> Placeholder:
-    found = _INSIDE.fullmatch(inside)
-    if found is None or not (name := _name(found["name"])):
+    match = _INSIDE.fullmatch(inside)
+    if match is None or not (name := _name(match["name"])):
         raise ValueError(f"{{{inside}}} names no field; write {{field}}, or {{{{ and }}}} for braces")
-    spec = (found["spec"] or "")[1:]
+    spec = (match["spec"] or "")[1:]
     check_spec(spec)
-    fallback = found["fallback"]
+    fallback = match["fallback"]
     return Placeholder(name, spec, None if fallback is None else fallback[1:])
 
 

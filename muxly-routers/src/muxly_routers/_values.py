@@ -62,10 +62,10 @@ def check_spec(spec: str) -> None:
     """
     if len(spec) > _LONGEST_SPEC:
         raise ValueError(f"a format has at most {_LONGEST_SPEC} characters")
-    found = _NUMBER.fullmatch(spec)
-    if found is None and not is_date_format(spec):
+    number = _NUMBER.fullmatch(spec)
+    if number is None and not is_date_format(spec):
         raise ValueError(f"{spec!r} is no format; write one such as ,.2f for numbers or %Y-%m-%d for dates")
-    if found is not None and (int(found["width"] or 0) > _WIDEST or int(found["precision"] or 0) > _MOST_PRECISE):
+    if number is not None and (int(number["width"] or 0) > _WIDEST or int(number["precision"] or 0) > _MOST_PRECISE):
         raise ValueError(f"{spec!r} is wider than {_WIDEST} or more precise than {_MOST_PRECISE} digits")
 
 

@@ -32,7 +32,6 @@ __all__ = [
     "text_hash",
 ]
 
-
 DatePart = Literal["year", "month", "day", "hour"]
 
 NULL_TEXT = "__HIVE_DEFAULT_PARTITION__"
@@ -121,12 +120,12 @@ class PartitionKey:
         Raises:
             ValueError: The text is none of these.
         """
-        found = _KEY.fullmatch(text.strip())
-        if found is None:
+        match = _KEY.fullmatch(text.strip())
+        if match is None:
             raise ValueError(
                 f"{text!r} is neither a column nor one of {', '.join(f'{part}(column)' for part in get_args(DatePart))}"
             )
-        part, inner, plain, label = found.groups()
+        part, inner, plain, label = match.groups()
         column = (inner or plain).strip()
         return cls(column, cast("DatePart | None", part), label or part or column)
 

@@ -23,7 +23,6 @@ from muxly_routers._formats.columns import check_years, is_text
 
 __all__ = ["DraftStore", "FileShape", "PartitionEncoder", "Partitions", "overwrite_keys", "value_folders"]
 
-
 FolderPath = tuple[str, ...]
 
 _MOST_CODES = 1 << 62

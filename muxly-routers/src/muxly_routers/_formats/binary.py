@@ -14,9 +14,7 @@ from muxly_routers._formats.encoding import Encoding, Sink
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
-
 __all__ = ["ArrowEncoder", "ParquetEncoder", "stored_digest", "with_digest"]
-
 
 # Encoding takes several times this much memory while it lasts.
 _ROW_GROUP_BYTES = 16 * 1024 * 1024
@@ -92,13 +90,8 @@ def _writer(encoding: Encoding, schema: pa.Schema, sink: Sink, first: pa.Table) 
         compression_level=level,
         use_dictionary=dictionary,
         column_encoding=encodings,
-        write_batch_size=max(1, min(_PAGE_ROWS, _rows_of(first, _PAGE_BYTES))),
+        write_batch_size=max(1, min(_PAGE_ROWS, columns.rows_within(first, _PAGE_BYTES))),
     )
-
-
-def _rows_of(table: pa.Table | pa.ChunkedArray, size: int) -> int:
-    """How many of its records have about that size in bytes."""
-    return int(len(table) * size / max(1, table.nbytes))
 
 
 def _settings(first: pa.Table) -> tuple[list[str], dict[str, str]]:
@@ -125,7 +118,7 @@ def _repeats(column: pa.ChunkedArray) -> bool:
         return True
     if not (_is_bytes(kind) or pa.types.is_decimal(kind)):
         return False
-    sample: Any = column.slice(0, max(100, min(_SAMPLE, _rows_of(column, _SAMPLE_BYTES)))).combine_chunks()
+    sample: Any = column.slice(0, max(100, min(_SAMPLE, columns.rows_within(column, _SAMPLE_BYTES)))).combine_chunks()
     try:
         return bool(pc.count_distinct(sample).as_py() * _REPEATS <= len(sample))
     except pa.ArrowNotImplementedError:

@@ -12,8 +12,7 @@ from attrs import frozen
 import muxly
 from muxly_routers._formats.encoding import Format
 
-__all__ = ["Conversion", "check_years", "conversion", "is_text", "leaves", "rows"]
-
+__all__ = ["Conversion", "check_years", "conversion", "is_text", "leaves", "rows", "rows_within"]
 
 _UTC = {"UTC", "Etc/UTC", "+00:00", "Z"}
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -157,6 +156,19 @@ def _rebuilt(kind: pa.DataType, format: Format, place: str) -> pa.DataType:
         field = kind.value_field
         return pa.list_(field.with_type(_target(field.type, format, f"{place}[]")), kind.list_size)
     return kind
+
+
+def rows_within(records: pa.RecordBatch | pa.Table | pa.ChunkedArray, size: int) -> int:
+    """How many of some records have about that size together, if all are alike.
+
+    Args:
+        records: With their size as Arrow holds them, ``nbytes``.
+        size: In bytes.
+
+    Returns:
+        0 = one of them is larger; may be more than there are.
+    """
+    return int(len(records) * size // max(1, records.nbytes))
 
 
 def leaves(place: str, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:

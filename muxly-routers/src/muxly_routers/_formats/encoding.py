@@ -13,7 +13,6 @@ import muxly
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
 __all__ = [
     "Compression",
     "Csv",
@@ -27,7 +26,6 @@ __all__ = [
     "has_ending",
     "resolve",
 ]
-
 
 Format = Literal["csv", "jsonl", "parquet", "arrow"]
 

@@ -23,7 +23,6 @@ from muxly_routers._formats.encoding import Encoding, Sink
 
 __all__ = ["TextEncoder", "compressing", "csv_lines", "jsonl_lines"]
 
-
 # What is turned into text at a time: a large batch never stands in memory a second time, and the other
 # threads, whose turn comes only between two parts because arro3 holds the GIL, never wait long.
 _PART_ROWS = 8_192
@@ -44,8 +43,7 @@ class TextEncoder:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Write the batch as lines."""
-        size = max(1, batch.num_rows)
-        rows = max(1, min(_PART_ROWS, size * _PART_BYTES // max(1, batch.nbytes)))
+        rows = max(1, min(_PART_ROWS, columns.rows_within(batch, _PART_BYTES)))
         for start in range(0, batch.num_rows, rows):
             self._write_part(self._conversion.apply(batch.slice(start, rows)))
 

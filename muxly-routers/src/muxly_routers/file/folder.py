@@ -23,7 +23,6 @@ from muxly_routers._failures import failures_at
 
 __all__ = ["FileDraft", "Folder", "exchange", "give_name", "same_bytes"]
 
-
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -319,26 +318,26 @@ def same_bytes(folder: Folder, name: str, other: Folder, other_name: str) -> boo
     """Whether two files have the same content; a link or folder is never the same."""
     if other.kind(other_name) != "file":
         return False
-    one = folder.open_file(name)
+    left = folder.open_file(name)
     try:
-        two = other.open_file(other_name)
+        right = other.open_file(other_name)
         try:
-            return os.fstat(one).st_size == os.fstat(two).st_size and _equal(one, two)
+            return os.fstat(left).st_size == os.fstat(right).st_size and _equal(left, right)
         finally:
-            os.close(two)
+            os.close(right)
     finally:
-        os.close(one)
+        os.close(left)
 
 
-def _equal(one: int, two: int) -> bool:
+def _equal(left: int, right: int) -> bool:
     start = 0
     while True:
-        left, right = os.pread(one, _BUFFER_BYTES, start), os.pread(two, _BUFFER_BYTES, start)
-        if left != right:
+        mine, theirs = os.pread(left, _BUFFER_BYTES, start), os.pread(right, _BUFFER_BYTES, start)
+        if mine != theirs:
             return False
-        if not left:
+        if not mine:
             return True
-        start += len(left)
+        start += len(mine)
 
 
 # linux/fs.h; the call is renameat2(2), since Linux 3.15.

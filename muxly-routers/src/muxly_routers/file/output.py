@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Hashable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from attrs import define, field, frozen
 
 import muxly
@@ -21,10 +21,6 @@ from muxly_routers._formats import read_digest
 from muxly_routers.file import staging
 from muxly_routers.file.folder import FileDraft, Folder
 from muxly_routers.file.staging import STAGED, WorkFolder
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 __all__ = ["EncodedFile", "EncodedFiles", "FileDeliveryWriter", "FileOutput"]
 
@@ -54,27 +50,27 @@ class FileOutput:
 
     def deliver(self, delivery: muxly.Delivery) -> None:
         """Write a delivery as its mode wants it."""
-        self._check_place()
+        self._check_folder()
         if delivery.mode == "append":
             self._append(delivery)
         elif delivery.mode == "replace":
             self._stage(delivery)
         else:
             self._overwrite(delivery)
-        self._check_place()
+        self._check_folder()
 
     def begin(self, stream: muxly.Stream, generation: int) -> None:
         """Make room for a generation of a stream."""
-        self._check_place()
+        self._check_folder()
         folder = self._folder(stream)
         self._claim(folder)
         staging.begin_generation(self._root, self._work, folder, generation)
 
     def complete(self, stream: muxly.Stream, generation: int) -> None:
         """Show a generation of a stream."""
-        self._check_place()
+        self._check_folder()
         staging.complete_generation(self._root, self._work, self._folder(stream), generation)
-        self._check_place()
+        self._check_folder()
 
     def close(self) -> None:
         """Close the folder."""
@@ -126,10 +122,10 @@ class FileOutput:
         if base is None:
             if self._root.has(way):
                 with self._root.walk(way) as parent:
-                    staging.take_away(self._work, parent, unit[-1])
+                    staging.empty_folder(self._work, parent, unit[-1])
             return
         with self._root.walk(way, make=True) as parent, base.walk(unit[:-1]) as staged_in:
-            staging.take_place(self._work, staged_in, unit[-1], parent, unit[-1])
+            staging.replace_folder(self._work, staged_in, unit[-1], parent, unit[-1])
 
     def _write(
         self, delivery: muxly.Delivery, base: Folder, keys: tuple[PartitionKey, ...], ending: str
@@ -158,12 +154,12 @@ class FileOutput:
                 "give each route a path of its own"
             )
 
-    def _check_place(self) -> None:
+    def _check_folder(self) -> None:
         """Make sure that the folder we hold is still the one that people find under its path."""
         path = self._path
         with failures_at(str(path)):
-            found, held = path.stat(), os.fstat(self._root.fd)
-        if not os.path.samestat(found, held):
+            current, held = path.stat(), os.fstat(self._root.fd)
+        if not os.path.samestat(current, held):
             raise muxly.RouteError(
                 f"{path} was replaced by another folder while it was written to; the next run uses the new one"
             )
@@ -193,13 +189,13 @@ class EncodedFile:
     @classmethod
     def of(cls, fd: int, nonfinite: int) -> EncodedFile:
         """The file as it is now."""
-        found = os.fstat(fd)
-        return cls(fd, found.st_size, found.st_mtime_ns, nonfinite)
+        status = os.fstat(fd)
+        return cls(fd, status.st_size, status.st_mtime_ns, nonfinite)
 
     def is_intact(self) -> bool:
         """Whether nobody has written to it since."""
-        found = os.fstat(self.fd)
-        return (found.st_size, found.st_mtime_ns) == (self.size, self.modified)
+        status = os.fstat(self.fd)
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
 
 
 class EncodedFiles:
@@ -377,11 +373,11 @@ def _has_digest(folder: Folder, shape: FileShape, digest: str) -> bool:
     fd = folder.open_file(shape.name)
     with os.fdopen(fd, "rb") as file, failures_at(path, "read"):
         try:
-            found = read_digest(shape.encoding, file)
+            stored = read_digest(shape.encoding, file)
         except ValueError as error:
             raise muxly.ConflictError(f"{path} is there already, {error}; move it away") from error
-    if found is not None and found != digest:
+    if stored is not None and stored != digest:
         raise muxly.ConflictError(
-            f"{path} is there already with other content (digest {found}, not {digest}) and is not overwritten"
+            f"{path} is there already with other content (digest {stored}, not {digest}) and is not overwritten"
         )
-    return found is not None
+    return stored is not None

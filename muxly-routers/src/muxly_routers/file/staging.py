@@ -21,16 +21,15 @@ __all__ = [
     "STAGED",
     "WorkFolder",
     "begin_generation",
-    "check_ours",
+    "check_replaceable",
     "complete_generation",
     "is_visible",
     "open_generation",
-    "reveal",
-    "take_away",
-    "take_place",
+    "publish_staged",
+    "empty_folder",
+    "replace_folder",
     "visible_generation",
 ]
-
 
 STAGED = ".staged"
 """Ends the name of a file whose folder is not shown yet, so that no ``**/*.parquet`` finds it."""
@@ -204,7 +203,7 @@ def complete_generation(root: Folder, work: WorkFolder, folder: tuple[str, ...],
         if not staged:
             raise _gone(work, folder, generation)
         with root.walk(folder[:-1], make=True) as parent:
-            take_place(work, work.folder, outer, parent, folder[-1])
+            replace_folder(work, work.folder, outer, parent, folder[-1])
     elif staged:
         raise muxly.ConflictError(
             f"{root.path_of('/'.join(folder))} shows a generation {generation} of another route; "
@@ -230,17 +229,17 @@ def _gone(work: WorkFolder, folder: tuple[str, ...], generation: int) -> muxly.R
     )
 
 
-def reveal(folder: Folder) -> None:
+def publish_staged(folder: Folder) -> None:
     """Give the staged files in a folder their final names, durably."""
     for way, name in list(folder.files()):
         if not name.endswith(STAGED):
             continue
         with folder.walk(way) as inner:
-            _reveal_file(inner, name, name.removesuffix(STAGED))
+            _publish_staged_file(inner, name, name.removesuffix(STAGED))
             inner.sync()
 
 
-def _reveal_file(folder: Folder, staged: str, name: str) -> None:
+def _publish_staged_file(folder: Folder, staged: str, name: str) -> None:
     with failures_at(folder.path_of(name), "publish"):
         try:
             give_name(folder, staged, folder, name)
@@ -251,7 +250,7 @@ def _reveal_file(folder: Folder, staged: str, name: str) -> None:
             folder.remove(staged)
 
 
-def check_ours(folder: Folder) -> None:
+def check_replaceable(folder: Folder) -> None:
     """Make sure that a folder which is to be replaced holds nothing but files of records.
 
     Raises:
@@ -266,32 +265,32 @@ def check_ours(folder: Folder) -> None:
             )
 
 
-def take_place(work: WorkFolder, staged_in: Folder, staged: str, parent: Folder, name: str) -> None:
+def replace_folder(work: WorkFolder, staged_in: Folder, staged: str, parent: Folder, name: str) -> None:
     """Let a staged folder take the place of a visible one, or its free place.
 
     Afterwards the old folder, if there was one, lies where the staged one lay.
     """
     path = parent.path_of(name)
     with staged_in.child(staged) as folder:
-        reveal(folder)
+        publish_staged(folder)
     if parent.kind(name) is None:
         with failures_at(path, "publish"):
             move_folder(staged_in, staged, parent, name)
     else:
         with parent.child(name) as old:
-            check_ours(old)
+            check_replaceable(old)
         with failures_at(path, "replace"):
             exchange(staged_in, staged, parent, name, work.swap_name())
     staged_in.sync()
     parent.sync()
 
 
-def take_away(work: WorkFolder, parent: Folder, name: str) -> None:
+def empty_folder(work: WorkFolder, parent: Folder, name: str) -> None:
     """Empty a visible folder in one step; nothing there is fine."""
     if parent.kind(name) is None:
         return
     with parent.child(name) as old:
-        check_ours(old)
+        check_replaceable(old)
     aside = work.swap_name()
     with failures_at(parent.path_of(name), "empty"):
         move_folder(parent, name, work.folder, aside)

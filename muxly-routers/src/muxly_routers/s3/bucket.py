@@ -265,13 +265,13 @@ class Bucket:
 
     def uploads(self, key: str) -> list[str]:
         """The ids of the uploads of that very key that were begun and not ended."""
-        found: list[str] = []
+        uploads: list[str] = []
         more: dict[str, str] = {}
         while True:
             answer = self._ask("list unfinished uploads of", key, self._uploads, **more)
-            found += [upload["UploadId"] for upload in answer.get("Uploads", []) if upload["Key"] == key]
+            uploads += [upload["UploadId"] for upload in answer.get("Uploads", []) if upload["Key"] == key]
             if not answer.get("IsTruncated"):
-                return found
+                return uploads
             more = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
 
     def _uploads(self, Key: str, **params: Any) -> Any:  # noqa: N803

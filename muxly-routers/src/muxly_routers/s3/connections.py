@@ -23,9 +23,7 @@ from muxly_routers._http import egress
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
-
 __all__ = ["StopGrace", "StoppableSocket", "StoppableTlsSocket", "close_client", "connecting_seconds", "guard_client"]
-
 
 _CONNECT_SECONDS = 10.0
 
@@ -102,11 +100,11 @@ class _CheckedConnection:
     def _new_conn(self: Any) -> socket.socket:
         host, port = self._dns_host.strip("[]"), self.port
         try:
-            found = egress.addresses(host, port, self.egress_guard)
+            addresses = egress.addresses(host, port, self.egress_guard)
         except OSError as error:
             raise muxly.RetryableError(f"{host} has no address: {error}") from error
         problem = ""
-        for address in found:
+        for address in addresses:
             try:
                 return _connected(address, port, self.socket_options)
             except OSError as error:
@@ -115,16 +113,16 @@ class _CheckedConnection:
 
 
 def _connected(address: str, port: int, options: list[tuple[int, int, int]]) -> StoppableSocket:
-    made = StoppableSocket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    connection = StoppableSocket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     try:
         for option in options:
-            made.setsockopt(*option)
-        made.settimeout(connecting_seconds(_CONNECT_SECONDS))
-        made.connect((address, port))
+            connection.setsockopt(*option)
+        connection.settimeout(connecting_seconds(_CONNECT_SECONDS))
+        connection.connect((address, port))
     except BaseException:
-        made.close()
+        connection.close()
         raise
-    return made
+    return connection
 
 
 _STEP_SECONDS = 0.25

@@ -20,7 +20,6 @@ from muxly_routers.s3.publishing import RouteJournal
 
 __all__ = ["ObjectBuffer", "ObjectDraft", "TemporarySpool", "UploadSlots"]
 
-
 _MOST_PARTS = 10_000
 
 Facts = dict[str, str]
@@ -159,8 +158,8 @@ class _MultipartUpload:
             self._bucket.end_upload(self._key, self._id, parts, condition)
         except (failures.AbsentError, muxly.RetryableError) as error:
             # The store may have done it, and only its answer was lost.
-            found = self._bucket.head(self._key)
-            if found is None or not found.has_facts(self._facts):
+            stored = self._bucket.head(self._key)
+            if stored is None or not stored.has_facts(self._facts):
                 raise muxly.RetryableError(f"not all of an upload was accepted: {error}") from error
         self._open = False
         self._journal.upload_ended(self._key)
@@ -289,12 +288,12 @@ class _SpoolReader(io.RawIOBase):
         whatever it is given, so that a large object would take ten times the calls.
         """
         wanted = self._size if size is None or size < 0 else max(size, _READ_BYTES)
-        found: list[bytes] = []
-        while wanted > 0 and (some := self._some(wanted)):
-            found.append(some)
-            self._at += len(some)
-            wanted -= len(some)
-        return found[0] if len(found) == 1 else b"".join(found)
+        blocks: list[bytes] = []
+        while wanted > 0 and (block := self._some(wanted)):
+            blocks.append(block)
+            self._at += len(block)
+            wanted -= len(block)
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def _some(self, most: int) -> bytes:
         before = 0
@@ -306,12 +305,12 @@ class _SpoolReader(io.RawIOBase):
         return b""
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
+        """Go to a position."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         return self._at
 
     def tell(self) -> int:
-        """The place of the next byte."""
+        """The position of the next byte."""
         return self._at
 
     def seekable(self) -> bool:

@@ -136,8 +136,8 @@ def _permanent(message: str, code: str, status: int) -> muxly.RouteError:
 
 
 def _answer_text(text: Any, code: str, status: int = 200) -> str:
-    said = _HARMLESS.shown(str(text)) or "the store refuses"
-    return f"{said} ({_HARMLESS.shown(code) or 'no code'}, HTTP {status})"
+    message = _HARMLESS.shown(str(text)) or "the store refuses"
+    return f"{message} ({_HARMLESS.shown(code) or 'no code'}, HTTP {status})"
 
 
 def _is_transient(code: str, status: int) -> bool:

@@ -22,7 +22,6 @@ from muxly_routers.s3.publishing import ConditionalSupport, Publisher, RouteJour
 
 __all__ = ["S3DeliveryWriter", "S3Output"]
 
-
 _CURRENT = "current"
 
 

@@ -25,7 +25,6 @@ from muxly_routers.s3.bucket import Bucket, StoredObject
 
 __all__ = ["ConditionalSupport", "Manifest", "NAME", "Publisher", "RouteJournal", "S3Generations", "WORK"]
 
-
 WORK = ".muxly/"
 _CREATE = {"IfNoneMatch": "*"}
 
@@ -166,8 +165,8 @@ class Publisher:
 
     def has(self, key: str, facts: Mapping[str, str]) -> bool:
         """Whether an object is there with our content, and not another or none."""
-        found = self._bucket.head(key)
-        return found is not None and found.has_facts(facts)
+        stored = self._bucket.head(key)
+        return stored is not None and stored.has_facts(facts)
 
     def is_published(self, key: str, facts: Mapping[str, str]) -> bool:
         """Whether an object is there with our content.
@@ -175,15 +174,15 @@ class Publisher:
         Raises:
             ConflictError: Something else is there.
         """
-        found = self._bucket.head(key)
-        if found is not None:
-            self._check_content(found, key, facts)
-        return found is not None
+        stored = self._bucket.head(key)
+        if stored is not None:
+            self._check_content(stored, key, facts)
+        return stored is not None
 
-    def _check_content(self, found: StoredObject | None, key: str, facts: Mapping[str, str]) -> None:
-        if found is None:
+    def _check_content(self, stored: StoredObject | None, key: str, facts: Mapping[str, str]) -> None:
+        if stored is None:
             raise muxly.RetryableError(f"{self._bucket.uri(key)} was there, and is gone again")
-        if not found.has_facts(facts):
+        if not stored.has_facts(facts):
             raise muxly.ConflictError(
                 f"{self._bucket.uri(key)} is there already with other content, and is not overwritten; move it "
                 "away, or give the route another prefix"
@@ -195,14 +194,14 @@ class Publisher:
         Raises:
             RetryableError: Something else came there meanwhile.
         """
-        found = self._bucket.head(key)
-        if found is not None and found.has_facts(facts):
+        stored = self._bucket.head(key)
+        if stored is not None and stored.has_facts(facts):
             return
         if not self.conditional():
             send({})
             return
         try:
-            send({"IfMatch": found.etag} if found is not None else _CREATE)
+            send({"IfMatch": stored.etag} if stored is not None else _CREATE)
         except failures.ChangedError as error:
             if not self.has(key, facts):
                 raise muxly.RetryableError(f"somebody else wrote {self._bucket.uri(key)} meanwhile") from error
@@ -290,11 +289,11 @@ class Manifest:
             ValueError: It is something else.
         """
         try:
-            found = json.loads(content)
-            objects = tuple((str(entry["key"]), int(entry["bytes"])) for entry in found.pop("objects"))
-            if found.pop("version") != 1:
+            document = json.loads(content)
+            objects = tuple((str(entry["key"]), int(entry["bytes"])) for entry in document.pop("objects"))
+            if document.pop("version") != 1:
                 raise ValueError("its version is not 1")
-            return cls(**found, objects=objects)
+            return cls(**document, objects=objects)
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
@@ -364,11 +363,11 @@ class S3Generations:
             )
 
     def _read(self) -> tuple[Manifest, str | None]:
-        found = self._bucket.get(self._key)
-        if found is None:
+        stored = self._bucket.get(self._key)
+        if stored is None:
             return self._none, None
         try:
-            manifest = Manifest.from_bytes(found[0])
+            manifest = Manifest.from_bytes(stored[0])
         except ValueError as error:
             raise muxly.RouteError(
                 f"{self._bucket.uri(self._key)} is not a manifest of this router ({error}); move it away, or give "
@@ -379,7 +378,7 @@ class S3Generations:
                 f"{self._bucket.uri(self._key)} belongs to the stream {manifest.stream!r} of the pipeline "
                 f"{manifest.pipeline!r}; give the route another prefix or folder"
             )
-        return manifest, found[1]
+        return manifest, stored[1]
 
     def _change(self, change: Callable[[Manifest], Manifest]) -> Manifest:
         """Change the manifest, again from the start if somebody else did meanwhile."""

@@ -54,8 +54,8 @@ def _check_url(instance: Any, attribute: Any, value: str | None) -> None:
         return
     if not re.match(r"https?://[^/@\s]+(/|$)", value):
         raise ValueError("endpoint_url begins with http:// or https://, and holds no user or password")
-    found = _ENDPOINT.match(value)
-    if found is None or int(found[1] or 1) not in range(1, 65536):
+    endpoint = _ENDPOINT.match(value)
+    if endpoint is None or int(endpoint[1] or 1) not in range(1, 65536):
         raise ValueError(
             "endpoint_url names a host made of letters, digits, dots and hyphens, which is all that the SDK takes, or "
             f"an address, and perhaps a port after a colon: {value!r} does not"
