@@ -414,9 +414,16 @@ QUESTION = re.compile(r"(What|How|Whether|Which|Where|Why)\b")
 
 @cache
 def code() -> dict[str, ast.Module]:
-    """The modules of the distributions that hold more than a docstring, without migrations, which never change."""
+    """The modules of the distributions that define something, without migrations, which never change."""
     ours = {name: tree for name, tree in modules().items() if re.match(r"muxly-[a-z-]+/src/(?!.*/migrations/)", name)}
-    return {name: tree for name, tree in ours.items() if len(tree.body) > (ast.get_docstring(tree) is not None)}
+    return {name: tree for name, tree in ours.items() if any(map(defines, tree.body))}
+
+
+def defines(node: ast.stmt) -> bool:
+    """Whether a statement is more than a docstring, an import or the list of what is exported."""
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0]) != "__all__"
+    return not isinstance(node, ast.Expr | ast.Import | ast.ImportFrom)
 
 
 def test_files_end_where_ideas_end() -> None:

@@ -19,7 +19,7 @@ from muxly._runner.deliver.preflight import check_routes
 from muxly._runner.deliver.route_worker import RouteWorker
 from muxly._runner.extract.committer import Committer
 from muxly._runner.extract.extraction import Extraction
-from muxly._runner.extract.opened_connector import OpenedConnector
+from muxly._runner.extract.planning import OpenedConnector
 from muxly._runner.options import RunOptions
 from muxly._runner.result import summarise
 from muxly._runner.session import Home, open_session

@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping
 
 from muxly._runner.context import RunContext
-from muxly._runner.deliver.opened_router import OpenedRouter
-from muxly._runner.deliver.stream_delivery import StreamDelivery
+from muxly._runner.deliver.stream_delivery import OpenedRouter, StreamDelivery
 from muxly.component import Notice
 from muxly.errors import FencedError, RetryableError, RouteError, StoppedError, StreamError
 from muxly.pipeline import Route
