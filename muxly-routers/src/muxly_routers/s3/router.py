@@ -39,7 +39,7 @@ def _check_bucket(instance: Any, attribute: Any, value: str) -> None:
     if not _BUCKET.fullmatch(value):
         raise ValueError(
             f"bucket is the name of a bucket or the ARN of an access point, not {value!r}; what follows the name "
-            "belongs into prefix"
+            "belongs in prefix"
         )
 
 
