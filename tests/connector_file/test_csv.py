@@ -103,7 +103,10 @@ def test_dead_letters_stand_in_the_order_of_the_file_whatever_is_wrong_with_them
 def test_a_delimiter_that_looks_wrong_is_told(tmp_path: Path, name: str, header: str, shown: str, told: str) -> None:
     [notice] = read_all(write(tmp_path / name, f"{header}\n1\n")).notices
     assert (notice.code, notice.level) == ("delimiter", "warning")
-    assert notice.message == f"{name} is read as one column, but looks as if {shown} parts its cells; if so, set {told}"
+    assert (
+        notice.message
+        == f"{name} is read as one column, but looks as if {shown} separates its cells; if so, set {told}"
+    )
 
 
 @pytest.mark.parametrize("header", ["id", "id,a;b", "the name"])

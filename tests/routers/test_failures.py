@@ -19,7 +19,7 @@ from muxly_routers.prometheus import files
         (errno.EIO, muxly.RetryableError, r"^cannot write out/x: Input/output error \(EIO\)$"),
         (errno.ETIMEDOUT, muxly.RetryableError, "ETIMEDOUT"),
         (errno.ENOSPC, muxly.RouteError, r"\(ENOSPC\); make room there"),
-        (errno.ENOLCK, muxly.RouteError, r"\(ENOLCK\); the file system knows no locks"),
+        (errno.ENOLCK, muxly.RouteError, r"\(ENOLCK\); the file system does not support locks"),
         (errno.EXDEV, muxly.RouteError, r"\(EXDEV\); folders of this route lie on different file systems"),
         (errno.ENODEV, muxly.RouteError, "; see whether the folder of this route is in order"),
         (None, muxly.RouteError, r"odd \(no number\); see whether"),

@@ -88,7 +88,7 @@ class File(muxly.Connector):
         "Longest record of CSV and JSON Lines files; longer ones are rejected.", default=16 * _MIB, validator=ge(16)
     )
     storage: dict[str, str] = muxly.option(
-        "What the fsspec class of a URL takes, such as endpoint_url; credentials belong into its own environment.",
+        "What the fsspec class of a URL takes, such as endpoint_url; credentials belong in its own environment.",
         factory=dict,
     )
 

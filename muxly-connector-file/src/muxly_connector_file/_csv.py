@@ -129,7 +129,9 @@ def _warn_of_delimiter(source: FileSource, cells: Sequence[str]) -> None:
     if not count or letter == source.dialect.delimiter.decode():
         return
     option = f'csv: {{delimiter: "{_DELIMITERS[letter]}"}}'
-    message = f"{source.name} is read as one column, but looks as if {letter!r} parts its cells; if so, set {option}"
+    message = (
+        f"{source.name} is read as one column, but looks as if {letter!r} separates its cells; if so, set {option}"
+    )
     source.notice(Notice("delimiter", message, facts={"file": source.name, "delimiter": letter}))
 
 

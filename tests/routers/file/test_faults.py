@@ -149,7 +149,7 @@ def test_file_system_without_locks_is_named_and_nothing_stays(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(muxly.RouteError, match=r"cannot lock .*\(ENOLCK\); the file system knows no locks"):
+    with pytest.raises(muxly.RouteError, match=r"cannot lock .*\(ENOLCK\); the file system does not support locks"):
         opened().deliver(orders())
     assert left(root) == []
 

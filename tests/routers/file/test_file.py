@@ -373,7 +373,7 @@ def test_routes_at_the_same_time_both_get_whole_files(opened: Opened, root: Path
         ({"folder": "x"}, "{stream} must be in 'x'"),
         ({"folder": "{stream}/.."}, "is not a name"),
         ({"file_name": "{stream}"}, "{delivery} must be in"),
-        ({"file_name": "a/{delivery}"}, "is a path; folders belong into folder"),
+        ({"file_name": "a/{delivery}"}, "is a path; folders belong in folder"),
         ({"partition_by": ["day(a)", "day(b)"]}, "two folders 'day'"),
         ({"max_folders": 0}, "'max_folders' must be >= 1"),
     ],

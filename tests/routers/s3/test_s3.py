@@ -267,7 +267,7 @@ def test_manifest_of_somebody_else_is_refused(lake: Lake, content: bytes) -> Non
 
 
 def test_generation_that_was_not_begun_is_refused(lake: Lake) -> None:
-    with pytest.raises(muxly.RouteError, match="read the stream anew with --full-refresh"):
+    with pytest.raises(muxly.RouteError, match="read the stream again with --full-refresh"):
         lake.router().deliver(numbered(1, stream=STREAM, mode="replace", generation=1))
 
 
@@ -425,7 +425,7 @@ def test_others_than_the_operator_bring_their_own_credentials(lake: Lake, option
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"bucket": "s3://lake/raw"}, "what follows the name belongs into prefix"),
+        ({"bucket": "s3://lake/raw"}, "what follows the name belongs in prefix"),
         ({"prefix": "a//b"}, "prefix is made of names and slashes"),
         ({"prefix": "../x"}, "prefix is made of names and slashes"),
         ({"endpoint_url": "minio:9000"}, "endpoint_url begins with http:// or https://"),

@@ -1,1 +1,1 @@
-"""Files that routers write: folders, names, partitions, and the errors of writing them."""
+"""Files that routers write: their folders, names and partitions."""

@@ -168,7 +168,7 @@ def _check_folder(instance: Any, attribute: Any, value: str) -> None:
 def _check_file_name(instance: Any, attribute: Any, value: str) -> None:
     problem = template_problem(value, "delivery", ("delivery", "stream", "pipeline"))
     if problem or "/" in value:
-        raise ValueError(f"file_name: {problem or f'{value!r} is a path; folders belong into folder'}")
+        raise ValueError(f"file_name: {problem or f'{value!r} is a path; folders belong in folder'}")
 
 
 def _check_partition_by(instance: Any, attribute: Any, value: list[str]) -> None:

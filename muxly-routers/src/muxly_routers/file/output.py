@@ -253,6 +253,12 @@ class EncodedFiles:
 class FileDeliveryWriter:
     """Writes one delivery below one folder.
 
+    The order of steps decides what a crash can leave behind. All files are encoded as drafts and made durable before
+    the first of them is published: a crash until then leaves drafts only, which a later run sweeps. Then each draft
+    gets its final name, and after the last one the folders are synced. A crash between two names leaves some files
+    published; the repeat of the delivery recognizes them by their digest, or by their bytes where the format stores
+    no digest, writes those that are missing, and syncs the folders of both.
+
     Args:
         work: Where the drafts lie.
         base: The folder below which the files go.

@@ -225,7 +225,7 @@ def _gone(work: WorkFolder, folder: tuple[str, ...], generation: int) -> muxly.R
     path = work.folder.path_of(work.generation_name(folder, generation))
     return muxly.RouteError(
         f"{path}, in which generation {generation} of {'/'.join(folder)} grew, is not there; "
-        "read the stream anew with --full-refresh"
+        "read the stream again with --full-refresh"
     )
 
 
@@ -267,6 +267,10 @@ def check_replaceable(folder: Folder) -> None:
 
 def replace_folder(work: WorkFolder, staged_in: Folder, staged: str, parent: Folder, name: str) -> None:
     """Let a staged folder take the place of a visible one, or its free place.
+
+    Until here the files of the staged folder end in ``.staged``, so that no pattern of a reader finds them. They get
+    their final names first; a crash in the middle of that is made good by the repeat. Then the two folders change
+    places in one step, and both parents are synced. A crash after the exchange leaves the old folder out of sight.
 
     Afterwards the old folder, if there was one, lies where the staged one lay.
     """

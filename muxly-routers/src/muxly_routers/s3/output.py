@@ -150,6 +150,11 @@ _FOLDER_MEMORY_BYTES = 256 * 1024
 class S3DeliveryWriter:
     """Writes one delivery below one folder; a context manager that leaves nothing half done behind.
 
+    Everything is encoded, and large objects are sent in parts, before the first object is published; nobody sees any
+    of it until then. An upload is noted in the journal before it begins, so that a later run finds and aborts it if
+    this process dies. Publishing is one conditional request for each object. A crash between two of them leaves some
+    objects published; the repeat finds them by their keys and what is kept with them.
+
     Args:
         bucket: Where the objects go.
         publisher: Of that bucket.

@@ -127,6 +127,9 @@ class ConditionalSupport:
 class Publisher:
     """Publishes objects in a bucket.
 
+    The answer to a request may be lost although the store did what it was asked for. So a condition that does not hold
+    is no failure yet: the object may be our own, from the request whose answer was lost or from an earlier attempt.
+
     Args:
         bucket: The bucket.
         conditions: What is known about its store.
@@ -240,7 +243,7 @@ class Publisher:
         self._bucket.run.notice(
             muxly.Notice(
                 "no_conditional_writes",
-                f"the store of bucket {self._bucket.settings.bucket} does not keep If-None-Match: a repeat looks "
+                f"the store of bucket {self._bucket.settings.bucket} does not support If-None-Match: a repeat checks "
                 "whether its object is there before it writes the same bytes; let nobody else write below the prefix",
             )
         )
@@ -339,7 +342,7 @@ class S3Generations:
         if manifest.newest != generation:
             raise muxly.RouteError(
                 f"{self._bucket.uri(self._key)}, in which generation {generation} was begun, is not as it was; "
-                "read the stream anew with --full-refresh"
+                "read the stream again with --full-refresh"
             )
 
     def complete(self, generation: int) -> None:

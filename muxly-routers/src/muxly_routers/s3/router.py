@@ -39,7 +39,7 @@ def _check_bucket(instance: Any, attribute: Any, value: str) -> None:
     if not _BUCKET.fullmatch(value):
         raise ValueError(
             f"bucket is the name of a bucket or the ARN of an access point, not {value!r}; what follows the name "
-            "belongs into prefix"
+            "belongs in prefix"
         )
 
 
@@ -126,7 +126,7 @@ class S3(FileOptions, LazyOutputRouter["S3Output"]):
     ca_bundle: Path | None = muxly.option("File with the certificates to trust instead of the usual.", default=None)
 
     def open(self, run: muxly.Run) -> None:
-        """Remember the run; the SDK is loaded when there is something to write.
+        """Check the options against each other; the SDK is loaded when there is something to write.
 
         Raises:
             ConfigurationError: Options contradict each other.
