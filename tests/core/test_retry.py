@@ -143,8 +143,8 @@ def test_patience_tries_again_and_waits_as_it_is_asked() -> None:
             raise errors.pop(0)
         return "done"
 
-    patience = muxly.Patience(muxly.Backoff(first_seconds=1e-9), waits.append)
-    assert patience.call(attempt, failed=lambda: failures.append(None)) == "done"
+    retry = muxly.Retry(muxly.Backoff(first_seconds=1e-9), waits.append)
+    assert retry.call(attempt, failed=lambda: failures.append(None)) == "done"
     assert [round(seconds, 3) for seconds in waits] == [2.0, 0.0]
     assert len(failures) == 2
 
@@ -155,35 +155,37 @@ def test_patience_ends_with_the_last_error_and_tells_of_it() -> None:
     def attempt() -> None:
         raise error
 
-    patience = muxly.Patience(muxly.Backoff(attempts=3), lambda seconds: None)
+    retry = muxly.Retry(muxly.Backoff(attempts=3), lambda seconds: None)
     with pytest.raises(muxly.RetryableError, match="busy"):
-        patience.call(attempt, failed=lambda: failures.append(None))
+        retry.call(attempt, failed=lambda: failures.append(None))
     assert len(failures) == 3
 
 
 def test_patience_has_no_end_as_long_as_something_goes_well_in_between() -> None:
-    patience, error = muxly.Patience(muxly.Backoff(attempts=2), lambda seconds: None), muxly.RetryableError("busy")
+    retry, error = muxly.Retry(muxly.Backoff(attempts=2), lambda seconds: None), muxly.RetryableError("busy")
     for _ in range(5):
-        patience.wait(error)
-        patience.start_over()
-    patience.wait(error)
+        retry.wait(error)
+        retry.start_over()
+    retry.wait(error)
     with pytest.raises(muxly.RetryableError, match="busy"):
-        patience.wait(error)
+        retry.wait(error)
 
 
 def test_patience_is_for_some_errors() -> None:
     def attempt() -> None:
         raise ValueError("wrong")
 
-    patience = muxly.Patience(muxly.Backoff(), lambda seconds: pytest.fail("it waited"))
+    retry = muxly.Retry(muxly.Backoff(), lambda seconds: pytest.fail("it waited"))
     with pytest.raises(ValueError, match="wrong"):
-        patience.call(attempt)
+        retry.call(attempt)
 
 
 def test_patience_tells_before_it_waits() -> None:
     told: list[object] = []
-    patience = muxly.Patience(
-        muxly.Backoff(first_seconds=1e-9, attempts=3), told.append, tell=lambda error, seconds: told.append(str(error))
+    retry = muxly.Retry(
+        muxly.Backoff(first_seconds=1e-9, attempts=3),
+        told.append,
+        on_retry=lambda error, seconds: told.append(str(error)),
     )
-    patience.wait(muxly.RetryableError("busy", retry_after=2.0))
+    retry.wait(muxly.RetryableError("busy", retry_after=2.0))
     assert told == ["busy", 2.0]

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from muxly.pipeline import RunResult as RunResult
     from muxly.pipeline import StreamRules as StreamRules
     from muxly.retry import Backoff as Backoff
-    from muxly.retry import Patience as Patience
     from muxly.retry import RateBucket as RateBucket
+    from muxly.retry import Retry as Retry
     from muxly.router import Delivery as Delivery
     from muxly.router import Mode as Mode
     from muxly.router import Promise as Promise
@@ -90,7 +90,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "muxly.hookspecs": ("hookimpl",),
     "muxly.options": ("Options", "Secret", "option"),
     "muxly.pipeline": ("BatchLimits", "Columns", "Pipeline", "Route", "RunFailedError", "RunResult", "StreamRules"),
-    "muxly.retry": ("Backoff", "Patience", "RateBucket"),
+    "muxly.retry": ("Backoff", "RateBucket", "Retry"),
     "muxly.router": ("Delivery", "Mode", "Promise", "Receipt", "Router"),
     "muxly.stream": ("Stream",),
 }

@@ -13,7 +13,7 @@ from attrs.validators import ge, gt
 
 from muxly.errors import RetryableError
 
-__all__ = ["Backoff", "Patience", "RateBucket"]
+__all__ = ["Backoff", "RateBucket", "Retry"]
 
 T = TypeVar("T")
 
@@ -60,17 +60,17 @@ class Backoff:
         return attempt >= self.attempts
 
 
-class Patience:
+class Retry:
     """Tries something again after a ``RetryableError``, until the back-off is spent.
 
     ::
 
-        Patience(Backoff(), run.sleep).call(lambda: self._session.get(url))
+        Retry(Backoff(), run.sleep).call(lambda: self._session.get(url))
 
     Args:
         backoff: How often, and how long to wait in between.
         sleep: Waits; ``run.sleep`` in a component, which ends at once when the run stops.
-        tell: Called before each wait with the reason and the number of seconds.
+        on_retry: Called before each wait with the reason and the number of seconds.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class Patience:
         backoff: Backoff,
         sleep: Callable[[float], object],
         *,
-        tell: Callable[[Exception, float], object] = lambda error, seconds: None,
+        on_retry: Callable[[Exception, float], object] = lambda error, seconds: None,
     ) -> None:
-        self._backoff, self._sleep, self._tell, self._failed = backoff, sleep, tell, 0
+        self._backoff, self._sleep, self._on_retry, self._failed = backoff, sleep, on_retry, 0
 
     def call(
         self,
@@ -114,7 +114,7 @@ class Patience:
             raise error
         retry_after = error.retry_after if isinstance(error, RetryableError) else None
         seconds = self._backoff.wait(self._failed, retry_after=retry_after)
-        self._tell(error, seconds)
+        self._on_retry(error, seconds)
         self._sleep(seconds)
 
     def start_over(self) -> None:

@@ -45,6 +45,7 @@ class Open:
 
     def deliver(self, records: list[dict[str, Any]], stream: str = "orders") -> None:
         receipt = self.router.deliver(delivery(records, stream, state=self.states.get(stream)))
+        assert receipt is not None
         self.states[stream] = receipt.state
 
     def ask(self, path: str = "/metrics", method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:

@@ -102,7 +102,7 @@ def test_routes_that_make_one_table_at_the_same_moment_all_deliver(url: str, oth
 
     def deliver(number: int) -> None:
         # In MariaDB two that look for keys which are not there may end in a deadlock: one of them tries again.
-        tries = muxly.Patience(muxly.Backoff(first_seconds=0.01), time.sleep)
+        tries = muxly.Retry(muxly.Backoff(first_seconds=0.01), time.sleep)
         with opened_router(url, schema=schema) as router:
             tries.call(lambda: router.deliver(numbered([number], mode=mode)))
 

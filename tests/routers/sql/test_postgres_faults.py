@@ -419,7 +419,7 @@ def test_two_that_make_the_same_delivery_make_it_once(database: Database) -> Non
     one = numbered(range(100))
     with opened_router(database.url) as first, opened_router(database.url) as second:
         first.deliver(numbered([1000]))
-        done: list[muxly.Receipt] = []
+        done: list[muxly.Receipt | None] = []
         thread = threading.Thread(target=lambda: done.append(second.deliver(one)))
         first.deliver(interrupted(one, thread.start))
         thread.join(20)

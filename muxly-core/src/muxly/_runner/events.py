@@ -17,7 +17,7 @@ from muxly.connector import Connector, Partition, Plan
 from muxly.errors import LeaseHeldError
 from muxly.hookspecs import hookimpl
 from muxly.pipeline import Pipeline, Route, RunResult
-from muxly.retry import Backoff, Patience
+from muxly.retry import Backoff, Retry
 from muxly.stream import Stream
 
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ def finished_events(log: EventLog, pipeline: str, routes: Mapping[str, Route], h
         routes: Where to, by name.
         home: Where the store and the spool are.
     """
-    patience = Patience(Backoff(first_seconds=0.2, limit_seconds=2.0), time.sleep)
+    retry = Retry(Backoff(first_seconds=0.2, limit_seconds=2.0), time.sleep)
     try:  # another run of the pipeline may hold the lease just now, to deliver its own
-        patience.call(lambda: deliver_events(log, pipeline, routes, home), after=LeaseHeldError)
+        retry.call(lambda: deliver_events(log, pipeline, routes, home), after=LeaseHeldError)
     except Exception as error:  # noqa: BLE001 - an event that nobody hears never breaks a run
         message = f"the run's events were not delivered: {sentence(error)}"
         return [Notice("events_failed", message, level="error")]

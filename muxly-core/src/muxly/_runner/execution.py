@@ -36,7 +36,7 @@ from muxly.errors import (
     StoreError,
 )
 from muxly.pipeline import Pipeline, RunResult
-from muxly.retry import Backoff, Patience
+from muxly.retry import Backoff, Retry
 from muxly.store import accounts, plans, positions, retention, runs
 from muxly.store.database import engine
 from muxly.stream import Stream
@@ -159,11 +159,11 @@ class Execution:
 
     def _learn_streams(self) -> None:
         """Open the connector; if that fails, only what waits is delivered."""
-        patience = Patience(
-            self._pipeline.retry, self._context.run.sleep, tell=partial(self._context.failures.retry, None, None)
+        retry = Retry(
+            self._pipeline.retry, self._context.run.sleep, on_retry=partial(self._context.failures.retry, None, None)
         )
         try:
-            offered = patience.call(self._source.streams, failed=self._source.close)
+            offered = retry.call(self._source.streams, failed=self._source.close)
             self._streams = chosen(self._pipeline, offered, self._options.select)
         except ConfigurationError:
             raise
@@ -252,13 +252,13 @@ class Execution:
     def _finish(self) -> RunResult:
         """Prune, account, and write the result down."""
         self._pruning.prune()
-        patience = Patience(_AT_THE_END, time.sleep)  # the store may be away for a moment, as at any other time
-        result = patience.call(self._summarised)
+        retry = Retry(_AT_THE_END, time.sleep)  # the store may be away for a moment, as at any other time
+        result = retry.call(self._summarised)
         if self._error is not None:
             self._context.failures.source = self._error
         self._context.progress.show()
         with self._context.failures.fencing():
-            patience.call(lambda: self._keep(result))
+            retry.call(lambda: self._keep(result))
         if self._context.failures.fenced is not None:
             result = self._summarised()
         self._context.observers.call("muxly_run_finished", result=result)

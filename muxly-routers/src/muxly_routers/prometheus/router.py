@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import muxly
 from muxly_routers._http.credentials import Basic
+from muxly_routers._lazy_output import LazyOutputRouter
 from muxly_routers.prometheus import options
 from muxly_routers.prometheus.options import Metric, MetricDefinition, PrometheusOptions, PrometheusSettings
 from muxly_routers.run_metrics import Operations
@@ -23,13 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["Basic", "Metric", "Operations", "Prometheus"]
 
 
-class Prometheus(PrometheusOptions):
+class Prometheus(PrometheusOptions, LazyOutputRouter["OutletDelivery | RemoteWriteDelivery"]):
     """Turns columns into metrics, for Prometheus to scrape or receive."""
 
     modes: ClassVar[frozenset[str]] = frozenset({"append", "replace"})
     promise: ClassVar[muxly.Promise] = "idempotent"
-
-    _delivering: OutletDelivery | RemoteWriteDelivery | None = None
 
     def __attrs_post_init__(self) -> None:
         """Leave out the mode replace where there is no folder in which a generation can grow."""
@@ -37,9 +36,9 @@ class Prometheus(PrometheusOptions):
             vars(self)["modes"] = frozenset({"append"})
 
     def open(self, run: muxly.Run) -> None:
-        """Get the way out ready; ``listen`` listens from now on."""
+        """Open the destination if it is an endpoint: ``listen`` listens from now on."""
         self.close()
-        self._run = run
+        super().open(run)
         if self.listen is not None:
             self._opened()
 
@@ -47,31 +46,11 @@ class Prometheus(PrometheusOptions):
         """Check that the destination can be reached."""
         return self._opened().check()
 
-    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
-        """Merge the delivery's records into the series of its stream, and show them."""
-        return self._opened().deliver(delivery)
-
-    def begin(self, stream: muxly.Stream, generation: int) -> None:
-        """Make room for a generation out of sight."""
-        self._opened().begin(stream, generation)
-
-    def complete(self, stream: muxly.Stream, generation: int) -> None:
-        """Show the series of the generation, and no others."""
-        self._opened().complete(stream, generation)
-
-    def close(self) -> None:
-        """Release everything."""
-        delivering, self._delivering = self._delivering, None
-        if delivering is not None:
-            delivering.close()
-
-    def _opened(self) -> OutletDelivery | RemoteWriteDelivery:
+    def _open_output(self) -> OutletDelivery | RemoteWriteDelivery:
         # Loads pyarrow, which a pipeline with another router does not need.
         from muxly_routers.prometheus.delivery import open_delivery
 
-        if self._delivering is None:
-            self._delivering = open_delivery(self, self._run, self._settings())
-        return self._delivering
+        return open_delivery(self, self._run, self._settings())
 
     def _settings(self) -> PrometheusSettings:
         from muxly_routers.prometheus.options import PrometheusSettings

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import attrs
 
 import muxly
+from muxly_routers._lazy_output import LazyOutputRouter
 
 if TYPE_CHECKING:
     from muxly_routers.sql.output import SqlOutput
@@ -33,7 +34,7 @@ def _check_template(needed: str | None) -> Any:
     return check
 
 
-class Sql(muxly.Router):
+class Sql(LazyOutputRouter["SqlOutput"]):
     """Writes records to the tables of a SQL database, each delivery in one transaction."""
 
     modes: ClassVar[frozenset[str]] = frozenset({"append", "upsert", "overwrite", "replace"})
@@ -84,44 +85,19 @@ class Sql(muxly.Router):
         validator=attrs.validators.ge(1),
     )
 
-    def open(self, run: muxly.Run) -> None:
-        """Remember the run; the connection is made at the first use."""
-        self._run = run
-        self._output: SqlOutput | None = None
-
     def check(self) -> Iterable[muxly.Notice]:
         """Whether the database can be reached, and tables be made; reads only."""
         return self._opened().check()
 
-    def deliver(self, delivery: muxly.Delivery) -> muxly.Receipt:
-        """Apply the records in one transaction; see the module for what holds after a crash."""
-        return self._opened().deliver(delivery)
+    def _open_output(self) -> SqlOutput:
+        # Loads pyarrow and SQLAlchemy, which a pipeline with another router does not need. The URL comes
+        # first: parsing it says what to install where SQLAlchemy is missing.
+        from muxly_routers.sql.urls import parse_url
 
-    def begin(self, stream: muxly.Stream, generation: int) -> None:
-        """Drop what older generations left that were never complete."""
-        self._opened().begin(stream, generation)
+        url = parse_url(self.url)
+        from muxly_routers.sql.output import SqlOutput
 
-    def complete(self, stream: muxly.Stream, generation: int) -> None:
-        """Let the generation's table replace the one before, in one transaction."""
-        self._opened().complete(stream, generation)
-
-    def close(self) -> None:
-        """Disconnect."""
-        output, self._output = getattr(self, "_output", None), None
-        if output is not None:
-            output.close()
-
-    def _opened(self) -> SqlOutput:
-        if self._output is None:
-            # Loads pyarrow and SQLAlchemy, which a pipeline with another router does not need. The URL comes
-            # first: parsing it says what to install where SQLAlchemy is missing.
-            from muxly_routers.sql.urls import parse_url
-
-            url = parse_url(self.url)
-            from muxly_routers.sql.output import SqlOutput
-
-            self._output = SqlOutput(self, url, self._run)
-        return self._output
+        return SqlOutput(self, url, self._run)
 
 
 @muxly.hookimpl

@@ -25,7 +25,7 @@ from muxly.batch import Rejected
 from muxly.component import Notice
 from muxly.errors import RejectedError, RouteError
 from muxly.pipeline import Route, StreamRules
-from muxly.retry import Patience
+from muxly.retry import Retry
 from muxly.router import Mode, Receipt, Router
 from muxly.store import acknowledge, deliveries, log, positions, retention
 from muxly.store.rows import StoredDelivery
@@ -98,7 +98,7 @@ class StreamDelivery:
     def deliver_next(self) -> bool:
         """Deliver the next delivery to its end; False if nothing waits."""
         limits = self._route.batch
-        stored = self._patience().call(
+        stored = self._retry().call(
             lambda: deliveries.following(
                 self._ledger,
                 self._route.name,
@@ -146,15 +146,15 @@ class StreamDelivery:
             self._acknowledge(prepared, Receipt())
             return
         try:
-            receipt = self._patience().call(lambda: self._attempt(prepared), failed=self._opened.close)
+            receipt = self._retry().call(lambda: self._attempt(prepared), failed=self._opened.close)
         except RejectedError as error:
             self._rejected(prepared, error)
         else:
             self._acknowledge(prepared, receipt)
 
-    def _patience(self) -> Patience:
+    def _retry(self) -> Retry:
         on_retry = partial(self._context.failures.retry, self._route.name, self._stream.name)
-        return Patience(self._route.retry, self._sleep, tell=on_retry)
+        return Retry(self._route.retry, self._sleep, on_retry=on_retry)
 
     def _sleep(self, seconds: float) -> None:
         """Wait before another try; that is no stall."""
@@ -215,7 +215,7 @@ class StreamDelivery:
             self._worker.count_rejected(len(rejected), rejected[0].reason)
         letters = prepared.letters(rejected)
         # It is at the destination: what the store does not take now it is asked again, not the destination.
-        self._patience().call(
+        self._retry().call(
             lambda: acknowledge.acknowledge(
                 self._ledger,
                 prepared.stored,
@@ -257,7 +257,7 @@ class StreamDelivery:
         self._split(prepared.stored, parts)
 
     def _split(self, stored: StoredDelivery, parts: list[StoredDelivery]) -> None:
-        self._patience().call(lambda: deliveries.split(self._ledger, stored, parts))
+        self._retry().call(lambda: deliveries.split(self._ledger, stored, parts))
 
     def complete(self) -> None:
         """Make a whole generation visible, once everything of it is delivered."""
@@ -277,7 +277,7 @@ class StreamDelivery:
             router.complete(self._stream, generation)
             self._worker.refuse_abandoned()
 
-        self._patience().call(attempt, failed=self._opened.close)
+        self._retry().call(attempt, failed=self._opened.close)
         with self._ledger.write() as connection:
             positions.change(connection, self._ledger, self._route.name, self._stream.name, completed=generation)
 

@@ -30,7 +30,7 @@ from muxly.errors import (
     StreamUnavailableError,
 )
 from muxly.pipeline import StreamResult
-from muxly.retry import Patience
+from muxly.retry import Retry
 from muxly.store import accounts, positions, retention
 from muxly.store.rows import StoredPartition, StoredPlan
 from muxly.stream import Stream
@@ -173,7 +173,7 @@ class Extraction:
     def _read(self, stream: Stream, plan: StoredPlan, partition: StoredPartition) -> None:
         """Read one partition to its end, beginning again after retryable errors."""
         on_retry = partial(self._context.failures.retry, None, stream.name)
-        patience = Patience(self._context.pipeline.retry, self._sleep, tell=on_retry)
+        retry = Retry(self._context.pipeline.retry, self._sleep, on_retry=on_retry)
         with self._counted():
             while True:
                 reader = self._reader(stream, plan, partition)
@@ -183,9 +183,9 @@ class Extraction:
                 except RetryableError as error:
                     _interrupt(reader)
                     if reader.cursor != partition.cursor:
-                        patience.start_over()
+                        retry.start_over()
                     partition = evolve(partition, cursor=reader.cursor)
-                    patience.wait(error)
+                    retry.wait(error)
                 except (QuotaError, StoppedError):
                     reader.interrupt()
                     raise

@@ -20,7 +20,7 @@ from muxly.component import Notice
 from muxly.connector import Connector, Plan
 from muxly.errors import PluginError, StaleCursorError, StoppedError, StreamError
 from muxly.pipeline import StreamRules
-from muxly.retry import Patience
+from muxly.retry import Retry
 from muxly.store import plans
 from muxly.store.rows import StoredPlan
 from muxly.stream import Stream
@@ -125,8 +125,8 @@ class Planning:
 
     def _patiently(self, stream: Stream, cursor: Cursor) -> Plan:
         """Plan a stream; try again after retryable errors, as often as the pipeline allows."""
-        tell = partial(self._context.failures.retry, None, stream.name)
-        return Patience(self._context.pipeline.retry, self._sleep, tell=tell).call(
+        on_retry = partial(self._context.failures.retry, None, stream.name)
+        return Retry(self._context.pipeline.retry, self._sleep, on_retry=on_retry).call(
             lambda: self._planned(stream, cursor)
         )
 

@@ -11,7 +11,7 @@ from muxly.batch import Batch, Rejected
 from muxly.component import Run
 from muxly.connector import Connector, Partition
 from muxly.errors import ConfigurationError, RetryableError
-from muxly.retry import Backoff, Patience
+from muxly.retry import Backoff, Retry
 from muxly.stream import Stream
 from muxly.suggest import suggest
 
@@ -121,7 +121,7 @@ class Reading:
             connector.open(run)
             stream = self._stream(list(connector.streams()))
             root = stream if stream.parent is None else self._stream(list(connector.streams()), stream.parent)
-            plan = Patience(Backoff(), run.sleep).call(lambda: connector.plan(root, None))
+            plan = Retry(Backoff(), run.sleep).call(lambda: connector.plan(root, None))
             for partition in plan.partitions:
                 for batch in _partition(run, connector, root, partition):
                     if (batch.stream or root.name) == self._name:
@@ -146,7 +146,7 @@ def _partition(run: Run, connector: Connector, stream: Stream, partition: Partit
 
     What came after that cursor is held back until the next one, so that nothing comes twice.
     """
-    patience, cursor = Patience(Backoff(), run.sleep), partition.cursor
+    retry, cursor = Retry(Backoff(), run.sleep), partition.cursor
     while True:
         held: list[Batch] = []
         try:
@@ -155,9 +155,9 @@ def _partition(run: Run, connector: Connector, stream: Stream, partition: Partit
                 if batch.cursor is not None and stream.sorted:
                     yield from held
                     held, cursor = [], batch.cursor
-                    patience.start_over()
+                    retry.start_over()
         except RetryableError as error:
-            patience.wait(error)
+            retry.wait(error)
         else:
             yield from held
             return
