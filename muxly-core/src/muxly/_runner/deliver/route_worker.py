@@ -166,12 +166,12 @@ class RouteWorker:
         stream = self._context.log.streams.get(name) or self._streams[name]
         seen = (self._context.log.head(name), self._context.log.complete)
         try:
-            desk = StreamDelivery(self._context, self._route, serving, stream, self)
-            desk.deliver_letters()
-            while not self._context.stop.is_set() and desk.deliver_next():
+            deliveries = StreamDelivery(self._context, self._route, serving, stream, self)
+            deliveries.deliver_letters()
+            while not self._context.stop.is_set() and deliveries.deliver_next():
                 self.progress(name)
             if not self._context.stop.is_set():
-                desk.complete()
+                deliveries.complete()
             self._idle_at[name] = seen
         except StoppedError:
             self._idle_at[name] = seen

@@ -365,7 +365,7 @@ def check_where(expression: str, schema: pa.Schema | None = None) -> None:
 
 def _check_columns(condition: Condition, schema: pa.Schema | None) -> None:
     for name in condition.columns:
-        known = name.casefold() not in _VALUE_FUNCTIONS if schema is None else _place(name, schema) is not None
+        known = name.casefold() not in _VALUE_FUNCTIONS if schema is None else _column_number(name, schema) is not None
         if not known:
             raise wrong(_unknown_column(name, schema))
 
@@ -392,7 +392,7 @@ class Filter:
 
     def __init__(self, expression: str, schema: pa.Schema) -> None:
         self.condition = parsed(expression)
-        self._places = {name: _place(name, schema) for name in self.condition.columns}
+        self._places = {name: _column_number(name, schema) for name in self.condition.columns}
         self._names = _unmistakable(self.condition.columns)
         self._query = _query(self.condition, self._names)
 
@@ -441,7 +441,7 @@ def _readable(column: pa.Array) -> pa.Array:
         return column.cast(pa.float64())
 
 
-def _place(name: str, schema: pa.Schema) -> int | None:
+def _column_number(name: str, schema: pa.Schema) -> int | None:
     """The number of a column: by its exact name, else by the only one that differs in case."""
     names = schema.names
     if name in names:

@@ -164,9 +164,9 @@ class PartitionReader:
             before = self._boundaries.get(part.stream, (stream, deduplication.Boundary()))[1]
             reached = deduplication.advance(before, part.table, stream, now=datetime.now(UTC))
             self._boundaries[part.stream] = (stream, reached)
-            self._tell(stream, reached)
+            self._report_odd_cursor(stream, reached)
 
-    def _tell(self, stream: Stream, reached: deduplication.Boundary) -> None:
+    def _report_odd_cursor(self, stream: Stream, reached: deduplication.Boundary) -> None:
         """Say, once per reading, what is odd about a stream's cursor field."""
         if reached.clamped is not None:
             message = f"stream {stream.name!r} has {stream.cursor_field} {reached.clamped}, which is in the future"
