@@ -377,6 +377,11 @@ class Failures:
                 del self._serving[route]
             self._progress.changed.notify_all()
 
+    def all_errors(self) -> list[BaseException]:
+        """Why streams were not read and deliveries not made; the source's own error first."""
+        source = [] if self.source is None else [self.source]
+        return [*source, *self.streams.values(), *self.deliveries.values()]
+
     def are_final(self, route: str, stream: str) -> bool:
         """Whether a route delivers nothing more of a stream in this run."""
         return (route, stream) in self.deliveries or route not in self._serving

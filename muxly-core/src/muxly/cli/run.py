@@ -167,7 +167,7 @@ class PipelineRuns:
             )
         watch.finish(result)
         if watch.context is not None:
-            errors = [*watch.context.failures.streams.values(), *watch.context.failures.deliveries.values()]
+            errors = watch.context.failures.all_errors()
             self._unexpected = tuple(error for error in errors if not isinstance(error, MuxlyError))
         return self._with_locations(result, watch)
 
