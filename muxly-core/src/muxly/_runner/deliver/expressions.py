@@ -104,9 +104,9 @@ def parsed(expression: str) -> Condition:
         ConfigurationError: It is not one deterministic scalar expression.
     """
     if len(expression) > MOST_CHARACTERS:
-        raise wrong(f"it has {len(expression)} characters; at most {MOST_CHARACTERS} are taken")
+        raise wrong(f"it has {len(expression)} characters; at most {MOST_CHARACTERS} are allowed")
     if not expression.strip():
-        raise wrong("it is empty; leave it out to deliver every record")
+        raise wrong("it is empty; remove it to deliver every record")
     try:
         tree = _only_expression(expression)
         nodes = list(nodes_of(tree))
@@ -153,7 +153,7 @@ def _word_of_sql(expression: str) -> str:
     rows = engine().sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'").fetchall()
     words = {word for (word,) in rows} - _USUAL_WORDS
     used = [word for word in re.findall(r"[a-z_]+", expression.casefold()) if word in words]
-    return f'; {used[0]} is a word of SQL: if it is a column, write "{used[0]}" in double quotes' if used else ""
+    return f'; {used[0]} is an SQL keyword: if it is a column, write "{used[0]}" in double quotes' if used else ""
 
 
 def serialized(statement: str) -> dict[str, Any]:
@@ -180,14 +180,14 @@ def _check_node(node: dict[str, Any]) -> None:
     kind = node["class"]
     if kind not in _CLASSES:
         what = _REFUSED_CLASSES.get(kind, kind.replace("_", " ").lower() + "s")
-        raise wrong(f"{what} are not taken; it must be one scalar expression over the columns of a record")
+        raise wrong(f"{what} are not supported; it must be one scalar expression over the columns of a record")
     if kind == "OPERATOR" and node["type"] in _REFUSED_OPERATORS:
-        raise wrong(f"{node['type'].removeprefix('OPERATOR_').lower()} is not taken in a filter of records")
+        raise wrong(f"{node['type'].removeprefix('OPERATOR_').lower()} is not supported in a filter")
     if kind == "FUNCTION":
         if node.get("schema") or node.get("catalog"):
             raise wrong(f"write {node['function_name']}(...) without a dot before it")
         if node.get("filter") or node.get("distinct") or (node.get("order_bys") or {}).get("orders"):
-            raise wrong(f"{node['function_name']} with FILTER, DISTINCT or ORDER BY is not taken")
+            raise wrong(f"{node['function_name']} with FILTER, DISTINCT or ORDER BY is not supported")
         _check_function(node["function_name"])
 
 
@@ -198,7 +198,7 @@ def _check_swelling(node: dict[str, Any]) -> None:
     inner = [child for child in nodes_of(list(node.values())) if _swells(child)]
     if inner:
         outer, first = node["function_name"], inner[0]["function_name"]
-        raise wrong(f"{first} inside of {outer} is not taken: a few characters could become gigabytes")
+        raise wrong(f"{first} inside {outer} is not allowed: the result could grow to gigabytes")
 
 
 def _swells(node: dict[str, Any]) -> bool:
@@ -249,11 +249,11 @@ def _check_function(name: str) -> None:
         return
     kinds = known[name]
     if not kinds.keys() & {"scalar", "macro"}:
-        raise wrong(f"{name} is no function of one record; a filter sees one record at a time")
+        raise wrong(f"{name} is not a function of a single record; a filter sees one record at a time")
     if name in _CLOCKS or not all(kinds.values()):
-        raise wrong(f"{name} is not the same on each call; compare with a literal or a column")
+        raise wrong(f"{name} does not return the same value on each call; compare with a literal or a column")
     if name in _REFUSED_FUNCTIONS or "macro" in kinds or name.startswith("__"):
-        raise wrong(f"{name} is not taken in a filter")
+        raise wrong(f"{name} is not allowed in a filter")
 
 
 _thread = threading.local()

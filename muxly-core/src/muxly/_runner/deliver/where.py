@@ -72,7 +72,7 @@ def _check_columns(condition: Condition, schema: pa.Schema | None) -> None:
 
 def _unknown_column(name: str, schema: pa.Schema | None) -> str:
     if name.casefold() in _CLOCKS:
-        return f"{name} is not the same on each call; compare with a literal or a column"
+        return f"{name} does not return the same value on each call; compare with a literal or a column"
     names = schema.names if schema is not None else []
     near = suggest(name, names)
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(names[:10])}" if names else ""
@@ -112,11 +112,11 @@ class Filter:
                 raise
             if isinstance(error, engine_trouble()):
                 raise StreamError(f"where: {self.condition.text!r} could not be evaluated: {_said(error)}") from None
-            raise RouteError(f"where: {self.condition.text!r} fails: {_said(error)}") from None
+            raise RouteError(f"where: {self.condition.text!r} failed: {_said(error)}") from None
         finally:
             own.unregister(_RECORDS)
         if not pa.types.is_boolean(result.type):
-            said = f"gives {result.type}, not true or false; compare it with something"
+            said = f"returns {result.type}, not true or false; use a comparison"
             raise RouteError(f"where: {self.condition.text!r} {said}")
         return result.combine_chunks().fill_null(False)
 
@@ -149,7 +149,7 @@ def _place(name: str, schema: pa.Schema) -> int | None:
     alike = [place for place, other in enumerate(names) if other.casefold() == name.casefold()]
     if len(alike) > 1:
         raise wrong(
-            f"{name!r} may be any of {', '.join(repr(names[place]) for place in alike)}; "
+            f"{name!r} could be any of {', '.join(repr(names[place]) for place in alike)}; "
             'write the exact name in double quotes, "Name"'
         )
     return alike[0] if alike else None

@@ -69,8 +69,8 @@ class OpenedConnector:
                 self._left = True
                 kind = StoppedError if stopping else PluginError
                 raise kind(
-                    f"the connector {type(self.connector).__name__} is stalled: it did not answer {method}(), and is "
-                    "left behind; look whether the source answers and run again"
+                    f"the connector {type(self.connector).__name__} is stalled: {method}() did not return, and it "
+                    "was abandoned; check that the source responds, then run again"
                 )
         answer: T = future.result()
         return answer
