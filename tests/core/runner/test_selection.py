@@ -147,7 +147,7 @@ def test_other_modes_need_no_column(mode: Mode) -> None:
         ({"rename": {"name": "x", "id": "x"}}, ("columns", "rename", "name"), "column 'id' has that name"),
         ({"rename": {"id": ""}}, ("columns", "rename", "id"), "not a valid column name"),
         ({"rename": {"_deleted_at": "gone"}}, ("columns", "rename", "_deleted_at"), "is reserved"),
-        ({"exclude": ["_deleted_at"], "rename": {"at": "_deleted_at"}}, ("columns", "rename", "at"), "no name"),
+        ({"exclude": ["_deleted_at"], "rename": {"at": "_deleted_at"}}, ("columns", "rename", "at"), "not a valid"),
     ],
 )
 def test_mistakes_are_placed_and_named(columns: dict[str, Any], path: tuple[Any, ...], said: str) -> None:
@@ -262,7 +262,7 @@ def test_columns_may_have_any_name() -> None:
 def test_twins_in_all_but_case_are_told_apart() -> None:
     columns = {"A": [1], "a": [2]}
     assert passing('"A" = 1 and a = 2', columns) == [True]
-    with pytest.raises(ConfigurationError, match=r"'AB' may be any of 'Ab', 'aB'; write the exact name"):
+    with pytest.raises(ConfigurationError, match=r"'AB' could be any of 'Ab', 'aB'; write the exact name"):
         passing("AB = 1", {"Ab": [1], "aB": [2]})
 
 
@@ -308,7 +308,7 @@ HOSTILE = {
     "a = any([1])": "subqueries",
     "read_csv('/etc/passwd')": "not a function of a single record",
     "read_text('/etc/passwd') = ''": "not a function of a single record",
-    "unnest([1]) = 1": "no function",
+    "unnest([1]) = 1": "not a function",
     "getenv('HOME') = '/'": "there is no function getenv",
     "copy records to '/tmp/x'": "syntax error",
     "pragma version": "syntax error",
@@ -360,7 +360,7 @@ HOSTILE = {
     "a /* never closed": "unterminated",
     "'never closed": "unterminated",
     "lowr(a) = 'x'": "there is no function lowr; did you mean lower",
-    "(" * 5000 + "1" + ")" * 5000: "at most 10000 are taken",
+    "(" * 5000 + "1" + ")" * 5000: "at most 10000 are allowed",
     "(" * 4000 + "1" + ")" * 4000: "depth|deep|syntax|expression",
     "not " * 2000 + "true": "depth|deep",
     "1+" * 3000 + "1 > 1": "depth|deep",
@@ -383,9 +383,9 @@ def test_unknown_columns_are_named_with_the_nearest() -> None:
 
 
 def test_types_are_checked_when_the_schema_is_known() -> None:
-    with pytest.raises(ConfigurationError, match="gives double, not true or false"):
+    with pytest.raises(ConfigurationError, match="returns double, not true or false"):
         check_where("amount", SCHEMA)
-    with pytest.raises(ConfigurationError, match="fails: Cannot compare values"):
+    with pytest.raises(ConfigurationError, match="failed: Cannot compare values"):
         check_where("day > 3", SCHEMA)
     check_where("day > 3")
 
@@ -399,7 +399,7 @@ def test_a_value_that_breaks_the_expression_stops_the_route_without_showing_it()
 def test_a_filter_works_again_after_it_failed() -> None:
     batch = pa.record_batch({"n": ["x"]})
     engine = Filter("cast(n as integer) = 1", batch.schema)
-    with pytest.raises(RouteError, match="fails"):
+    with pytest.raises(RouteError, match="failed"):
         engine.mask(batch)
     assert engine.mask(pa.record_batch({"n": ["1"]})).to_pylist() == [True]
 

@@ -158,7 +158,7 @@ def test_store_below_a_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder where nobody may write, not even root")
 def test_folder_that_cannot_be_written_is_named() -> None:
-    with pytest.raises(StoreError, match=r"^/proc/muxly/store\.db cannot be created .* check that /proc/muxly may be"):
+    with pytest.raises(StoreError, match=r"^/proc/muxly/store\.db cannot be .* check that /proc/muxly is writable"):
         open_store("sqlite:////proc/muxly/store.db")
 
 
