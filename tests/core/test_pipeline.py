@@ -51,12 +51,12 @@ def test_other_names_are_taken(name: str) -> None:
 
 
 def test_route_is_its_name() -> None:
-    with pytest.raises(ValueError, match="two routes are named 'lake'; a route is its name"):
+    with pytest.raises(ValueError, match="two routes are named 'lake'; route names must be unique"):
         pipeline(routes=[route(), route("other"), route()])
 
 
 def test_pipeline_without_routes_is_refused() -> None:
-    with pytest.raises(ValueError, match="a pipeline has one or more routes"):
+    with pytest.raises(ValueError, match="a pipeline needs at least one route"):
         pipeline(routes=[])
 
 
@@ -95,7 +95,11 @@ def test_route_refuses_what_it_does_not_know(facts: dict[str, Any], error: type[
         ({"streams": {"a": {"on_stale_cursor": "go"}}}, muxly.ConfigurationError, "StreamRules.on_stale_cursor: exp"),
         ({"retry": 5}, TypeError, "Pipeline.retry: expected a muxly.Backoff, got a value of type int"),
         ({"streams": {"a": {"reed": "full"}}}, TypeError, "unexpected keyword argument 'reed'"),
-        ({"streams": {"a": "full"}}, TypeError, "the rules of 'a' are a muxly.StreamRules or a mapping .* not 'full'"),
+        (
+            {"streams": {"a": "full"}},
+            TypeError,
+            "the rules of 'a' must be a muxly.StreamRules or a mapping .* not 'full'",
+        ),
         ({"routes": ["lake"]}, TypeError, r"^Pipeline.routes\[0\]: expected a muxly.Route, got a value of type str$"),
         ({"routes": "lake"}, TypeError, r"^Pipeline.routes\[0\]: expected a muxly.Route, got a value of type str$"),
         ({"routes": None}, TypeError, r"^Pipeline.routes\[0\]: expected a muxly.Route, got a value of type NoneType$"),
@@ -106,8 +110,8 @@ def test_pipeline_refuses_what_it_does_not_know(facts: dict[str, Any], error: ty
         pipeline(**facts)
 
 
-ROUTER = r'got the router CollectingRouter; a router belongs into a route: muxly.Route\("NAME", CollectingRouter\('
-CONNECTOR = r'got the connector FakeConnector; a connector belongs into muxly.Pipeline\("NAME", FakeConnector\('
+ROUTER = r'got the router CollectingRouter; a router belongs in a route: muxly.Route\("NAME", CollectingRouter\('
+CONNECTOR = r'got the connector FakeConnector; a connector belongs in muxly.Pipeline\("NAME", FakeConnector\('
 
 
 def test_what_stands_in_a_wrong_place_is_told_where_it_belongs() -> None:
@@ -118,7 +122,7 @@ def test_what_stands_in_a_wrong_place_is_told_where_it_belongs() -> None:
         muxly.Route("lake", connector)
     with pytest.raises(TypeError, match=r"^Route.router: .* got the class CollectingRouter; write CollectingRouter\("):
         muxly.Route("lake", kind)
-    with pytest.raises(TypeError, match=r"^Route.router: .* got a route; a route belongs into the list routes="):
+    with pytest.raises(TypeError, match=r"^Route.router: .* got a route; a route belongs in the list routes="):
         muxly.Route("lake", route())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=rf"^Pipeline.connector: expected a muxly.Connector, {ROUTER}"):
         muxly.Pipeline("daily", router, routes=[route()])

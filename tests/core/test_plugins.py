@@ -127,7 +127,7 @@ def test_unknown_name_gets_the_nearest_one(site: Site) -> None:
 def test_name_that_resembles_nothing_gets_the_list(site: Site) -> None:
     site.install("muxly-connector-a", entry="countries = plug_a")
     with pytest.raises(
-        muxly.PluginError, match=r"no connector named 'zzz'; installed: .*countries.*installed with pip"
+        muxly.PluginError, match=r"no connector named 'zzz'; installed: .*countries.*install plugins with pip"
     ):
         _plugins.load("connector", "zzz")
 
@@ -136,7 +136,7 @@ def test_name_that_resembles_nothing_gets_the_list(site: Site) -> None:
 def test_odd_names_are_listed_with_their_problem_and_cannot_be_used(site: Site, name: str) -> None:
     site.install("muxly-connector-a", entry=f"{name} = plug_a")
     (found,) = [one for one in _plugins.installed() if one.distribution == "muxly-connector-a"]
-    assert found.problem == "its name is not lower-case letters, digits, - and _"
+    assert found.problem == "its name may contain only lower-case letters, digits, - and _"
     assert name not in _plugins.names("connector")
     with pytest.raises(muxly.PluginError, match="there is no connector named"):
         _plugins.load("connector", name)

@@ -61,7 +61,7 @@ def _names(records: Sequence[Mapping[str, Any]]) -> dict[str, None]:
             names.update(dict.fromkeys(record))
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"{name!r} is not a column name: the keys of a record are text")
+            raise TypeError(f"{name!r} is not a column name: the keys of a record must be text")
     return names
 
 
@@ -100,7 +100,7 @@ def _exactly(values: list[Any], kind: pa.DataType | None) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if not is_exact(array, values):
-        raise pa.ArrowInvalid(f"{array.type} does not hold every value as it is")
+        raise pa.ArrowInvalid(f"{array.type} cannot hold every value unchanged")
     return array
 
 

@@ -101,13 +101,13 @@ def _provided_by(distribution: Distribution) -> list[Plugin]:
     except Exception:  # noqa: BLE001 (whatever a damaged file makes the standard library raise)
         import logging
 
-        message = "the metadata of an installed distribution is damaged, its plugins are left out: %s"
+        message = "the metadata of an installed distribution is damaged; its plugins are ignored: %s"
         logging.getLogger(__name__).warning(message, getattr(distribution, "_path", distribution))
         return []
 
 
 def _plugin(kind: Kind, entry: EntryPoint, distribution: Distribution) -> Plugin:
-    problem = None if _NAME.match(entry.name) else "its name is not lower-case letters, digits, - and _"
+    problem = None if _NAME.match(entry.name) else "its name may contain only lower-case letters, digits, - and _"
     return Plugin(
         kind=kind,
         name=entry.name,
@@ -150,7 +150,7 @@ def _unknown(kind: Kind, name: str) -> str:
     if close:
         return f'there is no {kind} named {name!r}; did you mean "{close}"?'
     listing = ", ".join(known) if known else "none"
-    return f"there is no {kind} named {name!r}; installed: {listing}; a plugin is installed with pip"
+    return f"there is no {kind} named {name!r}; installed: {listing}; install plugins with pip"
 
 
 def load(kind: Kind, name: str) -> type[Component]:

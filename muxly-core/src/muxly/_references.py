@@ -74,7 +74,7 @@ def _value(match: re.Match[str], environ: Mapping[str, str], folder: Path | None
     if match["dollar"]:
         return "$"
     if match["broken"]:
-        raise ConfigurationError(f'"${{" begins a reference that is not closed, or that holds another one; {_FORMS}')
+        raise ConfigurationError(f'"${{" begins a reference that is not closed, or that contains another one; {_FORMS}')
     if match["file"]:
         return _file((folder or Path()) / match["name"], match["default"])
     return _variable(match["name"], match["default"], environ)
@@ -103,11 +103,11 @@ def _file(path: Path, default: str | None) -> str:
     except FileNotFoundError:
         if default is not None:
             return default
-        raise ConfigurationError(f"there is no file {path}; make it, or write ${{file:{path}:-default}}") from None
+        raise ConfigurationError(f"there is no file {path}; create it, or write ${{file:{path}:-default}}") from None
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     if len(content) > _LIMIT_BYTES:
-        raise ConfigurationError(f"{path} is larger than 1 MiB; a secret file holds one value")
+        raise ConfigurationError(f"{path} is larger than 1 MiB; a secret file must contain a single value")
     try:
         return content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:

@@ -100,7 +100,7 @@ class Secret:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reference is None:
             raise ConfigurationError(
-                "a bare secret does not leave this process; keep it in the environment or a file "
+                "a literal secret cannot be passed to another process; keep it in the environment or a file "
                 "and write ${NAME} or ${file:/path} instead"
             )
         return Secret.from_reference, (self._reference,)
@@ -201,7 +201,7 @@ def _refuse_traps(cls: type, attribute: attrs.Attribute[Any]) -> None:
     known = {field.name for base in cls.__mro__[1:] for field in getattr(base, "__attrs_attrs__", ())}
     if attribute.name not in known and any(attribute.name in vars(base) for base in cls.__mro__[1:]):
         raise TypeError(
-            f"{where} is a part of the contract and cannot be an option; give the option another name, or, to set "
+            f"{where} is part of the contract and cannot be an option; rename the option, or, to set "
             f"{attribute.name}, omit its annotation or make it a ClassVar"
         )
 

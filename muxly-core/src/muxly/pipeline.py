@@ -60,11 +60,11 @@ def _instead(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}; write {value.__name__}(...)"
     if isinstance(value, Router):
-        return f'the router {name}; a router belongs into a route: muxly.Route("NAME", {name}(...))'
+        return f'the router {name}; a router belongs in a route: muxly.Route("NAME", {name}(...))'
     if isinstance(value, Connector):
-        return f'the connector {name}; a connector belongs into muxly.Pipeline("NAME", {name}(...), routes=[...])'
+        return f'the connector {name}; a connector belongs in muxly.Pipeline("NAME", {name}(...), routes=[...])'
     if isinstance(value, Route):
-        return "a route; a route belongs into the list routes=[...] of a muxly.Pipeline"
+        return "a route; a route belongs in the list routes=[...] of a muxly.Pipeline"
     return f"a value of type {name}"
 
 
@@ -182,7 +182,7 @@ def _rules(value: Mapping[str, Any]) -> dict[str, StreamRules]:
 
 def _stream_rules(name: str, rules: StreamRules | None) -> StreamRules:
     if rules is not None and not isinstance(rules, StreamRules):
-        raise TypeError(f"the rules of {name!r} are a muxly.StreamRules or a mapping of its options, not {rules!r}")
+        raise TypeError(f"the rules of {name!r} must be a muxly.StreamRules or a mapping of its options, not {rules!r}")
     return rules or StreamRules()
 
 
@@ -195,10 +195,10 @@ def _unique(instance: object, attribute: Any, value: tuple[Route, ...]) -> None:
     for number, route in enumerate(value):
         _expect(Route, route, f"{type(instance).__name__}.{attribute.name}[{number}]")
     if not value:
-        raise ValueError("a pipeline has one or more routes; without one nothing would be delivered")
+        raise ValueError("a pipeline needs at least one route; otherwise nothing would be delivered")
     names = [route.name for route in value]
     if repeated := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two routes are named {min(repeated)!r}; a route is its name")
+        raise ValueError(f"two routes are named {min(repeated)!r}; route names must be unique")
 
 
 @frozen

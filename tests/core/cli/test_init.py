@@ -30,7 +30,7 @@ def test_existing_file_is_never_overwritten(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     result = muxly("init", tmp_path)
     assert result.exit_code == 2
-    assert f"{name} exists and is not overwritten" in result.stderr
+    assert f"{name} already exists and was not overwritten" in result.stderr
     assert (tmp_path / name).read_text() == "mine"
     assert [one for one in tmp_path.rglob("*") if one.is_file()] == [tmp_path / name]
 

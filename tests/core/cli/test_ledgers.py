@@ -47,7 +47,7 @@ def test_unknown_pipeline_is_refused(ran: Path, words: list[str]) -> None:
 def test_changes_are_asked_about(ran: Path, words: list[str]) -> None:
     result = muxly(*words, "-f", ran)
     assert result.exit_code == 2
-    assert "add --yes if you mean it" in result.stderr
+    assert "add --yes to confirm" in result.stderr
     assert [one["command"] for one in answer("runs", "list", ran)] == ["run"]
 
 
@@ -72,7 +72,7 @@ def test_changes_are_refused_while_a_run_holds_the_pipeline(ran: Path, words: li
     with open_session(Home(folder=ran.parent / ".muxly"), "daily", command="test"):
         result = muxly(*words, "-f", ran, "--yes")
     assert result.exit_code == 75
-    assert "is being run by process" in result.stderr
+    assert "is already being run by process" in result.stderr
 
 
 # State
@@ -226,8 +226,8 @@ def test_discarded_route_lets_runs_begin_again(ran: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["rename", "bad", "new"], "has no route 'new'; it has lake, bad: rename it there first"),
-        (["rename", "bad", "lake"], "route 'lake' has positions of its own"),
+        (["rename", "bad", "new"], "has no route 'new'; it has lake, bad; rename it there first"),
+        (["rename", "bad", "lake"], "route 'lake' already has positions"),
         (["rename", "bed", "lake"], "has no route 'bed'; did you mean \"bad\"?"),
         (["rename", "bad"], "Missing argument 'NEW'"),
         (["discard", "bed", "-y"], 'did you mean "bad"?'),

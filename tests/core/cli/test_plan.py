@@ -40,7 +40,7 @@ def test_unfinished_plan_is_finished_first(tmp_path: Path) -> None:
     (found,) = answer("plan", file)
     assert found["streams"][0]["changes"] == ["finishes a plan first: 1 of 2 partitions are left"]
     (found,) = answer("plan", file, "--set", "pipelines.daily.connector.seed=9")
-    assert found["streams"][0]["changes"] == ["an unfinished plan was made with other options, and is given up"]
+    assert found["streams"][0]["changes"] == ["an unfinished plan was made with other options, and is discarded"]
 
 
 def test_children_come_with_their_parents(tmp_path: Path) -> None:

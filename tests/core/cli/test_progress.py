@@ -64,9 +64,9 @@ def test_notices_are_said_once_and_as_they_come(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("route", "route 'away' cannot deliver stream 'numbers': nobody answers; it will be tried again at"),
-        ("read", "stream 'numbers' cannot be read: nobody answers; it will be tried again at"),
-        ("streams", "the source does not answer: nobody answers; it will be tried again at"),
+        ("route", "route 'away' cannot deliver stream 'numbers': nobody answers; it will be retried at"),
+        ("read", "stream 'numbers' cannot be read: nobody answers; it will be retried at"),
+        ("streams", "the source does not answer: nobody answers; it will be retried at"),
     ],
 )
 def test_run_says_what_it_waits_for_and_how_to_stop_that(tmp_path: Path, where: str, said: str) -> None:

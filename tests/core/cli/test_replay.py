@@ -35,7 +35,7 @@ def test_missing_positions_are_named_unless_a_part_will_do(tmp_path: Path) -> No
     muxly("segments", "drop", "numbers", 1, "-f", file, "--yes")
     result = muxly("replay", file, "--route", "one")
     assert result.exit_code == 2
-    assert "does not keep position 1" in result.stderr
+    assert "no longer holds position 1" in result.stderr
     assert muxly("replay", file, "--route", "one", "--partial").exit_code == 0
 
 
@@ -57,7 +57,7 @@ def test_replay_is_listed_as_what_it_is(tmp_path: Path) -> None:
     [
         ([], "Missing option '--route'"),
         (["--route", "oen"], "has no route 'oen'; did you mean \"one\"?"),
-        (["--route", "one", "--dead-letters", "--after", "3"], "leave --after and --partial out"),
+        (["--route", "one", "--dead-letters", "--after", "3"], "remove --after and --partial"),
         (["--route", "one", "--after", "-1"], "-1 is not in the range"),
     ],
 )

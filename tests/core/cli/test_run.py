@@ -122,7 +122,7 @@ def test_rejected_records_are_pointed_at(tmp_path: Path) -> None:
     result = muxly("run", project(tmp_path, {"daily": pipeline({"strict": strict}, bad=[3])}))
     assert result.exit_code == 0
     assert "records could not be read: 1; `muxly dead-letters list` shows them" in result.stderr
-    assert "records refused by the destination: 1;" in result.stderr
+    assert "records rejected by the destination: 1;" in result.stderr
 
 
 def test_worst_pipeline_decides_the_exit_code(tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ def test_files_lie_in_the_folder_and_lose_one_line_break(tmp_path: Path) -> None
         ("${SLACK_TOKN}", r"environment variable SLACK_TOKN is not set; did you mean SLACK_TOKEN\?"),
         ("${a b}", r'"\$\{a b\}" is not a reference; write \$\{NAME\}'),
         ("${}", r'"\$\{\}" is not a reference'),
-        ("${NAME", "begins a reference that is not closed, or that holds another one"),
-        ("${A:-${B}}", "begins a reference that is not closed, or that holds another one"),
-        ("${file:nowhere}", r"there is no file .*nowhere; make it, or write \$\{file:.*nowhere:-default\}"),
+        ("${NAME", "begins a reference that is not closed, or that contains another one"),
+        ("${A:-${B}}", "begins a reference that is not closed, or that contains another one"),
+        ("${file:nowhere}", r"there is no file .*nowhere; create it, or write \$\{file:.*nowhere:-default\}"),
         ("${file:}", "cannot read .*: Is a directory"),
         ("${file:big}", "big is larger than 1 MiB"),
         ("${file:binary}", "binary is not UTF-8 text"),
@@ -157,7 +157,7 @@ def test_all_references_that_cannot_be_resolved_are_told_and_nothing_that_follow
         ),
         (
             "muxly.yaml:5:93: pipelines.daily.routes.lake.where: there is no file where.sql; "
-            "make it, or write ${file:where.sql:-default}"
+            "create it, or write ${file:where.sql:-default}"
         ),
     ]
 

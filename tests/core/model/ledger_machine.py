@@ -154,7 +154,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if plan is None or part not in plan.partitions:
             return
         group = self.real.group(name, part, (self.ids(1),), plan.partitions[part].cursor + 50, 90, done=True)
-        with pytest.raises(FencedError, match="read on by somebody else"):
+        with pytest.raises(FencedError, match="continued by another run"):
             self.real.seal([group])
         self.reopen()
 

@@ -154,7 +154,7 @@ def test_delivery_whose_segments_are_not_all_there_is_not_called_delivered(tmp_p
         connection.execute(segments.delete().where(segments.c.position == 2))
     result = muxly.run(pipeline(FakeConnector(records=300), CollectingRouter()), home=tmp_path)
     assert result.routes["r0"].delivered == 0
-    assert "has not all of its" in str(result.routes["r0"].error)
+    assert "but the spool holds only" in str(result.routes["r0"].error)
 
 
 def test_empty_spool_file_is_quarantined(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_retryable_error_of_any_call_is_tried_again(tmp_path: Path, method: str)
 def test_replay_does_not_skip_what_waits(tmp_path: Path) -> None:
     muxly.run(pipeline(FakeConnector(records=300), ChaosRouter(faults=DOWN), segment_bytes=2000), home=tmp_path)
     chosen = pipeline(FakeConnector(records=300), CollectingRouter())
-    with pytest.raises(muxly.ConfigurationError, match="has come to position 0 of stream 'numbers'"):
+    with pytest.raises(muxly.ConfigurationError, match="is at position 0 of stream 'numbers'"):
         muxly.run(chosen, home=tmp_path, replay=Replay(route="r0", after=2))
 
 

@@ -24,5 +24,5 @@ def test_unfinished_plan_of_other_options_is_discarded_with_a_notice(tmp_path: P
 def test_part_of_a_generation_cannot_be_replayed_into_replace(tmp_path: Path) -> None:
     chosen = pipeline(FakeConnector(records=30), CollectingRouter(), streams={"numbers": {"read": "full"}})
     assert muxly.run(chosen, home=tmp_path).state == "succeeded"
-    with pytest.raises(muxly.ConfigurationError, match="replaces the whole of stream 'numbers'"):
+    with pytest.raises(muxly.ConfigurationError, match="replaces the whole stream 'numbers'"):
         muxly.run(chosen, home=tmp_path, replay=Replay(route="r0", partial=True))

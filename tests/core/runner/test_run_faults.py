@@ -46,7 +46,7 @@ def test_flipped_bit_is_found_quarantined_and_named(tmp_path: Path) -> None:
     file.write_bytes(content)
     result = muxly.run(mended, home=tmp_path)
     assert result.state == "partial"
-    assert "numbers at position 1 is not what was sealed" in str(result.routes["r0"].error)
+    assert "numbers at position 1 differs from what was sealed" in str(result.routes["r0"].error)
     assert result.routes["r0"].quarantined == 300
     assert result.routes["r0"].balanced
     again = muxly.run(mended, home=tmp_path)
@@ -193,7 +193,7 @@ def test_replay_names_the_first_position_that_is_gone(tmp_path: Path) -> None:
     source, first, late = FakeConnector(records=300), CollectingRouter(), CollectingRouter()
     muxly.run(pipeline(source, first, retention_seconds=0), home=tmp_path)
     both = pipeline(source, first, late)
-    with pytest.raises(muxly.ConfigurationError, match="does not keep position 1 any more"):
+    with pytest.raises(muxly.ConfigurationError, match="no longer holds position 1"):
         muxly.run(both, home=tmp_path, replay=Replay(route="r1"))
     assert muxly.run(both, home=tmp_path, replay=Replay(route="r1", partial=True)).routes["r1"].replayed == 0
 
@@ -296,7 +296,7 @@ def test_pending_records_in_another_spool_are_not_taken_for_lost(tmp_path: Path,
     muxly.run(pipeline(FakeConnector(records=50), ChaosRouter(faults=DOWN)), home=here, store=postgres_url)
     router = CollectingRouter()
     mended = pipeline(FakeConnector(records=50), router)
-    with pytest.raises(muxly.errors.StoreError, match="wait in another spool"):
+    with pytest.raises(muxly.errors.StoreError, match="are pending in another spool"):
         muxly.run(mended, home=there, store=postgres_url)
     moved = tmp_path / "moved"
     here.rename(moved)

@@ -310,7 +310,7 @@ def test_a_record_with_a_time_that_python_does_not_have_is_reported_too() -> Non
     assert rejected.record["id"] == "x"
     assert rejected.record["at"] == "253402300800"
     assert "10000-01-01" in rejected.record["in"]
-    with pytest.raises(StreamError, match=r"column 'in' got a value of struct.* that no other column can keep"):
+    with pytest.raises(StreamError, match=r"column 'in' got a value of struct.* that no other column can hold"):
         evolution.conform(batch.select(["in"]), schema(**{"in": pa.int64()}), EVOLVE, stream="s")
 
 

@@ -83,4 +83,4 @@ def test_column_that_is_included_and_not_there_is_told_once(tmp_path: Path) -> N
         assert result.state == "succeeded"
         (notice,) = result.notices
         assert notice.code == "column_missing"
-        assert "includes the column 'amuont', which nothing that was read has had so far" in notice.message
+        assert "includes the column 'amuont', which no record read so far has had" in notice.message

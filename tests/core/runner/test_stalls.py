@@ -78,7 +78,7 @@ def test_stalled_route_says_what_and_where_and_what_to_do_and_observers_hear_of_
     log = EventLog()
     hung = ChaosRouter(faults=[Fault(method="deliver", action="hang", seconds=20)])
     result = muxly.run(pipeline(FakeConnector(), hung, stall_seconds=2), home=tmp_path, observers=[log])
-    said = "route 'r0' is stalled: it made no progress for 2 s, and is left behind; look whether its destination"
+    said = "route 'r0' is stalled: it made no progress for 2 s, and was abandoned; check that its destination"
     assert str(result.error).startswith(said)
     (failed,) = [record for record in log.records if record["event"] == "delivery_failed"]
     assert (failed["route"], failed["stream"], failed["message"]) == ("r0", "numbers", result.error)

@@ -117,7 +117,9 @@ def test_arithmetic_and_dates_give_their_values(expression: str) -> None:
 @pytest.mark.parametrize("expression", CHANGING)
 def test_a_clock_or_chance_is_refused_before_and_after_the_schema_is_known(expression: str) -> None:
     for schema in (None, RECORDS.schema):
-        with pytest.raises(ConfigurationError, match=f"where: {CHANGING[expression]} is not the same on each call"):
+        with pytest.raises(
+            ConfigurationError, match=f"where: {CHANGING[expression]} does not return the same value on each call"
+        ):
             check_where(f"{expression} is not null", schema)
 
 

@@ -143,7 +143,7 @@ def test_lock_is_held_by_one_and_names_the_holder(tmp_path: Path) -> None:
     first = SpoolLock(path, pipeline="daily", holder="the first")
     second = SpoolLock(path, pipeline="daily", holder="the second")
     first.acquire()
-    with pytest.raises(LeaseHeldError, match="'daily' is being run by the first"):
+    with pytest.raises(LeaseHeldError, match="'daily' is already being run by the first"):
         second.acquire()
     first.release()
     first.release()

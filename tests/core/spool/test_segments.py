@@ -74,5 +74,5 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path, place: int, bit: int) -> Non
     content[place % len(content)] ^= 1 << bit
     (tmp_path / name).write_bytes(content)
     opened: Any = spool.open(name, 0, found.length)
-    with pytest.raises(CorruptSegmentError, match="the segment it is not what was sealed"):
+    with pytest.raises(CorruptSegmentError, match="the segment it differs from what was sealed"):
         verify(opened, found.digest, "it")

@@ -33,7 +33,7 @@ def test_delivery_keeps_its_id_and_bounds_until_it_ends(store: Engine) -> None:
     assert following(ledger, records=1) == first
     acknowledge.acknowledge(ledger, first, delivered=10, filtered=0)
     assert position(ledger).position == 2
-    with pytest.raises(FencedError, match="was ended by somebody else"):
+    with pytest.raises(FencedError, match="was ended by another run"):
         acknowledge.acknowledge(ledger, first, delivered=10, filtered=0)
 
 
@@ -60,9 +60,9 @@ def test_numbers_that_do_not_add_up_are_refused(store: Engine) -> None:
     ledger = filled(store, 5)
     one = following(ledger)
     assert one is not None
-    with pytest.raises(ValueError, match="are not its 5 records"):
+    with pytest.raises(ValueError, match="do not add up to its 5 records"):
         acknowledge.acknowledge(ledger, one, delivered=4, filtered=0)
-    with pytest.raises(ValueError, match="1 MiB is the most"):
+    with pytest.raises(ValueError, match="the limit is 1 MiB"):
         acknowledge.acknowledge(ledger, one, delivered=5, filtered=0, state="x" * (1 << 20))
     assert position(ledger).position == 0
 

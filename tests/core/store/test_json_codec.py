@@ -141,7 +141,7 @@ def test_what_would_not_come_back_is_refused_with_its_place(value: Any, message:
 def test_value_that_holds_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)
-    with pytest.raises(PluginError, match="nested more than 100 deep, or holds itself"):
+    with pytest.raises(PluginError, match="nested more than 100 levels deep, or contains itself"):
         encode(value)
 
 
@@ -164,18 +164,18 @@ def test_value_that_holds_itself_is_refused() -> None:
     ids=range(12),
 )
 def test_text_that_muxly_did_not_write_is_an_error_with_a_next_step(text: str) -> None:
-    with pytest.raises(StoreError, match=r"is not what Muxly writes .* run `muxly db check`"):
+    with pytest.raises(StoreError, match=r"was not written by Muxly .* run `muxly db check`"):
         decode(text)
 
 
 def test_unknown_zone_says_how_to_learn_it() -> None:
     text = json.dumps({"$datetime": ["2026-01-01T00:00:00", 0, "Moon/Tranquility"]})
-    with pytest.raises(StoreError, match=r"time zone that this machine does not know .* pip install tzdata"):
+    with pytest.raises(StoreError, match=r"time zone that this machine does not have .* pip install tzdata"):
         decode(text)
 
 
 def test_error_about_a_large_value_is_short() -> None:
-    with pytest.raises(StoreError, match="is not what Muxly writes") as caught:
+    with pytest.raises(StoreError, match="was not written by Muxly") as caught:
         decode('"' + "x" * 1_000_000)
     assert len(str(caught.value)) < 400
 

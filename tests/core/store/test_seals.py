@@ -28,7 +28,7 @@ def test_group_that_does_not_continue_its_partition_is_refused_with_all_of_its_t
     ledger = opened(store)
     plan = planned(ledger, "a")
     sealed(ledger, plan, written(1), cursor_after=1)
-    with pytest.raises(FencedError, match="'a' was read on by somebody else"):
+    with pytest.raises(FencedError, match="'a' was continued by another run"):
         sealed(ledger, plan, written(9), cursor_before=None, cursor_after=5)
     assert [one.records for one in retention.log(ledger)] == [1]
 
@@ -37,10 +37,10 @@ def test_partition_that_is_done_or_whose_plan_is_discarded_takes_no_more(store: 
     ledger = opened(store)
     plan = planned(ledger, "a", "b")
     sealed(ledger, plan, done=True)
-    with pytest.raises(FencedError, match="read on by somebody else"):
+    with pytest.raises(FencedError, match="continued by another run"):
         sealed(ledger, plan, written(1))
     plans.discard(ledger, "s")
-    with pytest.raises(FencedError, match="read on by somebody else"):
+    with pytest.raises(FencedError, match="continued by another run"):
         sealed(ledger, plan, written(1), ordinal=1, partition="b")
 
 
@@ -120,7 +120,7 @@ def test_plan_from_the_start_begins_a_generation_for_its_children_too(store: Eng
 
 def test_lease_has_one_holder_who_is_named_and_a_greater_token_each_time(store: Engine) -> None:
     first = leases.acquire_lease(store, "daily", "r1", holder="the first", spool="")
-    with pytest.raises(LeaseHeldError, match="is being run by the first"):
+    with pytest.raises(LeaseHeldError, match="is already being run by the first"):
         leases.acquire_lease(store, "daily", "r2", holder="the second", spool="")
     leases.release_lease(first)
     second = leases.acquire_lease(store, "daily", "r2", holder="the second", spool="")

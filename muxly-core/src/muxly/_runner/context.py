@@ -197,7 +197,7 @@ class Observers:
             self._on_change()
         except Exception as error:  # noqa: BLE001 - whatever a watcher raises stays its own affair
             self._on_change = lambda: None
-            message = f"showing progress raised {type(error).__name__}: {error}; no more is shown"
+            message = f"showing progress raised {type(error).__name__}: {error}; progress is no longer shown"
             self._add(Notice("observer_failed", message))
 
     def _add(self, notice: Notice) -> None:

@@ -71,7 +71,7 @@ def run_with_temporary_ledger(pipeline: Pipeline, options: RunOptions, *, dry_ru
 
     if options.replay is not None:
         raise ConfigurationError(
-            "`--limit` and `--dry-run` read the source, and a replay delivers what the spool keeps; leave one out"
+            "`--limit` and `--dry-run` read the source, but a replay delivers from the spool; use only one of them"
         )
     if not dry_run:
         _refuse_destructive(pipeline, options.routes)
@@ -102,8 +102,8 @@ def _refuse_destructive(pipeline: Pipeline, routes: Sequence[str]) -> None:
         )
         if replaces:
             raise ConfigurationError(
-                f"`--limit` reads a part of the records, and route {route.name!r} would replace the whole by it; "
-                "use `--dry-run`, or `--route` with another one"
+                f"`--limit` reads only some of the records, and route {route.name!r} would replace all records "
+                "with them; use `--dry-run`, or select another route with `--route`"
             )
 
 

@@ -75,7 +75,7 @@ class EventLog:
         records = sum(stream.sealed for stream in result.streams.values())
         self._add(run, result.state, level=level, message=result.error, records=records)
         if result.state == "succeeded" and result.previous not in (None, "succeeded"):
-            self._add(run, "recovered", message=f"the run before was {result.previous}")
+            self._add(run, "recovered", message=f"the previous run was {result.previous}")
 
     @hookimpl
     def muxly_delivery_failed(self, run: Run, route: str, stream: str, error: Exception) -> None:

@@ -235,7 +235,7 @@ class Execution:
     def _close(self) -> None:
         self._source.close()
         if (why := self._give_back()) is not None:
-            message = f"closing what the run's components share {why}"
+            message = f"closing the shared objects of the run's components {why}"
             self._context.run.notice(Notice("close_failed", message))
 
     def _give_back(self) -> str | None:

@@ -137,7 +137,7 @@ def _unbalanced(routes: Mapping[str, RouteResult]) -> str | None:
             if not result.balanced:
                 return (
                     f"the account of route {name!r}, stream {stream!r} does not balance: {result}; this is a "
-                    "defect of Muxly: please report it with the store"
+                    "bug in Muxly: please report it and attach the store"
                 )
     return None
 

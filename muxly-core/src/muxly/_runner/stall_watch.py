@@ -60,8 +60,8 @@ class StallWatch:
 
     def _stalled(self, other_side: str) -> str:
         return (
-            f"is stalled: it made no progress for {self._pipeline.stall_seconds:g} s, and is left behind; look whether "
-            f"{other_side} answers and run again, or let it take longer with `stall_seconds:`"
+            f"is stalled: it made no progress for {self._pipeline.stall_seconds:g} s, and was abandoned; check that "
+            f"{other_side} responds and run again, or allow more time with `stall_seconds:`"
         )
 
     def leave_behind(self, why: str) -> None:

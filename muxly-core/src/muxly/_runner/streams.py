@@ -81,7 +81,7 @@ def _refuse_orphans(found: Mapping[str, Stream], offered: set[str]) -> None:
     for name, stream in found.items():
         if stream.parent is not None and stream.parent in offered and stream.parent not in found:
             raise ConfigurationError(
-                f"stream {name!r} comes with stream {stream.parent!r}, which is not read; select that too",
+                f"stream {name!r} is read together with stream {stream.parent!r}, which is not selected; select it too",
                 path=("streams", name),
             )
 
@@ -174,9 +174,9 @@ def check_modes(pipeline: Pipeline, stream: Stream, rules: StreamRules) -> dict[
     if "replace" in modes.values() and "append" in modes.values():
         full, other = (next(name for name, mode in modes.items() if mode == kind) for kind in ("replace", "append"))
         raise ConfigurationError(
-            f"stream {stream.name!r} is read in full each run for route {full!r} (replace), which would "
-            f"append it again and again on route {other!r}; give {other!r} the mode replace, or read the "
-            "stream for it in a pipeline of its own without `read: full`",
+            f"stream {stream.name!r} is read in full in each run for route {full!r} (replace), so "
+            f"route {other!r} would append all of it in each run; give {other!r} the mode replace, or read the "
+            "stream for it in a separate pipeline without `read: full`",
             path=("routes", other, "mode"),
         )
     _check_apart(pipeline, stream, modes)
@@ -191,8 +191,8 @@ def _check_apart(pipeline: Pipeline, stream: Stream, modes: Mapping[str, Mode]) 
             if type(route.router) is type(other.router) and route.router == other.router:
                 raise ConfigurationError(
                     f"routes {other.name!r} and {route.name!r} both replace the records of stream {stream.name!r} with "
-                    f"the same router options, so that each takes away what the other delivered; let {route.name!r} "
-                    "deliver to another place, or leave it out",
+                    f"the same router options, so each would delete what the other delivered; give {route.name!r} "
+                    "another destination, or remove it",
                     path=("routes", route.name, "router"),
                 )
 
@@ -207,7 +207,7 @@ def _check_mode(route: Route, stream: Stream, rules: StreamRules, mode: Mode) ->
         )
     if mode == "replace" and rules.read != "full":
         raise ConfigurationError(
-            f"route {route.name!r}: mode replace needs the whole of stream {stream.name!r} each run; "
+            f"route {route.name!r}: mode replace needs the whole stream {stream.name!r} in each run; "
             f"write `read: full` under `streams: {{{stream.name}: ...}}`",
             path=path,
         )
@@ -219,8 +219,8 @@ def _check_mode(route: Route, stream: Stream, rules: StreamRules, mode: Mode) ->
         )
     if mode == "overwrite" and not stream.overwrite_key:
         raise ConfigurationError(
-            f"route {route.name!r}: mode overwrite needs an overwrite key, and the connector gives "
-            f"stream {stream.name!r} none; use append or upsert",
+            f"route {route.name!r}: mode overwrite needs an overwrite key, and the connector defines "
+            f"none for stream {stream.name!r}; use append or upsert",
             path=path,
         )
 
@@ -240,8 +240,8 @@ def refuse_removed(pipeline: Pipeline, ledger: Ledger) -> None:
             positions.forget(ledger, name, [stream])
         elif name in routes:
             raise ConfigurationError(
-                f"route {name!r} does not deliver stream {stream!r} any more, and {count} of its records wait; "
-                f"put it back, or `muxly routes discard {name} --stream {stream}` gives them up",
+                f"route {name!r} no longer delivers stream {stream!r}, and {count} of its records are pending; "
+                f"add it again, or discard them with `muxly routes discard {name} --stream {stream}`",
                 path=("routes", name, "streams"),
             )
         else:
@@ -249,9 +249,9 @@ def refuse_removed(pipeline: Pipeline, ledger: Ledger) -> None:
     if waiting:
         route, count = min(waiting.items())
         raise ConfigurationError(
-            f"route {route!r} is not in the pipeline {pipeline.name!r} any more, and {count} records wait "
-            f"for it; `muxly routes rename {route} NEW` gives them to another route, "
-            f"`muxly routes discard {route}` gives them up",
+            f"route {route!r} is no longer in the pipeline {pipeline.name!r}, and {count} records are "
+            f"pending for it; `muxly routes rename {route} NEW` moves them to another route, "
+            f"`muxly routes discard {route}` discards them",
             path=("routes",),
         )
 
@@ -277,8 +277,8 @@ def register(
     for position in late:
         if position.route != replayed:
             message = (
-                f"route {position.route!r} begins with what is read from now on; "
-                f"`muxly replay --route {position.route}` delivers what the spool keeps of stream {position.stream!r}"
+                f"route {position.route!r} starts with newly read records; "
+                f"`muxly replay --route {position.route}` delivers what the spool holds of stream {position.stream!r}"
             )
             context.run.notice(Notice("route_added", message, level="info", stream=position.stream))
 

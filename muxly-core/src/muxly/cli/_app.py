@@ -123,7 +123,7 @@ def shared_options(*, hidden: bool) -> list[click.Parameter]:
         ),
         click.Option(
             ["--log-format"], type=click.Choice(["text", "json"]), expose_value=False, hidden=hidden,
-            callback=_format, help="How messages on stderr are written.  [default: text]",
+            callback=_format, help="Format of messages on stderr.  [default: text]",
         ),
     ]  # fmt: skip
 
@@ -177,22 +177,22 @@ COMMANDS: dict[str, dict[str, str]] = {
         "streams": "List the streams that a connector has.",
     },
     "Run": {
-        "check": "Try the connector and every router, without reading or writing records.",
+        "check": "Check the connector and every router, without reading or writing records.",
         "plan": "Show what a run would read and deliver.",
         "run": "Read what is new, deliver it on every route.",
-        "replay": "Deliver again from the spool, without touching the source.",
+        "replay": "Deliver again from the spool, without reading the source.",
     },
     "Inspect and repair": {
-        "runs": "What ran when, and how it ended.",
+        "runs": "Past runs and their results.",
         "state": "How far each stream has been read.",
-        "routes": "How far each route has got; rename or give up one.",
-        "segments": "What the spool holds; give up what is damaged.",
+        "routes": "How far each route has delivered; rename or discard a route.",
+        "segments": "What the spool holds; drop damaged segments.",
         "dead-letters": "Records that could not be read or delivered.",
     },
     "Set up": {
         "config": "Validate, show and explain the configuration; its JSON Schema.",
         "db": "The store: its revision, its upgrade, its integrity.",
-        "completion": "Completion of commands for your shell.",
+        "completion": "Command completion for your shell.",
     },
 }
 EXAMPLES = """\
@@ -317,7 +317,7 @@ def _refuse_no_command(ctx: click.Context) -> None:
     name="muxly",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="-q, -v and --log-format may also stand after a command. `muxly COMMAND --help` shows its examples.",
+    epilog="-q, -v and --log-format are also accepted after a command. `muxly COMMAND --help` shows its examples.",
 )
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
 @click.pass_context

@@ -410,7 +410,7 @@ def _repeats(error: str, reported: str) -> bool:
 def _report_rejected(result: RunResult, messages: Messages) -> None:
     unread = sum(stream.rejected for stream in result.streams.values())
     refused = sum(route.rejected for route in result.routes.values())
-    for count, what in ((unread, "could not be read"), (refused, "refused by the destination")):
+    for count, what in ((unread, "could not be read"), (refused, "rejected by the destination")):
         if count:
             hint = "`muxly dead-letters list` shows them"
             messages.say("warning", f"{result.pipeline}: records {what}: {count:,}; {hint}")

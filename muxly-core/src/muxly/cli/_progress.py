@@ -149,7 +149,7 @@ def waiting_text(route: str | None, stream: str | None, wait: PendingRetry) -> s
     what = f"route {route!r} cannot deliver stream {stream!r}" if route else f"stream {stream!r} cannot be read"
     what = what if stream else "the source does not answer"
     return (
-        f"{what}: {wait.error}; it will be tried again at {_local_time(wait.until)}, and then a few "
+        f"{what}: {wait.error}; it will be retried at {_local_time(wait.until)}, and then a few "
         "more times. Ctrl-C or SIGTERM stops the run; the next one continues from there"
     )
 

@@ -168,13 +168,13 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
     path = click.Path(path_type=Path)
     return [
         click.option("-f", "--file", type=path, help="The configuration.  [default: ./muxly.yaml, .toml or .json]"),
-        click.option("-p", "--pipeline", "pipelines", multiple=True, metavar="NAME", help="A pipeline of the file."),
+        click.option("-p", "--pipeline", "pipelines", multiple=True, metavar="NAME", help="A pipeline in the file."),
         click.option(
             "--home", type=path, envvar="MUXLY_HOME", show_envvar=True,
-            help="Folder of state and spool.  [default: .muxly beside the file]",
+            help="Folder for state and spool.  [default: .muxly next to the file]",
         ),
-        click.option("--profile", envvar="MUXLY_PROFILE", show_envvar=True, help="A profile of the file."),
-        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value of the file."),
+        click.option("--profile", envvar="MUXLY_PROFILE", show_envvar=True, help="A profile in the file."),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value in the file."),
     ]  # fmt: skip
 
 
@@ -316,7 +316,7 @@ def confirm(confirmed: bool, question: str) -> None:
     if confirmed:
         return
     if not is_interactive():
-        raise click.UsageError(f"{question} There is nobody to ask here: add --yes if you mean it.")
+        raise click.UsageError(f"{question} There is no terminal to ask on: add --yes to confirm.")
     if not click.confirm(question, err=True):
         raise MuxlyError("nothing was changed")
 

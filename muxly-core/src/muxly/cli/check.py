@@ -33,7 +33,7 @@ _DEADLINE_SECONDS = 30.0
 @project_options()
 @click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), default=_DEADLINE_SECONDS, show_default=True,
-    metavar="SECONDS", help="How long each may take.",
+    metavar="SECONDS", help="Time limit for each check.",
 )  # fmt: skip
 @as_json
 @click.pass_context

@@ -38,7 +38,7 @@ def validate(selection: ProjectSelection) -> None:
 
 @command.command("show", examples="muxly config show --resolved --set pipelines.daily.parallel=8")
 @project_options(arguments="[FILE]")
-@click.option("--resolved", is_flag=True, help="What references stand for; secrets stay masked.")
+@click.option("--resolved", is_flag=True, help="Resolve references; secrets stay masked.")
 @as_json
 def show(selection: ProjectSelection, resolved: bool, as_json: bool) -> None:
     """Show the configuration with all layers merged and secrets masked."""

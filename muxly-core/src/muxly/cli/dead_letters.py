@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     examples="""
         muxly dead-letters list --route lake
         muxly dead-letters show 01KAR1T5Z0M5R7Q3V6N8X2C4B9
-        muxly replay --route lake --dead-letters    # deliver them after all
+        muxly replay --route lake --dead-letters    # deliver them again
     """,
 )
 def command() -> None:
@@ -34,9 +34,9 @@ def command() -> None:
 
 @command.command("list", examples="muxly dead-letters list --stream deals --limit 20 --json")
 @project_options()
-@click.option("--route", help="Only of this route; '' = those that could not be read.")
-@click.option("--stream", help="Only of this stream.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most this many.")
+@click.option("--route", help="Only for this route; '' = those that could not be read.")
+@click.option("--stream", help="Only for this stream.")
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Show at most this many.")
 @as_json
 def list_letters(selection: ProjectSelection, route: str | None, stream: str | None, limit: int, as_json: bool) -> None:
     """List dead letters, the oldest first."""

@@ -71,7 +71,7 @@ def _refuse_existing(folder: Path, files: dict[str, str]) -> None:
     existing = [name for name in files if (folder / name).exists() or (folder / name).is_symlink()]
     if existing:
         raise ConfigurationError(
-            f"{folder / existing[0]} exists and is not overwritten; name another folder: muxly init FOLDER"
+            f"{folder / existing[0]} already exists and was not overwritten; choose another folder: muxly init FOLDER"
         )
 
 
@@ -81,7 +81,7 @@ def _write_new(path: Path, content: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(content)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}; name another folder") from error
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
 
 
 def _say_next(folder: Path) -> None:

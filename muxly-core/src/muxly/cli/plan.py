@@ -241,7 +241,7 @@ class _RunPlanner:
     def _route_changes(self, route: str) -> Iterable[str]:
         positions = [position for position in self._positions if position.route == route]
         if self._positions and not positions:
-            yield f"new: begins with what is read from now on; `muxly replay --route {route}` fills it"
+            yield f"new: starts with newly read records; `muxly replay --route {route}` fills it"
         detached = [position.stream for position in positions if position.detached]
         if detached:
             yield f"detached from {', '.join(detached)}; `muxly replay --route {route}` attaches it again"
@@ -265,7 +265,7 @@ class _RunPlanner:
 
         if self._known and stream not in self._known:
             contract = self._pipeline.new_streams
-            return ["new"] if contract == "evolve" else [f"new, and `new_streams: {contract}` does not take it"]
+            return ["new"] if contract == "evolve" else [f"new, and `new_streams: {contract}` does not allow it"]
         if not routes_of(self._pipeline, stream):
             return ["no route delivers it"]
         return []
@@ -306,7 +306,7 @@ class _RunPlanner:
         rules = rules_of(self._pipeline, stream) or StreamRules()
         left = plans.unfinished(self._ledger, stream, fingerprint.of_plan(self._connector, rules.read))
         if left is None and plans.unfinished(self._ledger, stream) is not None:
-            changes.append("an unfinished plan was made with other options, and is given up")
+            changes.append("an unfinished plan was made with other options, and is discarded")
         return left
 
     def _planned(self, stream: Stream, cursor: Cursor) -> tuple[list[int | None] | None, str | None]:

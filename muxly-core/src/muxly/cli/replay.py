@@ -15,7 +15,7 @@ from muxly.cli._project import Project, ProjectSelection, as_json, project_optio
     cls=Command,
     name="replay",
     examples="""
-        muxly replay --route lake                     # fill a new route with what the spool keeps
+        muxly replay --route lake                     # fill a new route from the spool
         muxly replay --route lake --after 1200 --stream deals
         muxly replay --route crm --dead-letters       # after fixing what rejected them
         muxly replay --route lake --partial           # what is left of a pruned spool
@@ -23,29 +23,29 @@ from muxly.cli._project import Project, ProjectSelection, as_json, project_optio
     epilog="Exit codes: those of `muxly run`.",
 )
 @project_options()
-@click.option("--route", required=True, metavar="NAME", help="The route that delivers.")
+@click.option("--route", required=True, metavar="NAME", help="The route to deliver on.")
 @click.option("--stream", "streams", multiple=True, metavar="STREAM", help="Only these streams; names or globs.")
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="POSITION", help="What follows that position.")
-@click.option("--dead-letters", is_flag=True, help="Deliver the route's dead letters, and nothing else, again.")
-@click.option("--partial", is_flag=True, help="Begin at the first position that the spool still keeps.")
-@click.option("--force", is_flag=True, help="Dead letters also in overwrite and replace, where they may undo newer.")
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="POSITION", help="Start after this position.")
+@click.option("--dead-letters", is_flag=True, help="Deliver only the route's dead letters again.")
+@click.option("--partial", is_flag=True, help="Start at the first position that the spool still holds.")
+@click.option("--force", is_flag=True, help="Also in overwrite and replace, where they may undo newer records.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this long.")
 @as_json
 @click.pass_context
 def command(ctx: click.Context, /, selection: ProjectSelection, **given: Any) -> None:
-    """Deliver again from the spool, without touching the source.
+    """Deliver again from the spool, without reading the source.
 
     Fills a route that was added later, repeats what a destination lost, or delivers dead letters
-    after their cause was fixed. What is delivered again gets new ids, so no destination skips it.
+    after their cause was fixed. These deliveries get new ids, so no destination skips them.
 
-    The spool keeps delivered records as long as its retention says. If something that is asked for
-    is gone, nothing is delivered, and the message names the first missing position.
+    The spool keeps delivered records for its retention period. If a requested position is no longer
+    there, nothing is delivered, and the message names the first missing position.
     """
     from muxly._runner.options import Replay
     from muxly.cli.run import PipelineRuns
 
     if given["dead_letters"] and (given["after"] or given["partial"]):
-        raise click.UsageError("--dead-letters are delivered as a whole; leave --after and --partial out")
+        raise click.UsageError("--dead-letters delivers all of them; remove --after and --partial")
     project = selection.open()
     timeout, as_json = given.pop("timeout"), given.pop("as_json")
     streams = given.pop("streams") or ("*",)

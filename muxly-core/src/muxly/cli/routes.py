@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     examples="""
         muxly routes list
         muxly routes rename lake archive     # after renaming it in the file
-        muxly routes discard lake            # after taking it out of the file
+        muxly routes discard lake            # after removing it from the file
     """,
 )
 def command() -> None:
@@ -93,16 +93,14 @@ def rename(selection: ProjectSelection, old: str, new: str) -> None:
     configured = configured_routes(project, name)
     if new not in configured:
         listing = ", ".join(configured) or "none"
-        raise ConfigurationError(f"the pipeline {name!r} has no route {new!r}; it has {listing}: rename it there first")
+        raise ConfigurationError(f"the pipeline {name!r} has no route {new!r}; it has {listing}; rename it there first")
     with write_ledger(project, name, "routes rename") as session:
         names = {position.route for position in positions.every(session.ledger)}
         require_known(old, names, "route")
         if new in names:
-            raise ConfigurationError(
-                f"route {new!r} has positions of its own; `muxly routes discard {new}` gives them up"
-            )
+            raise ConfigurationError(f"route {new!r} already has positions; `muxly routes discard {new}` discards them")
         positions.rename(session.ledger, old, new)
-    current_messages().say("info", f"{name}: route {old!r} is {new!r} now")
+    current_messages().say("info", f"{name}: route {old!r} is now {new!r}")
 
 
 @command.command("discard", examples="muxly routes discard lake --pipeline crm")

@@ -46,10 +46,10 @@ from muxly.pipeline import RunResult
 @project_options()
 @click.option("--select", multiple=True, metavar="STREAM", help="Read only these streams; names or globs.")
 @click.option("--route", "routes", multiple=True, metavar="NAME", help="Deliver only on these routes.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read N records of each stream, keep no cursor.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read N records per stream, store no cursor.")
 @click.option("--full-refresh", is_flag=True, help="Deliver the backlog, then read the streams from the start.")
-@click.option("--dry-run", is_flag=True, help="Read, but deliver and keep nothing; routers are only checked.")
-@click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="Given to components; VALUE may be JSON.")
+@click.option("--dry-run", is_flag=True, help="Read, but deliver and store nothing; routers are only checked.")
+@click.option("--param", "params", multiple=True, metavar="KEY=VALUE", help="Parameter for plugins; VALUE may be JSON.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this long.")
 @as_json
 @click.pass_context
@@ -79,7 +79,7 @@ def command(ctx: click.Context, /, selection: ProjectSelection, **given: Any) ->
 def _refuse_contradictions(given: dict[str, Any]) -> None:
     rehearsal = "--limit" if given["limit"] is not None else "--dry-run" if given["dry_run"] else None
     if rehearsal and given["full_refresh"]:
-        raise click.UsageError(f"{rehearsal} keeps no cursor, so there is none that --full-refresh could clear")
+        raise click.UsageError(f"{rehearsal} stores no cursor, so --full-refresh has nothing to clear")
 
 
 def _param(text: str) -> tuple[str, Any]:
@@ -238,7 +238,7 @@ class StopSignals:
         if self.code is not None:
             _exit_immediately(_SIGNALS[received])
         self.code = _SIGNALS[received]
-        self._say(f"{received.name}: stopping at the end of a group; repeat it to exit at once")
+        self._say(f"{received.name}: stopping at the end of the current group; repeat it to exit at once")
         self.event.set()
 
     def _timed_out(self) -> None:

@@ -31,7 +31,7 @@ def command() -> None:
 
 @command.command("list", examples="muxly runs list --limit 5")
 @project_options()
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="This many of each pipeline.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Show this many per pipeline.")
 @as_json
 def list_runs(selection: ProjectSelection, limit: int, as_json: bool) -> None:
     """List runs, the newest first."""

@@ -43,7 +43,7 @@ def command() -> None:
 
 @command.command("list", examples="muxly segments list --state quarantined --json")
 @project_options()
-@click.option("--stream", help="Only of this stream.")
+@click.option("--stream", help="Only for this stream.")
 @click.option("--state", type=click.Choice(["sealed", "quarantined", "dropped"]), help="Only in this state.")
 @as_json
 def list_segments(selection: ProjectSelection, stream: str | None, state: str | None, as_json: bool) -> None:
@@ -59,7 +59,7 @@ def list_segments(selection: ProjectSelection, stream: str | None, state: str | 
         ("pipeline", "stream", "position", "records", "length", "generation", "state", "file"),
         ledger_rows(selection.open(), rows),
         as_json=as_json,
-        empty="the spool holds no such segment",
+        empty="there is no such segment in the spool",
     )
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     examples="""
         muxly state show
         muxly state set deals '"2026-11-01"'
-        muxly state set deals --before 120       # read again what position 120 holds, and what follows
+        muxly state set deals --before 120       # read again from position 120
         muxly state reset 'deals*' --yes
     """,
 )
@@ -125,7 +125,7 @@ def _cursor_before(ledger: Ledger, stream: str, position: int) -> Any:
     before, current = plans.cursor_before(ledger, stream, position), plans.stream_cursor(ledger, stream)
     if before is not None and current is not None and type(before) is not type(current):
         raise ConfigurationError(
-            f"stream {stream!r} is read in partitions, and what position {position} knows is the cursor of its "
+            f"stream {stream!r} is read in partitions, and position {position} only has the cursor of its "
             f"partition only; `muxly state reset {stream}` reads the whole stream again"
         )
     return before

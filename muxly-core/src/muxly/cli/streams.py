@@ -50,7 +50,7 @@ def _connector_type(selection: ProjectSelection, options: tuple[str, ...]) -> st
 
     if selection.file is not None or not selection.pipelines or is_file(selection.pipelines[0]):
         if options:
-            raise click.UsageError("-o gives options to a TYPE; for a configuration use --set")
+            raise click.UsageError("-o sets options of a TYPE; for a configuration use --set")
         return None
     word = selection.pipelines[0]
     return word if options or ":" in word or word in _plugins.names("connector") else None

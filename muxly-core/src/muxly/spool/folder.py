@@ -238,9 +238,9 @@ def failed(doing: str, folder: Path, error: OSError) -> SpoolError:
     """What the operating system refused, as a sentence with the next step."""
     hint = ""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        hint = "; make room there, or move the spool with `home:`"
+        hint = "; free some space, or move the spool with `home:`"
     elif error.errno in {errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS}:
-        hint = "; see whether the folder may be written, or move the spool with `home:`"
+        hint = "; check that the folder is writable, or move the spool with `home:`"
     return SpoolError(f"cannot {doing} the spool {folder}: {error.strerror}{hint}")
 
 
@@ -283,7 +283,7 @@ class SpoolLock:
             holder = os.read(file, 1024).decode(errors="replace") or "another process"
             os.close(file)
             raise LeaseHeldError(
-                f"the pipeline {self._pipeline!r} is being run by {holder}; wait for it, or stop it",
+                f"the pipeline {self._pipeline!r} is already being run by {holder}; wait for it to end, or stop it",
                 holder=holder,
             ) from error
         os.ftruncate(file, 0)

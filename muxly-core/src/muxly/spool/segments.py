@@ -120,7 +120,7 @@ def verify(segment: MappedSegment, digest: str, name: str) -> None:
     read = hashlib.sha256(segment.buffer, usedforsecurity=False).hexdigest()
     segment.forget(segment.buffer.size)
     if read != digest:
-        raise CorruptSegmentError(f"the segment {name} is not what was sealed: its digest differs")
+        raise CorruptSegmentError(f"the segment {name} differs from what was sealed: its digest does not match")
 
 
 def read_segment(segment: MappedSegment, first: int = 0, last: int | None = None) -> Iterator[pa.RecordBatch]:

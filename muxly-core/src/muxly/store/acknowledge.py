@@ -50,12 +50,12 @@ def acknowledge(
     if delivered + filtered + len(rejected) != delivery.records:
         raise ValueError(
             f"delivery {delivery.id}: {delivered} delivered + {filtered} filtered + {len(rejected)} rejected "
-            f"are not its {delivery.records} records"
+            f"do not add up to its {delivery.records} records"
         )
     moved = _moved(state)
     with ledger.write() as connection:
         if connection.execute(deliveries.delete().where(deliveries.c.id == delivery.id)).rowcount != 1:
-            raise FencedError(f"the delivery {delivery.id} was ended by somebody else")
+            raise FencedError(f"the delivery {delivery.id} was ended by another run")
         if delivery.letters:
             dead_letters.mark_replayed(connection, ledger, delivery.letters)
         else:
@@ -78,7 +78,7 @@ def _moved(state: Any) -> dict[str, Any]:
         return {}
     text = json_codec.encode(state)
     if len(text) > STATE_LIMIT_BYTES:
-        raise ValueError(f"the receipt's state is {len(text)} bytes; 1 MiB is the most")
+        raise ValueError(f"the receipt's state is {len(text)} bytes; the limit is 1 MiB")
     return {"state": text}
 
 

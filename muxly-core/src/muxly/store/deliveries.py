@@ -262,7 +262,7 @@ def mark(ledger: Ledger, delivery: StoredDelivery, count: int) -> None:
 def _change(connection: Connection, delivery: StoredDelivery, **changes: Any) -> None:
     changed = connection.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(**changes))
     if changed.rowcount != 1:
-        raise FencedError(f"the delivery {delivery.id} was ended by somebody else")
+        raise FencedError(f"the delivery {delivery.id} was ended by another run")
 
 
 def withdraw(ledger: Ledger, delivery: StoredDelivery) -> None:
@@ -288,7 +288,7 @@ def split(ledger: Ledger, delivery: StoredDelivery, parts: Sequence[StoredDelive
     named = [evolve(part, id=new_id()) for part in parts]
     with ledger.write() as connection:
         if connection.execute(deliveries.delete().where(deliveries.c.id == delivery.id)).rowcount != 1:
-            raise FencedError(f"the delivery {delivery.id} was ended by somebody else")
+            raise FencedError(f"the delivery {delivery.id} was ended by another run")
         for part in named:
             _insert(connection, ledger, part)
     return named

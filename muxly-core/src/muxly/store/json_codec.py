@@ -73,12 +73,12 @@ def decode(text: str) -> Any:
         return _untagged(json.loads(text))
     except ZoneInfoNotFoundError as cause:
         raise StoreError(
-            f"the stored value {_shown(text)} needs a time zone that this machine does not know ({cause}); "
+            f"the stored value {_shown(text)} needs a time zone that this machine does not have ({cause}); "
             "install its definitions: pip install tzdata"
         ) from cause
     except _UNREADABLE as cause:
         raise StoreError(
-            f"the stored value {_shown(text)} is not what Muxly writes ({type(cause).__name__}: {cause}); "
+            f"the stored value {_shown(text)} was not written by Muxly ({type(cause).__name__}: {cause}); "
             "the store was changed by something else or is damaged: run `muxly db check`"
         ) from cause
 
@@ -116,13 +116,12 @@ def _shown(text: Any) -> str:
 
 def _tagged(value: Any, name: str, depth: int) -> Any:
     if depth == 0:
-        raise PluginError(f"{name[:_SHOWN]}: nested more than {_DEPTH} deep, or holds itself; flatten it")
+        raise PluginError(f"{name[:_SHOWN]}: nested more than {_DEPTH} levels deep, or contains itself; flatten it")
     write = _WRITERS.get(type(value))
     if write is None:
         kind = type(value)
         raise PluginError(
-            f"{name}: a {kind.__module__}.{kind.__qualname__} cannot be stored so that it comes back the same; "
-            f"use {_ALLOWED}"
+            f"{name}: a {kind.__module__}.{kind.__qualname__} cannot be stored and restored unchanged; use {_ALLOWED}"
         )
     return write(value, name, depth - 1)
 

@@ -103,7 +103,8 @@ def acquire_lease(
         alive = row.holder is not None and row.expires_at > now
         if alive and not (spool and row.spool == spool):
             raise LeaseHeldError(
-                f"the pipeline {pipeline!r} is being run by {row.holder}; wait for it, or stop it", holder=row.holder
+                f"the pipeline {pipeline!r} is already being run by {row.holder}; wait for it to end, or stop it",
+                holder=row.holder,
             )
         token = row.token + 1
         connection.execute(
@@ -131,8 +132,8 @@ def _refuse_other_spool(connection: Connection, pipeline: str, before: str | Non
     )
     if connection.execute(needed.limit(1)).first() is not None:
         raise StoreError(
-            f"records of the pipeline {pipeline!r} wait in another spool than the one here; run it where that spool "
-            "is, or bring its folder (`spool` below `home`) here"
+            f"records of the pipeline {pipeline!r} are pending in another spool, not in this one; run it where that "
+            "spool is, or move its folder (`spool` below `home`) here"
         )
 
 

@@ -46,8 +46,8 @@ def behind(ledger: Ledger, here: RoutePosition) -> tuple[Any, Any, Any]:
 def quarantined(stream: str, position: int, why: str = "") -> StreamError:
     """The error of a segment that is set aside, with the ways out."""
     return StreamError(
-        f"{why}{'; it' if why else f'the segment {position} of stream {stream!r}'} is quarantined and holds the "
-        f"stream up: `muxly segments drop {stream} {position}` gives it up, `muxly state set` reads it again"
+        f"{why}{'; it' if why else f'the segment {position} of stream {stream!r}'} is quarantined and blocks the "
+        f"stream: `muxly segments drop {stream} {position}` discards it, `muxly state set` reads it again"
     )
 
 

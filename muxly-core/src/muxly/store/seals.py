@@ -152,7 +152,7 @@ def _move_cursor(connection: Connection, group: WrittenGroup) -> None:
         .values(**moved)
     )
     if changed.rowcount != 1:
-        raise FencedError(f"the partition {group.partition!r} was read on by somebody else; this reading is given up")
+        raise FencedError(f"the partition {group.partition!r} was continued by another run; this reading is abandoned")
 
 
 def _store_schemas(connection: Connection, ledger: Ledger, group: WrittenGroup, now: datetime) -> None:

@@ -111,11 +111,11 @@ def test_store_without_tables_says_how_to_get_them(store: Engine) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("mysql://u:secret@host/name", "a store cannot lie in 'mysql'; expected sqlite:///PATH or postgresql://"),
-        ("no url", "the store's URL cannot be read; expected sqlite:///PATH"),
-        ("postgresql://host:port/x", "the store's URL cannot be read"),
-        ("sqlite://", "a store needs a file, memory would lose it"),
-        ("sqlite:///:memory:", "a store needs a file, memory would lose it"),
+        ("mysql://u:secret@host/name", "'mysql' cannot be used as a store; expected sqlite:///PATH or postgresql://"),
+        ("no url", "the store's URL is not valid; expected sqlite:///PATH"),
+        ("postgresql://host:port/x", "the store's URL is not valid"),
+        ("sqlite://", "a store cannot be in memory, because it would be lost"),
+        ("sqlite:///:memory:", "a store cannot be in memory, because it would be lost"),
     ],
 )
 def test_wrong_url_is_refused_with_what_is_expected(url: str, message: str) -> None:
@@ -170,7 +170,9 @@ def test_thread_that_writes_for_too_long_does_not_hang_the_others(
     engine = opened(sqlite_store_url)
     with transaction(engine), ThreadPoolExecutor(1) as pool:
         adding = pool.submit(_add, engine, "a")
-        with pytest.raises(RetryableError, match=r"another thread of this process writes for more than 0\.1 s"):
+        with pytest.raises(
+            RetryableError, match=r"another thread of this process has been writing for more than 0\.1 s"
+        ):
             adding.result()
     _add(engine, "a")
 
@@ -213,7 +215,7 @@ def test_sqlite_that_others_may_read_is_warned_of(
     _path(engine).chmod(0o644)
     open_engine(sqlite_store_url)
     (record,) = caplog.records
-    assert "may be read or written by other users of this machine (mode 644)" in record.getMessage()
+    assert "is accessible to other users of this machine (mode 644)" in record.getMessage()
     assert f"chmod 600 {_path(engine)}" in record.getMessage()
 
 

@@ -94,8 +94,8 @@ def test_row_without_its_parent_is_found_by_check(file: Path, sqlite_store_url: 
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("DELETE FROM plans")
     assert check(sqlite_store_url) == (
-        "row 1 of the table partitions belongs to a row of plans that is gone; restore a backup",
-        "row 2 of the table partitions belongs to a row of plans that is gone; restore a backup",
+        "row 1 of the table partitions refers to a missing row of plans; restore a backup",
+        "row 2 of the table partitions refers to a missing row of plans; restore a backup",
     )
 
 
@@ -130,7 +130,7 @@ def test_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(other)) as connection:
         connection.execute("CREATE TABLE history (url TEXT)")
     before = other.read_bytes()
-    with pytest.raises(StoreError, match="is a SQLite file, but not a store of Muxly; name another file"):
+    with pytest.raises(StoreError, match="is a SQLite file, but not a Muxly store; choose another file"):
         open_store(f"sqlite:///{other}")
     assert other.read_bytes() == before
     assert list(tmp_path.iterdir()) == [other]
@@ -145,7 +145,7 @@ def test_store_deleted_while_its_log_is_still_there_is_noticed(file: Path, sqlit
     log, _ = sidecars(file)
     log.write_bytes(b"x")
     file.rename(file.with_name("moved"))
-    with pytest.raises(StoreError, match=r"store\.db is gone, but store\.db-wal of it is still there"):
+    with pytest.raises(StoreError, match=r"store\.db is missing, but its store\.db-wal still exists"):
         open_store(sqlite_store_url)
     assert not file.exists()
 
@@ -158,7 +158,7 @@ def test_store_below_a_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder where nobody may write, not even root")
 def test_folder_that_cannot_be_written_is_named() -> None:
-    with pytest.raises(StoreError, match=r"^/proc/muxly/store\.db cannot be created .* check that /proc/muxly may be"):
+    with pytest.raises(StoreError, match=r"^/proc/muxly/store\.db cannot be .* check that /proc/muxly is writable"):
         open_store("sqlite:////proc/muxly/store.db")
 
 

@@ -95,8 +95,8 @@ def test_newer_store_is_refused_in_a_plain_sentence(opened: _Open, store_url: st
         connection.exec_driver_sql("UPDATE store_revision SET version_num = '0042', muxly = '3.1.4'")
     engine.dispose()
     sentence = (
-        r"was written by Muxly 3\.1\.4 \(revision 0042\); this is Muxly 0\.1\.0, which knows revisions up to \d{4}\. "
-        r"Install Muxly 3\.1\.4 or a later one, or restore the backup"
+        r"was written by Muxly 3\.1\.4 \(revision 0042\); this is Muxly 0\.1\.0, which supports revisions up to \d{4}"
+        r"\. Install Muxly 3\.1\.4 or later, or restore the backup"
     )
     for refused in (open_store, upgrade, check):
         with pytest.raises(StoreError, match=sentence):
@@ -144,7 +144,7 @@ def test_migration_that_orphans_rows_is_undone(
     engine = opened(sqlite_store_url)
     fill(engine)
     later_release('op.execute("DELETE FROM plans")')
-    with pytest.raises(StoreError, match=r"row \d of the table partitions belongs to a row of plans that is gone"):
+    with pytest.raises(StoreError, match=r"row \d of the table partitions refers to a missing row of plans"):
         ensure_current(engine)
     with reading(engine) as connection:
         assert connection.scalar(text("SELECT count(*) FROM plans")) == 1

@@ -128,8 +128,8 @@ def missing_columns(pipeline: Pipeline, route: Route, streams: Iterable[Stream],
     for name in (route.columns.include if route.columns is not None else None) or ():
         if name not in known:
             yield (
-                f"route {route.name!r} includes the column {name!r}, which nothing that was read has had so far; "
-                "correct `include` if that is a mistake"
+                f"route {route.name!r} includes the column {name!r}, which no record read so far has had; "
+                "correct `include` if this is a mistake"
             )
 
 

@@ -48,8 +48,8 @@ def _refuse_partial_generations(
         served = matches(name, route.streams) and matches(name, replay.streams)
         if served and mode_of(route, stream, rules_of(pipeline, name) or StreamRules()) == "replace":
             raise ConfigurationError(
-                f"route {route.name!r} replaces the whole of stream {name!r}: a part of it from the spool would take "
-                "the place of the whole; leave `--partial` out, or read it again with `muxly run`"
+                f"route {route.name!r} replaces the whole stream {name!r}: a partial replay would "
+                "replace all of its records; remove `--partial`, or read it again with `muxly run`"
             )
 
 
@@ -59,8 +59,8 @@ def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
     after = replay.after or (here.position if here.detached else 0)
     if after > here.position and not replay.partial:
         raise ConfigurationError(
-            f"route {here.route!r} has come to position {here.position} of stream {stream!r}; to begin after {after} "
-            "would skip what lies between: begin there or before, or write `--partial`"
+            f"route {here.route!r} is at position {here.position} of stream {stream!r}; starting after {after} "
+            "would skip the segments in between: start there or earlier, or add `--partial`"
         )
     kept = retention.log(ledger, stream)
     head = positions.generations_of(ledger, stream).head
@@ -69,8 +69,8 @@ def _start(ledger: Ledger, here: RoutePosition, replay: Replay) -> int:
         return after
     if not replay.partial:
         raise ConfigurationError(
-            f"stream {stream!r}: the spool does not keep position {missing} any more (it is at {head}); "
-            "`--partial` delivers what it keeps, `muxly run --full-refresh` reads it again"
+            f"stream {stream!r}: the spool no longer holds position {missing} (the stream is at {head}); "
+            "`--partial` delivers what it holds, `muxly run --full-refresh` reads it again"
         )
     later = [segment.position for segment in kept if segment.position > after]
     return min(later, default=head + 1) - 1
@@ -89,8 +89,8 @@ def _letters_back(
         mode = mode_of(route, streams[name], rules_of(pipeline, name) or StreamRules())
         if mode in _NEEDS_FORCE and not replay.force:
             raise ConfigurationError(
-                f"route {route.name!r} delivers stream {name!r} in mode {mode}: old dead letters could undo newer "
-                "records there; `--force` delivers them all the same"
+                f"route {route.name!r} delivers stream {name!r} in mode {mode}: old dead letters could overwrite newer "
+                "records there; `--force` delivers them anyway"
             )
     for name, ids in by_stream.items():
         from muxly._runner.deliver.stream_delivery import route_options

@@ -211,7 +211,7 @@ class RouteWorker:
             StoppedError: Nothing that is done now may be acknowledged.
         """
         if self.abandoned:
-            raise StoppedError(f"route {self._route.name!r} was given up because it made no progress")
+            raise StoppedError(f"route {self._route.name!r} was abandoned because it made no progress")
 
     def count_rejected(self, count: int, reason: str) -> None:
         """Hold the route's limit of dead letters in one run.
@@ -223,8 +223,8 @@ class RouteWorker:
             if self._rejected + count > self._route.max_rejected:
                 raise TooManyRejectedError(
                     f"route {self._route.name!r}: the destination rejects "
-                    f"{count} record{'s' if count > 1 else ''}: {reason}; mend the record or the destination, "
-                    f"or let the route keep dead letters with `max_rejected:` (now {self._route.max_rejected})"
+                    f"{count} record{'s' if count > 1 else ''}: {reason}; fix the record or the destination, "
+                    f"or allow dead letters with `max_rejected:` (now {self._route.max_rejected})"
                 )
             self._rejected += count
 

@@ -66,8 +66,8 @@ class SegmentDelivery:
             self._masks.append(self.selection.mask(batch))
         if found != stored.records:
             raise StreamError(
-                f"the delivery {stored.id} of stream {stored.stream!r} has not all of its {stored.records} records in "
-                f"the spool, only {found}; `muxly state set` reads them again"
+                f"the delivery {stored.id} of stream {stored.stream!r} has {stored.records} records, but the spool "
+                f"holds only {found} of them; `muxly state set` reads them again"
             )
         self.filtered = sum(mask.false_count for mask in self._masks if mask is not None)
         self.count = stored.records - self.filtered
@@ -103,8 +103,8 @@ class SegmentDelivery:
         except evolution.ConflictingTypesError as error:
             name, position = segment.stream, segment.position
             raise StreamError(
-                f"the group of stream {name!r} at position {position} changed its types in the middle: {error}; "
-                f"`muxly segments drop {name} {position}` gives it up, `muxly state set` reads it again"
+                f"the group of stream {name!r} at position {position} has conflicting column types: {error}; "
+                f"`muxly segments drop {name} {position}` discards it, `muxly state set` reads it again"
             ) from error
 
     def batches(self, on_batch: Callable[[], None] = lambda: None) -> Iterator[pa.RecordBatch]:

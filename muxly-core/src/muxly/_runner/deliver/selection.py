@@ -221,13 +221,13 @@ def _mode_problems(route: Route, names: list[str] | None, stream: Stream, mode: 
             continue
         if key in columns.exclude:
             place: tuple[str | int, ...] = ("exclude", columns.exclude.index(key))
-            remedy = "take it out of `exclude`"
+            remedy = "remove it from `exclude`"
         elif columns.include is not None and key not in (*columns.include, DELETED_AT):
             place, remedy = ("include",), "add it to `include`"
         else:
             continue
         yield ConfigurationError(
-            f"column {key!r} of stream {stream.name!r} cannot be left out: it is {why}, "
+            f"column {key!r} of stream {stream.name!r} cannot be omitted: it is {why}, "
             f"which mode {mode} needs; {remedy}",
             path=("columns", *place),
         )
@@ -242,18 +242,18 @@ def _needed(stream: Stream, mode: Mode) -> dict[str, str]:
     needed = dict.fromkeys(stream.primary_key, "part of the primary key")
     if stream.cursor_field is not None:
         needed.setdefault(stream.cursor_field, "the cursor field")
-    return needed | {DELETED_AT: "the mark of deleted records"}
+    return needed | {DELETED_AT: "the marker for deleted records"}
 
 
 def _rename_problems(columns: Columns, names: list[str] | None) -> Iterator[ConfigurationError]:
     if DELETED_AT in columns.rename:
-        message = f"{DELETED_AT!r} is reserved for deleted records and keeps its name"
+        message = f"{DELETED_AT!r} is reserved for deleted records and cannot be renamed"
         yield ConfigurationError(message, path=("columns", "rename", DELETED_AT))
     spoken = names if names is not None else [*(columns.include or ()), *columns.rename]
     owner: dict[str, str] = {}
     for old, new in _selected(columns, list(dict.fromkeys(spoken))).items():
         if not new or new in owner or (new == DELETED_AT != old):
-            other = f"column {owner[new]!r} has that name" if new in owner else "that is no name for a column"
+            other = f"column {owner[new]!r} has that name" if new in owner else "that is not a valid column name"
             renamed = old if old in columns.rename else owner.get(new, old)
             yield ConfigurationError(
                 f"column {old!r} cannot be delivered as {new!r}: {other}; choose another",

@@ -192,7 +192,7 @@ class StreamDelivery:
         self._worker.refuse_abandoned()
         if count > prepared.count:
             raise ValueError(
-                f"route {self._route.name!r} marks {count} records of a delivery that has {prepared.count} of them"
+                f"route {self._route.name!r} marks {count} records of a delivery that has only {prepared.count}"
             )
         deliveries.mark(self._ledger, prepared.stored, count)
         prepared.stored = evolve(prepared.stored, marked=count)

@@ -114,9 +114,9 @@ def parsed(expression: str) -> Condition:
         ConfigurationError: It is not one deterministic scalar expression.
     """
     if len(expression) > MOST_CHARACTERS:
-        raise wrong(f"it has {len(expression)} characters; at most {MOST_CHARACTERS} are taken")
+        raise wrong(f"it has {len(expression)} characters; at most {MOST_CHARACTERS} are allowed")
     if not expression.strip():
-        raise wrong("it is empty; leave it out to deliver every record")
+        raise wrong("it is empty; remove it to deliver every record")
     try:
         tree = _only_expression(expression)
         nodes = list(nodes_of(tree))
@@ -163,7 +163,7 @@ def _word_of_sql(expression: str) -> str:
     rows = engine().sql("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'").fetchall()
     words = {word for (word,) in rows} - _USUAL_WORDS
     used = [word for word in re.findall(r"[a-z_]+", expression.casefold()) if word in words]
-    return f'; {used[0]} is a word of SQL: if it is a column, write "{used[0]}" in double quotes' if used else ""
+    return f'; {used[0]} is an SQL keyword: if it is a column, write "{used[0]}" in double quotes' if used else ""
 
 
 def serialized(statement: str) -> dict[str, Any]:
@@ -190,14 +190,14 @@ def _check_node(node: dict[str, Any]) -> None:
     kind = node["class"]
     if kind not in _CLASSES:
         what = _REFUSED_CLASSES.get(kind, kind.replace("_", " ").lower() + "s")
-        raise wrong(f"{what} are not taken; it must be one scalar expression over the columns of a record")
+        raise wrong(f"{what} are not supported; it must be one scalar expression over the columns of a record")
     if kind == "OPERATOR" and node["type"] in _REFUSED_OPERATORS:
-        raise wrong(f"{node['type'].removeprefix('OPERATOR_').lower()} is not taken in a filter of records")
+        raise wrong(f"{node['type'].removeprefix('OPERATOR_').lower()} is not supported in a filter")
     if kind == "FUNCTION":
         if node.get("schema") or node.get("catalog"):
             raise wrong(f"write {node['function_name']}(...) without a dot before it")
         if node.get("filter") or node.get("distinct") or (node.get("order_bys") or {}).get("orders"):
-            raise wrong(f"{node['function_name']} with FILTER, DISTINCT or ORDER BY is not taken")
+            raise wrong(f"{node['function_name']} with FILTER, DISTINCT or ORDER BY is not supported")
         _check_function(node["function_name"])
 
 
@@ -208,7 +208,7 @@ def _check_swelling(node: dict[str, Any]) -> None:
     inner = [child for child in nodes_of(list(node.values())) if _swells(child)]
     if inner:
         outer, first = node["function_name"], inner[0]["function_name"]
-        raise wrong(f"{first} inside of {outer} is not taken: a few characters could become gigabytes")
+        raise wrong(f"{first} inside {outer} is not allowed: the result could grow to gigabytes")
 
 
 def _swells(node: dict[str, Any]) -> bool:
@@ -259,11 +259,11 @@ def _check_function(name: str) -> None:
         return
     kinds = known[name]
     if not kinds.keys() & {"scalar", "macro"}:
-        raise wrong(f"{name} is no function of one record; a filter sees one record at a time")
+        raise wrong(f"{name} is not a function of a single record; a filter sees one record at a time")
     if name in _CLOCKS or not all(kinds.values()):
-        raise wrong(f"{name} is not the same on each call; compare with a literal or a column")
+        raise wrong(f"{name} does not return the same value on each call; compare with a literal or a column")
     if name in _REFUSED_FUNCTIONS or "macro" in kinds or name.startswith("__"):
-        raise wrong(f"{name} is not taken in a filter")
+        raise wrong(f"{name} is not allowed in a filter")
 
 
 _thread = threading.local()
@@ -372,7 +372,7 @@ def _check_columns(condition: Condition, schema: pa.Schema | None) -> None:
 
 def _unknown_column(name: str, schema: pa.Schema | None) -> str:
     if name.casefold() in _VALUE_FUNCTIONS:
-        return f"{name} is not the same on each call; compare with a literal or a column"
+        return f"{name} does not return the same value on each call; compare with a literal or a column"
     names = schema.names if schema is not None else []
     near = suggest(name, names)
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(names[:10])}" if names else ""
@@ -412,11 +412,11 @@ class Filter:
                 raise
             if isinstance(error, engine_trouble()):
                 raise StreamError(f"where: {self.condition.text!r} could not be evaluated: {_said(error)}") from None
-            raise RouteError(f"where: {self.condition.text!r} fails: {_said(error)}") from None
+            raise RouteError(f"where: {self.condition.text!r} failed: {_said(error)}") from None
         finally:
             own.unregister(_RECORDS)
         if not pa.types.is_boolean(result.type):
-            said = f"gives {result.type}, not true or false; compare it with something"
+            said = f"returns {result.type}, not true or false; use a comparison"
             raise RouteError(f"where: {self.condition.text!r} {said}")
         return result.combine_chunks().fill_null(False)
 
@@ -449,7 +449,7 @@ def _column_number(name: str, schema: pa.Schema) -> int | None:
     alike = [place for place, other in enumerate(names) if other.casefold() == name.casefold()]
     if len(alike) > 1:
         raise wrong(
-            f"{name!r} may be any of {', '.join(repr(names[place]) for place in alike)}; "
+            f"{name!r} could be any of {', '.join(repr(names[place]) for place in alike)}; "
             'write the exact name in double quotes, "Name"'
         )
     return alike[0] if alike else None

@@ -394,15 +394,15 @@ def _give_way(context: RunContext, holding: set[tuple[str, str]]) -> None:
         names = ", ".join(sorted({route for route, _stream in holding}))
         raise QuotaError(
             f"the spool holds {context.budget.pending_bytes()} bytes, its budget is {context.pipeline.spool_bytes}, "
-            f"and the routes that hold it cannot deliver ({names}); fix them, or write `backlog: detach`"
+            f"and the routes that have not delivered it cannot deliver ({names}); fix them, or set `backlog: detach`"
         )
     for route, stream in sorted(leaving):
         positions.detach(context.ledger, route, [stream])
         context.run.notice(
             Notice(
                 "route_detached",
-                f"route {route!r} cannot deliver stream {stream!r} and the spool is full: it is detached; "
-                f"`muxly replay --route {route}` takes it up again",
+                f"route {route!r} cannot deliver stream {stream!r} and the spool is full, so it was detached; "
+                f"`muxly replay --route {route}` attaches it again",
                 stream=stream,
             )
         )

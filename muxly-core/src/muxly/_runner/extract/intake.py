@@ -99,8 +99,8 @@ class Intakes:
             return None
         if contract == "freeze":
             raise StreamError(
-                f"stream {name!r} is new, and `new_streams: freeze` takes none; name it under `streams:` "
-                "or write `new_streams: evolve`"
+                f"stream {name!r} is new, and `new_streams: freeze` allows no new streams; add it under `streams:` "
+                "or set `new_streams: evolve`"
             )
         return f"stream {name!r} is new, and `new_streams: {contract}` discards its records"
 

@@ -170,9 +170,9 @@ class PartitionReader:
         """Say, once per reading, what is odd about a stream's cursor field."""
         if reached.clamped is not None:
             message = f"stream {stream.name!r} has {stream.cursor_field} {reached.clamped}, which is in the future"
-            self._notice_once("cursor_in_the_future", f"{message}; it counts as now", stream)
+            self._notice_once("cursor_in_the_future", f"{message}; the current time is used instead", stream)
         if reached.forgotten:
-            message = f"stream {stream.name!r} has more records within its lookback than can be remembered"
+            message = f"stream {stream.name!r} has more records within its lookback than can be tracked"
             self._notice_once("lookback_too_wide", f"{message}; some may be delivered again", stream)
 
     def _notice_once(self, code: str, message: str, stream: Stream) -> None:

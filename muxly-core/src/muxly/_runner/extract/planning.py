@@ -82,8 +82,8 @@ class Planning:
         """Say that an unfinished plan ends because the connector's options are others now."""
         if plans.unfinished(self._context.ledger, name) is not None:
             message = (
-                f"stream {name!r} was not read to its end when the connector's options changed: it is planned anew, "
-                "and routes in mode append get again what was read of it"
+                f"stream {name!r} had an unfinished read when the connector's options changed: it is planned again, "
+                "and routes in mode append receive the records already read a second time"
             )
             self._context.run.notice(Notice("plan_discarded", message, stream=name))
 
@@ -160,10 +160,10 @@ class Planning:
             again = stream.name in self._restarted
             self._restarted.add(stream.name)
         if again:
-            raise StreamError(f"{error}; the stream was restarted once in this run already") from error
+            raise StreamError(f"{error}; the stream was already restarted once in this run") from error
         if self.rules(stream.name).on_stale_cursor == "fail":
             raise StreamError(
-                f"{error}; write `on_stale_cursor: restart` for stream {stream.name!r} to read it again from the start"
+                f"{error}; set `on_stale_cursor: restart` for stream {stream.name!r} to read it again from the start"
             ) from error
         message = f"{error}; the stream is read from the start"
         self._context.run.notice(Notice("stream_restarted", message, stream=stream.name))
@@ -176,7 +176,7 @@ def _check_plan(stream: Stream, plan: object) -> None:
     names = [partition.id for partition in plan.partitions]
     if len(set(names)) < len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise StreamError(f"plan() of {stream.name!r} has two partitions named {twice!r}; an id names one partition")
+        raise StreamError(f"plan() of {stream.name!r} has two partitions named {twice!r}; partition ids must be unique")
 
 
 _LOOK_SECONDS = 0.2
@@ -233,8 +233,8 @@ class OpenedConnector:
                 self._left = True
                 kind = StoppedError if stopping else PluginError
                 raise kind(
-                    f"the connector {type(self.connector).__name__} is stalled: it did not answer {method}(), and is "
-                    "left behind; look whether the source answers and run again"
+                    f"the connector {type(self.connector).__name__} is stalled: {method}() did not return, and it "
+                    "was abandoned; check that the source responds, then run again"
                 )
         answer: T = future.result()
         return answer

@@ -43,7 +43,7 @@ def read(connector_or_name: Connector | str, stream: str, /, **options: Any) -> 
 def _connector(connector_or_name: Connector | str, options: dict[str, Any]) -> Connector:
     if isinstance(connector_or_name, Connector):
         if options:
-            raise ConfigurationError("options are given with the name of a connector, not beside a connector")
+            raise ConfigurationError("options can be given with a connector name, not with a connector object")
         return connector_or_name
     from muxly import _plugins
 

@@ -72,7 +72,7 @@ class TableConformer:
     def _check_tombstone(self, column: pa.ChunkedArray) -> None:
         kind = canonical(column.type)
         if not (types.is_timestamp(kind) or types.is_null(kind)):
-            self._stop(f"column {DELETED_AT!r} is {kind}; it is reserved for the time of deletion, a timestamp")
+            self._stop(f"column {DELETED_AT!r} is {kind}; it is reserved for the deletion time and must be a timestamp")
 
     def _new_column(self, name: str, column: pa.ChunkedArray) -> None:
         rule = "evolve" if self.first or name == DELETED_AT else self.rules.new_columns
@@ -116,7 +116,7 @@ class TableConformer:
                 if self._fits_beside(beside, values):
                     return
                 number += 1
-        self._stop(f"column {name!r} got a value of {column.type} that no other column can keep")
+        self._stop(f"column {name!r} got a value of {column.type} that no other column can hold")
 
     def _fits_beside(self, name: str, values: pa.ChunkedArray) -> bool:
         if name in self.values or name in self.table.column_names:
@@ -137,7 +137,7 @@ class TableConformer:
             self._stop(
                 f"{why} in record {first} of the batch, and {setting} is freeze; "
                 f"set `{setting}: evolve` (or discard_record, discard_value) for the stream, "
-                "or mend the source; nothing of this batch was kept"
+                "or fix the source; nothing from this batch was kept"
             )
         target = self.dropped if rule == "discard_record" else self.noted
         target.append((mask, f"{why}; {setting} is {rule}"))

@@ -70,12 +70,12 @@ def _parsed(url: str) -> URL:
         # `postgres://` is what many hosting companies hand out.
         parsed = make_url(f"postgresql{url[8:]}" if url.startswith("postgres://") else url)
     except (exc.ArgumentError, ValueError) as cause:
-        raise StoreError(f"the store's URL cannot be read; {_EXPECTED}") from cause
+        raise StoreError(f"the store's URL is not valid; {_EXPECTED}") from cause
     backend = parsed.get_backend_name()
     if backend not in {"sqlite", "postgresql"}:
-        raise StoreError(f"a store cannot lie in {backend!r}; {_EXPECTED}")
+        raise StoreError(f"{backend!r} cannot be used as a store; {_EXPECTED}")
     if backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
-        raise StoreError(f"a store needs a file, memory would lose it; {_EXPECTED}")
+        raise StoreError(f"a store cannot be in memory, because it would be lost; {_EXPECTED}")
     return parsed
 
 
@@ -136,7 +136,7 @@ def _commit_remotely(engine: Engine, connection: Connection, begun: RootTransact
         if fate != "committed":
             raise StoreError(
                 f"the store {location_of(engine)}: the connection was lost during COMMIT ({first_line(cause)}), and it "
-                "is not known whether that was stored; run again: the next run goes on from what the store holds"
+                "is unknown whether the changes were stored; run again: the next run continues from the stored state"
             ) from cause
 
 
@@ -148,7 +148,8 @@ def _turn(engine: Engine) -> Iterator[None]:
         return
     if not lock.acquire(timeout=_TURN_SECONDS):
         raise RetryableError(
-            f"the store {location_of(engine)}: another thread of this process writes for more than {_TURN_SECONDS:g} s"
+            f"the store {location_of(engine)}: another thread of this process has been writing "
+            f"for more than {_TURN_SECONDS:g} s"
         )
     try:
         yield

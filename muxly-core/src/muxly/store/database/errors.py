@@ -14,12 +14,12 @@ __all__ = ["damaged", "first_line", "location_of", "translated"]
 
 _RETRYABLE_CLASSES = {
     "08": "the connection failed",
-    "40": "another transaction was in the way",
+    "40": "the transaction conflicted with another one",
     "53": "the server is short of resources",
     "57": "the server ended the connection or the statement",
 }
 _RETRYABLE_STATES = {
-    "25006": "the server takes no writes (a standby, or a failover)",
+    "25006": "the server is read-only (a standby, or a failover)",
     "25P03": "the server ended a transaction that was idle for too long",
     "55P03": "a lock was held for too long",
 }
@@ -30,12 +30,12 @@ _STEPS = {
 }
 _NO_TABLES = {"42P01", "3F000"}
 _SQLITE = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space, then run again: what is stored is intact",
-    sqlite3.SQLITE_READONLY: "it cannot be written; check who owns it, its mode, and that it was not moved or replaced",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that the folder is there and may be written by this user",
-    sqlite3.SQLITE_PERM: "access is denied; check who owns it and its mode",
-    sqlite3.SQLITE_AUTH: "access is denied; check who owns it and its mode",
-    sqlite3.SQLITE_IOERR: "the disk failed to read or write it; check the disk before running again",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space, then run again: the stored data is intact",
+    sqlite3.SQLITE_READONLY: "it is not writable; check its owner and mode, and that it was not moved or replaced",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check that its folder exists and is writable for this user",
+    sqlite3.SQLITE_PERM: "access is denied; check its owner and mode",
+    sqlite3.SQLITE_AUTH: "access is denied; check its owner and mode",
+    sqlite3.SQLITE_IOERR: "reading or writing it failed; check the disk before running again",
 }
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -54,8 +54,8 @@ def damaged(where: object, what: str) -> StoreError:
     """The error for a file that is no whole store; it is never replaced by a new one unasked."""
     return StoreError(
         f"the store {where} is damaged: {what}. Nothing was changed. Restore the file from a backup "
-        f"(before each upgrade Muxly keeps one beside it, named {where}.backup-<revision>), together with no "
-        f"-wal or -shm file; or move it and the spool away to start anew: then every stream is read again"
+        f"(before each upgrade Muxly keeps one next to it, named {where}.backup-<revision>), without any "
+        f"-wal or -shm file; or move it and the spool away to start over: every stream is then read again"
     )
 
 

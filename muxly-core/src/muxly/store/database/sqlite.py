@@ -88,7 +88,7 @@ def _explained(path: Path, verb: str) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as cause:
         raise StoreError(
-            f"{path} cannot be {verb} ({cause}); check that {path.parent} may be written and has free space"
+            f"{path} cannot be {verb} ({cause}); check that {path.parent} is writable and has free space"
         ) from cause
 
 
@@ -163,7 +163,7 @@ def checked(given: str) -> Path:
         return path if _is_new(path) else checked(given)
     except OSError as cause:
         raise StoreError(
-            f"the store {path} cannot be read ({cause.strerror}); check that it is a file, who owns it, its mode"
+            f"the store {path} cannot be read ({cause.strerror}); check that it is a file, and its owner and mode"
         ) from cause
     _check_header(path, header)
     _warn_of_mode(path, status)
@@ -231,7 +231,7 @@ def _configure(connection: sqlite3.Connection, path: Path) -> None:
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreError(
-            f"the store {path} lies on a file system without shared memory, which SQLite's write-ahead log needs; "
+            f"the store {path} is on a file system without shared memory, which SQLite's write-ahead log needs; "
             "put it on a local disk (--home), or use postgresql://USER:PASSWORD@HOST/NAME"
         )
 
@@ -243,8 +243,8 @@ def _is_new(path: Path) -> bool:
         return False
     if left:
         raise StoreError(
-            f"the store {path} is gone, but {' and '.join(left)} of it is still there, so it was moved or deleted "
-            "while open. Put the file back beside it, or restore a backup and delete what is left over"
+            f"the store {path} is missing, but its {' and '.join(left)} still exists, so it was moved or deleted "
+            "while open. Put the file back, or restore a backup and delete the leftover files"
         )
     return True
 
@@ -253,18 +253,18 @@ def _check_header(path: Path, header: bytes) -> None:
     if not header:
         raise damaged(path, "the file is empty")
     if len(header) < _HEADER_BYTES:
-        raise damaged(path, f"only {len(header)} bytes are left of it")
+        raise damaged(path, f"it has only {len(header)} bytes")
     if not header.startswith(_MAGIC):
-        raise damaged(path, "it is not a SQLite file (any more)")
+        raise damaged(path, "it is not a SQLite file, or no longer one")
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
-        raise StoreError(f"{path} is a SQLite file, but not a store of Muxly; name another file for the store")
+        raise StoreError(f"{path} is a SQLite file, but not a Muxly store; choose another file")
 
 
 def _warn_of_mode(path: Path, status: os.stat_result) -> None:
     mode = stat.S_IMODE(status.st_mode)
     if os.name == "posix" and mode & 0o077:
         _LOG.warning(
-            "the store %s may be read or written by other users of this machine (mode %03o); "
+            "the store %s is accessible to other users of this machine (mode %03o); "
             "it holds records and cursors: chmod 600 %s",
             path,
             mode,
@@ -276,7 +276,7 @@ def _refuse_network(path: Path) -> None:
     kind = _file_system(path)
     if kind in _REMOTE:
         raise StoreError(
-            f"the store {path} lies on a network file system ({kind}), where SQLite can lose or damage it; "
+            f"the store {path} is on a network file system ({kind}), where SQLite can lose or damage it; "
             "put it on a local disk (--home), or use postgresql://USER:PASSWORD@HOST/NAME"
         )
 

@@ -120,8 +120,8 @@ def refuse_newer(engine: Engine, stored: Revision) -> None:
     by = f"Muxly {stored.muxly}" if stored.muxly else "a newer Muxly"
     raise StoreError(
         f"the store {location_of(engine)} was written by {by} (revision {stored.number}); this is Muxly "
-        f"{version('muxly-core')}, which knows revisions up to {HEAD}. "
-        f"Install {by} or a later one, or restore the backup that was made before the upgrade"
+        f"{version('muxly-core')}, which supports revisions up to {HEAD}. "
+        f"Install {by} or later, or restore the backup that was made before the upgrade"
     )
 
 
@@ -171,8 +171,8 @@ def _check_foreign_keys(engine: Engine, connection: Connection) -> None:
     lost = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
     if lost is not None:
         raise StoreError(
-            f"the store {location_of(engine)} cannot be upgraded: row {lost[1]} of the table {lost[0]} belongs to "
-            f"a row of {lost[2]} that is gone. Nothing was changed; restore a backup, and report this as a bug"
+            f"the store {location_of(engine)} cannot be upgraded: row {lost[1]} of the table {lost[0]} refers "
+            f"to a missing row of {lost[2]}. Nothing was changed; restore a backup, and report this as a bug"
         )
 
 
@@ -192,7 +192,7 @@ def _refuse_running(engine: Engine, connection: Connection, stored: Revision) ->
     held = connection.execute(select(leases.c.pipeline, leases.c.holder).where(alive)).first()
     if held is not None:
         raise StoreError(
-            f"the store {location_of(engine)} has to be upgraded from revision {stored.number} to {HEAD}, but "
+            f"the store {location_of(engine)} must be upgraded from revision {stored.number} to {HEAD}, but "
             f"{held.holder} is running the pipeline {held.pipeline!r}; try again when that run has ended"
         )
 

@@ -147,7 +147,7 @@ def check(url: str) -> tuple[str, ...]:
 def _problems(engine: Engine) -> Iterator[str]:
     revision = stored(engine)
     if revision is None:
-        yield f"there is no store at {location_of(engine)} yet; the first run creates it, or `muxly db upgrade`"
+        yield f"there is no store at {location_of(engine)} yet; the first run or `muxly db upgrade` creates it"
         return
     migrate.refuse_newer(engine, revision)
     with reading(engine) as connection:
@@ -157,8 +157,7 @@ def _problems(engine: Engine) -> Iterator[str]:
             return
         if revision.number != migrate.HEAD:
             yield (
-                f"the store has revision {revision.number} and this Muxly works with {migrate.HEAD}; "
-                "run `muxly db upgrade`"
+                f"the store has revision {revision.number}, but this Muxly needs {migrate.HEAD}; run `muxly db upgrade`"
             )
         else:
             yield from _differences(connection)
@@ -170,7 +169,7 @@ def _damages(connection: Connection) -> Iterator[str]:
         yield from (f"the file is damaged: {' '.join(line.split())}; restore a backup" for line in lines)
         return
     for table, number, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(_SHOWN):
-        yield f"row {number} of the table {table} belongs to a row of {parent} that is gone; restore a backup"
+        yield f"row {number} of the table {table} refers to a missing row of {parent}; restore a backup"
 
 
 def _differences(connection: Connection) -> Iterator[str]:
@@ -184,7 +183,7 @@ def _differences(connection: Connection) -> Iterator[str]:
     }
     context = MigrationContext.configure(connection, opts=options)
     for difference in compare_metadata(context, metadata):
-        yield f"the tables are not those that Muxly made: {difference!r}; restore a backup"
+        yield f"the tables differ from those that Muxly created: {difference!r}; restore a backup"
 
 
 def _is_ours(_thing: object, _name: str | None, kind: str, reflected: bool, wanted: Any) -> bool:
