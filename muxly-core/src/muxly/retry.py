@@ -1,4 +1,7 @@
-"""Waiting before calls: full-jitter back-off after failures, and a bucket that keeps calls under a rate."""
+"""Waiting before calls: full-jitter back-off after failures, and a bucket that keeps calls under a rate.
+
+The runner tries a route's deliveries again in ``StreamDelivery.deliver``, and a partition in ``Extraction._read``.
+"""
 
 from __future__ import annotations
 
@@ -89,10 +92,10 @@ class Retry:
         failed: Callable[[], object] = lambda: None,
         after: type[Exception] = RetryableError,
     ) -> T:
-        """What the first attempt that works returns.
+        """Return the result of the first attempt that succeeds.
 
         Args:
-            attempt: What it raises is passed on, but for the errors of ``after``.
+            attempt: Called until it returns; any error that is not an ``after`` is raised at once.
             failed: Called after each failure, also after the last one, before the wait.
             after: After which errors it is tried again.
         """
@@ -107,7 +110,7 @@ class Retry:
         """Wait after a failure, as long as the back-off and the other side ask.
 
         Raises:
-            Exception: The one that was given; it was the last.
+            Exception: ``error`` itself, if no attempt is left.
         """
         self._failed += 1
         if self._backoff.spent(self._failed):

@@ -35,7 +35,7 @@ def register(
             backlog can be delivered while the source is away.
 
     Returns:
-        The pairs that start behind a head, because the stream was read before.
+        The positions that start at the head of a stream that was read before, and so skip its backlog.
     """
     late: list[RoutePosition] = []
     with ledger.write() as connection:

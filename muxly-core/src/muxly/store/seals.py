@@ -37,7 +37,7 @@ def seal(
     Args:
         ledger: The ledger of this run.
         groups: Their files are durable in the spool.
-        routes_of: The routes that a stream is delivered by; asked for streams seen first now.
+        routes_of: The routes that a stream is delivered by; called only for streams that the ledger does not know yet.
 
     Raises:
         FencedError: The lease is lost, or a partition's cursor is not the one that its

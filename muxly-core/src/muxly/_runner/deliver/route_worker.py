@@ -217,7 +217,7 @@ class RouteWorker:
         """Hold the route's limit of dead letters in one run.
 
         Raises:
-            RouteError: More records are rejected than ``max_rejected`` allows.
+            TooManyRejectedError: More records are rejected than ``max_rejected`` allows.
         """
         with self._lock:
             if self._rejected + count > self._route.max_rejected:

@@ -39,12 +39,12 @@ GATHER_GROUPS = 500
 
 @frozen(kw_only=True)
 class FinishedGroup:
-    """A group whose segments are not durable yet.
+    """A group whose reading has finished, and whose segments are not durable yet.
 
     Args:
-        group: What the ledger is to know; its segments name no file yet.
+        group: Its row for the ledger; its segments are given their files when they are durable.
         contents: The bytes of each segment; None = no records.
-        boundaries: What its records are remembered by at the cursor, with the stream.
+        boundaries: Of each stream, the records already read at the cursor's value, by which repeats are recognized.
     """
 
     group: WrittenGroup

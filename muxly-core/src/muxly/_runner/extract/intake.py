@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @frozen(eq=False, kw_only=True)
 class Intake:
-    """One stream as it is taken in: its definition, schema and repeats.
+    """One stream as it is taken in: its definition, its schema, and whether its records are kept.
 
     Args:
         stream: The stream.

@@ -22,7 +22,7 @@ __all__ = ["TableConformer", "DELETED_AT", "VARIANT", "variant"]
 
 DELETED_AT = "_deleted_at"
 """The reserved column of tombstones: a timestamp, null = alive."""
-# A time that Python does not have: year 0 or 10000, or nanoseconds without pandas.
+# A time that Python cannot represent: year 0 or 10000, or nanoseconds without pandas.
 _NOT_IN_PYTHON = (ValueError, OverflowError, pa.ArrowException)
 
 

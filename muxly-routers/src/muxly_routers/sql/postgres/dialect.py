@@ -90,7 +90,7 @@ _NOT_RETRIED_CONNECTIONS = re.compile(
 
 
 class PostgresDialect(SqlDialect):
-    """SQL, types and errors of PostgreSQL."""
+    """SQL, types and errors of PostgreSQL; an upsert is ``SqlDialect.merge``."""
 
     name = "postgresql"
     temporary_options = " ON COMMIT DROP"
