@@ -1,9 +1,10 @@
 """Acknowledging: a delivery that is durable at its destination ends, and the route's position moves past it.
 
 All of it is one transaction: the delivery's row is deleted, the position moves, the sums are added to, and the dead
-letters and the receipt's state are stored. A crash before its commit leaves the delivery open, so it comes again under the same id and
-the destination recognises the repeat; a crash after it leaves nothing to do. There is no moment in which records count
-as delivered that the position does not cover, or the other way round, and so the accounts of a run always balance.
+letters and the receipt's state are stored. A crash before its commit leaves the delivery open, so it comes again
+under the same id and the destination recognises the repeat; a crash after it leaves nothing to do. There is no moment
+in which records count as delivered that the position does not cover, or the other way round, and so the accounts of a
+run always balance.
 """
 
 from __future__ import annotations
