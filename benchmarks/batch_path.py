@@ -1,8 +1,8 @@
 """The way of one batch through Muxly: the files it passes, and the generators that hand it on.
 
 A connector yields 1,000 records once; the router ``file`` writes them as JSON Lines. From the
-connector's ``yield`` to the end of the run's acknowledgement, every call into a Muxly distribution is
-recorded, in all threads:
+connector's ``yield`` to the end of the acknowledgement, every call into a Muxly distribution is
+recorded, in the threads through which the batch goes (reader, committer, route):
 
 - *files*: source files with at least one function that ran, imports aside;
 - *wrappings*: generator functions that yielded the records on, as a batch, table or piece of them.
@@ -26,6 +26,7 @@ import muxly
 from muxly_routers.file import File
 
 RECORDS = 1000
+THREADS = ("muxly-read", "muxly-committer", "muxly-route")
 
 
 class Once(muxly.Connector):
@@ -57,6 +58,8 @@ class Recorder:
         """A profile function for ``sys.setprofile``."""
         code = frame.f_code
         if not self._on or event not in ("call", "return") or "/muxly" not in code.co_filename:
+            return
+        if not threading.current_thread().name.startswith(THREADS):
             return
         name = code.co_filename.rpartition("/src/")[2]
         if name.startswith("/") or code.co_name in ("<module>", code.co_filename) or _importing(frame):
