@@ -50,7 +50,7 @@ def test_wrong_option_is_a_configuration_error() -> None:
 
 
 def test_options_beside_a_connector_are_refused() -> None:
-    with pytest.raises(muxly.ConfigurationError, match="name of a connector"):
+    with pytest.raises(muxly.ConfigurationError, match="with a connector name"):
         muxly.read(FakeConnector(), "numbers", records=3)
 
 

@@ -183,10 +183,10 @@ def test_run_that_raises_tells_its_end(tmp_path: Path) -> None:
     log = EventLog()
     muxly.run(pipeline(FakeConnector(records=100), ChaosRouter(faults=DOWN)), home=tmp_path)
     other = muxly.Pipeline("daily", FakeConnector(), routes=[muxly.Route("other", CollectingRouter(), retry=FAST)])
-    with pytest.raises(muxly.ConfigurationError, match="is not in the pipeline 'daily' any more"):
+    with pytest.raises(muxly.ConfigurationError, match="is no longer in the pipeline 'daily'"):
         muxly.run(other, home=tmp_path, observers=[log])
     assert [record["event"] for record in log.records] == ["started", "failed"]
-    assert "is not in the pipeline" in str(log.records[1]["message"])
+    assert "is no longer in the pipeline" in str(log.records[1]["message"])
 
 
 def test_error_that_ends_a_run_is_not_hidden_by_a_store_that_is_away(
@@ -232,7 +232,7 @@ def test_shared_object_that_does_not_close_does_not_spoil_the_run(tmp_path: Path
     chosen = pipeline(FakeConnector(records=10), OpenedRouter(), stall_seconds=1.0)
     result = muxly.run(chosen, home=tmp_path)
     assert (result.state, result.routes["r0"].delivered) == ("succeeded", 10)
-    assert [notice.message.startswith("closing what") and said in notice.message for notice in result.notices] == [True]
+    assert [notice.message.startswith("closing the shared objects") and said in notice.message for notice in result.notices] == [True]
 
 
 def test_store_that_is_away_for_a_moment_at_the_end_costs_no_result(

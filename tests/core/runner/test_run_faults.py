@@ -95,7 +95,7 @@ def test_full_spool_stops_reading_and_moves_no_cursor(tmp_path: Path, monkeypatc
         result = muxly.run(pipeline(source, router), home=tmp_path)
     assert result.state == "partial"
     assert "No space left on device" in str(result.error)
-    assert "make room there" in str(result.error)
+    assert "free some space" in str(result.error)
     assert muxly.run(pipeline(source, router), home=tmp_path).state == "succeeded"
     assert ids(router) == every(300)
 

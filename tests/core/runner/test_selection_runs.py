@@ -46,7 +46,7 @@ def test_filter_that_names_no_column_keeps_its_records_until_it_is_mended(tmp_pa
 def test_filter_that_fails_on_a_value_can_be_mended(tmp_path: Path) -> None:
     router = CollectingRouter()
     result = run(tmp_path, router, where="cast(amount as double) > 2")
-    assert "where: 'cast(amount as double) > 2' fails" in (result.routes["lake"].error or "")
+    assert "where: 'cast(amount as double) > 2' failed" in (result.routes["lake"].error or "")
     result = run(tmp_path, router, where="try_cast(amount as double) > 2")
     assert result.routes["lake"].pending == 0
     assert {one["id"] for one in router.records()} == {2}
