@@ -102,7 +102,7 @@ def test_commit_whose_answer_is_lost_is_looked_up(postgres_url: str, opened: _Op
 def test_commit_that_cannot_be_looked_up_is_called_unknown(
     postgres_url: str, opened: _Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muxly.store.database.postgres._PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("muxly.store.database.postgres._FATE_SECONDS", 0.5)
     with _Proxy(postgres_url, tmp_path) as proxy:
         engine = opened(proxy.url)
         proxy.and_close = True

@@ -32,7 +32,7 @@ def test_statement_is_written_once_for_all_stores(tmp_path: Path, monkeypatch: p
 
 
 def test_statements_are_forgotten_before_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_MOST", 3)
+    monkeypatch.setattr(engine, "_MAX_STATEMENTS", 3)
     kept = Statements()
     for number in range(10):
         kept[None, number] = number
