@@ -73,7 +73,7 @@ def test_signal_stops_at_a_group_end_and_the_next_run_goes_on(tmp_path: Path, nu
     ended, stdout, stderr = finish(process)
     assert ended == code
     assert stdout.startswith("daily: stopped")
-    assert "stopping at the end of a group" in stderr
+    assert "stopping at the end of the current group" in stderr
     _, stdout, _ = finish(begin("run", file, "--json", "--timeout", "1"))
     assert json.loads(stdout)["routes"]["lake"]["balanced"]
     ids = [json.loads(line)["id"] for path in tmp_path.glob("out/**/*.jsonl") for line in path.read_text().splitlines()]
