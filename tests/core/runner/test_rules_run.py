@@ -232,7 +232,9 @@ def test_shared_object_that_does_not_close_does_not_spoil_the_run(tmp_path: Path
     chosen = pipeline(FakeConnector(records=10), OpenedRouter(), stall_seconds=1.0)
     result = muxly.run(chosen, home=tmp_path)
     assert (result.state, result.routes["r0"].delivered) == ("succeeded", 10)
-    assert [notice.message.startswith("closing the shared objects") and said in notice.message for notice in result.notices] == [True]
+    assert [
+        notice.message.startswith("closing the shared objects") and said in notice.message for notice in result.notices
+    ] == [True]
 
 
 def test_store_that_is_away_for_a_moment_at_the_end_costs_no_result(
