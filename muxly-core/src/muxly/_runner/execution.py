@@ -92,7 +92,6 @@ class Execution:
         self._streams: dict[str, Stream] = {}
         self._pruning = SpoolPruning(context)
         self._watch = StallWatch(context, self._pruning.prune_now_and_then)
-        self._error: BaseException | None = None
 
     def run(self) -> RunResult:
         """Everything from sweeping to the result."""
@@ -110,7 +109,7 @@ class Execution:
 
     def _prepare_and_work(self) -> None:
         known = self._prepare()
-        if self._options.full_refresh and self._error is None:
+        if self._options.full_refresh and self._context.failures.source is None:
             self._deliver_backlog()
             if not self._context.stop.is_set():
                 plans.reset(self._ledger, self._streams)
@@ -168,7 +167,7 @@ class Execution:
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            self._error = error
+            self._context.failures.source = error
 
     def _deliver_backlog(self) -> None:
         self._context.log.finish()
@@ -195,7 +194,7 @@ class Execution:
 
     def _work(self, known: frozenset[str]) -> None:
         """Read and deliver at the same time, until both are done."""
-        reading = self._error is None and self._options.replay is None
+        reading = self._context.failures.source is None and self._options.replay is None
         reader = self._new_reader(known) if reading else None
         self._start_workers()
         if reader is None:
@@ -225,7 +224,7 @@ class Execution:
             try:
                 extraction.run()
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                self._error = error
+                self._context.failures.source = error
             finally:
                 committer.stop()
                 self._context.log.finish()
@@ -254,8 +253,6 @@ class Execution:
         self._pruning.prune()
         retry = Retry(_AT_THE_END, time.sleep)  # the store may be away for a moment, as at any other time
         result = retry.call(self._summarised)
-        if self._error is not None:
-            self._context.failures.source = self._error
         self._context.progress.show()
         with self._context.failures.fencing():
             retry.call(lambda: self._keep(result))
@@ -268,7 +265,7 @@ class Execution:
         with self._ledger.read() as connection:
             now: datetime = engine.now(connection)
         outcomes = None if self._watch.extraction is None else self._watch.extraction.outcomes
-        result = summarise(self._context, outcomes, self._watch.workers, finished_at=now, error=self._error)
+        result = summarise(self._context, outcomes, self._watch.workers, finished_at=now)
         return evolve(result, previous=runs.previous_state(self._ledger))
 
     def _keep(self, result: RunResult) -> None:

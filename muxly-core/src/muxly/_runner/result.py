@@ -25,7 +25,6 @@ def summarise(
     workers: Mapping[str, RouteWorker],
     *,
     finished_at: datetime,
-    error: BaseException | None = None,
 ) -> RunResult:
     """The run's result; the account of each route and stream is checked.
 
@@ -34,7 +33,6 @@ def summarise(
         outcomes: What was read; None = nothing could be.
         workers: The routes' workers, by name.
         finished_at: Now.
-        error: Why reading could not begin.
     """
     with context.ledger.read() as connection:  # one look: a worker that was left behind may still acknowledge
         sums = accounts.of_run_in(connection, context.ledger)
@@ -43,7 +41,7 @@ def summarise(
         route.name: _route(context, route, workers.get(route.name), sums, pending) for route in context.pipeline.routes
     }
     streams = _streams(outcomes, sums)
-    state, reason = _state(context, outcomes, workers, routes, error)
+    state, reason = _state(context, outcomes, workers, routes)
     return RunResult(
         id=context.run.id,
         pipeline=context.pipeline.name,
@@ -115,12 +113,11 @@ def _state(
     outcomes: Outcomes | None,
     workers: Mapping[str, RouteWorker],
     routes: Mapping[str, RouteResult],
-    error: BaseException | None,
 ) -> tuple[RunState, str | None]:
     """The run's state, and the first reason if it is not ``succeeded``."""
     if context.failures.fenced is not None:
         return "failed", sentence(context.failures.fenced)
-    if error is not None:
+    if (error := context.failures.source) is not None:
         return ("stopped" if context.stop.is_set() else "failed"), sentence(error)
     if (unbalanced := _unbalanced(routes)) is not None:
         return "failed", unbalanced
